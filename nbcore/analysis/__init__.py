@@ -1,0 +1,1 @@
+"""Judging a run: diagnostics and comparisons at equal cost."""

@@ -1,0 +1,419 @@
+"""Configuration: frozen, validated sections; a TOML preset, then dotted overrides.
+
+Nothing here knows the rest of nbcore: names of scenarios, features, losses and so on are checked
+by the tables that hold them, when a run starts. Every field has a default, a meaning and an effect.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nbcore.errors import InputError, unknown_name
+
+__all__ = [
+    "Comparison",
+    "Config",
+    "FieldConfig",
+    "LossConfig",
+    "Movie",
+    "Network",
+    "ScenarioConfig",
+    "Simulation",
+    "Training",
+    "load_config",
+    "preset_names",
+    "save_config",
+]
+
+PRESETS = Path(__file__).resolve().parents[1] / "configs"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Widths = tuple[Count, ...]
+
+
+class Section(BaseModel):
+    """A group of settings that can't be changed once made."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=True,
+    )
+
+
+class FieldConfig(Section):
+    """External tidal field of a point mass."""
+
+    mass: Positive
+    """Mass of the distant point [M]."""
+    position: tuple[float, ...]
+    """Where it is at time 0, 2 or 3 numbers [L]."""
+    velocity: tuple[float, ...] | None = None
+    """How it moves, on a straight line [L/T]; without it, it stays."""
+
+
+class ScenarioConfig(Section):
+    """Initial conditions."""
+
+    source: str = "few_body"
+    """Name of a scenario, or path of a file (.npy .npz .txt .csv .json)."""
+    parameters: dict[str, Any] = {}
+    """Arguments of the scenario, such as n_systems, n_bodies, seed; none for a file."""
+    G: Positive = 1.0
+    """Gravitational constant."""
+    softening: NotNegative = 0.0
+    """Plummer softening length [L]."""
+    field: FieldConfig | None = None
+    """External tidal field."""
+
+
+class Network(Section):
+    """The network of a learned policy and what it sees."""
+
+    features: tuple[str, ...] = ("scale_free",)
+    """Names of features or feature sets, in order."""
+    history: CountOrZero = 0
+    """Past transitions that the history features look back on; needed by delta_mag."""
+    history_padding: Literal["zero", "oldest"] = "zero"
+    """What fills the history before enough steps are made."""
+    normalisation: Literal["raw", "automatic", "manual"] = "raw"
+    """Units of dimensional features: as they are, from the initial state, or given below."""
+    length_scale: Positive = 1.0
+    """L0 of manual normalisation [L]."""
+    velocity_scale: Positive = 1.0
+    """V0 of manual normalisation [L/T]."""
+    acceleration_scale: Positive | None = None
+    """A0 of manual normalisation [L/T²]; V0²/L0 unless given."""
+    hidden: Widths = (16, 16)
+    """Widths of the hidden layers."""
+    activation: str = "softsign"
+    """Between the layers: softsign, tanh, relu, gelu, silu."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of hidden units dropped in training; never in use."""
+    fourier_features: CountOrZero = 0
+    """Random Fourier features of the input; 0 for none."""
+    fourier_scale: Positive = 1.0
+    """Standard deviation of their frequencies."""
+    predict_error: bool = False
+    """Whether a second output predicts the relative energy error."""
+    largest_correction: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 20.0
+    """The network changes the classical step by at most this factor, either way."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Of the network; the dynamics are always float64."""
+
+
+class LossConfig(Section):
+    """Weights of the loss and where its bands lie."""
+
+    weights: dict[str, NotNegative] = {"energy_band": 1.0, "step_size": 0.3}
+    """Weight of each named loss; one that is not named is not used."""
+    error_at: Literal["next", "last", "mean", "max"] = "max"
+    """Which of the states forward the energy error is taken from."""
+    energy_upper: Positive = 1.0
+    """Upper edge of the energy band, in units of the tolerance; there is no lower edge."""
+    momentum_upper: Positive = 1e-12
+    """Upper edge of the momentum band, relative."""
+    angular_momentum_upper: Positive = 1e-10
+    """Upper edge of the angular momentum band, relative."""
+
+
+class Training(Section):
+    """How a policy is trained."""
+
+    scenario: ScenarioConfig = ScenarioConfig()
+    """Systems to train on."""
+    loss: LossConfig = LossConfig()
+    """What is minimised."""
+    scheme: Literal["batched", "two_phase"] = "batched"
+    """Batches of states along many orbits, or collect with accept/reject and replay."""
+    integrator: str = "suzuki4"
+    """Integrator that the policy is trained for."""
+    tolerances: tuple[Tolerance, Tolerance] = (1e-8, 1e-3)
+    """Range from which tolerances are drawn, uniform in the logarithm."""
+    n_steps: Count = 4
+    """Steps forward through the differentiable engine for each loss."""
+    orbit_time: Positive = 10.0
+    """How long each training system is followed before it starts again [T]."""
+    pool_size: Count = 4096
+    """States along the orbits that batched training draws from."""
+    batch_size: Count = 256
+    """States in each optimiser step of batched training."""
+    batches: Count = 8
+    """Optimiser steps in an epoch of batched training."""
+    steps_per_epoch: Count = 16
+    """Accepted steps of each system in part 1 of a two-phase epoch."""
+    energy_threshold: Positive = 2e-4
+    """Part 1 accepts a step whose relative energy change is below this."""
+    max_retrain_steps: CountOrZero = 20
+    """Optimiser steps on rejected states before the systems still rejected start again."""
+    replay_batch_size: Count = 512
+    """States in a minibatch of part 2."""
+    min_replay_size: Count = 2
+    """Part 2 is left out when fewer states were collected."""
+    replay_steps: Count = 20
+    """Most passes of part 2 over the collected states; it ends when all pass the threshold."""
+    epochs: Count = 100
+    """Most epochs."""
+    max_seconds: Positive | None = None
+    """Most wall time; the epoch that passes it is the last."""
+    patience: Count | None = None
+    """Epochs without a better loss before training stops early."""
+    optimiser: str = "adam"
+    """adam, adamw, sgd, lbfgs."""
+    learning_rate: Positive = 3e-3
+    """At the start of the schedule."""
+    weight_decay: NotNegative = 0.0
+    """Of the optimiser; lbfgs takes none."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of sgd."""
+    schedule: str = "cosine"
+    """Learning rate over the epochs: constant, cosine, exponential, linear."""
+    lbfgs_epochs: CountOrZero = 0
+    """The last so many epochs are run with LBFGS."""
+    gradient_clip: Positive | None = 1.0
+    """Largest norm of the gradient."""
+    seed: CountOrZero = 0
+    """Of the weights, the batches and the dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one."""
+    anomaly: bool = False
+    """Let torch name the operation that made a gradient NaN; slow."""
+    progress: bool = True
+    """Show a progress bar with loss, dt and energy error."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Training:
+        low, high = self.tolerances
+        if low > high:
+            raise ValueError(f"tolerances ({low}, {high}) must be ordered from small to large")
+        if self.lbfgs_epochs > self.epochs:
+            raise ValueError(
+                f"lbfgs_epochs ({self.lbfgs_epochs}) must not exceed epochs ({self.epochs})"
+            )
+        return self
+
+
+class Simulation(Section):
+    """A run with a policy."""
+
+    scenario: ScenarioConfig = ScenarioConfig()
+    """Systems to run; a checkpoint's own training systems if source is 'checkpoint'."""
+    policy: str = "boekholt"
+    """Path of a checkpoint, name of a criterion, 'fixed', or 'trained' for the run's own."""
+    eta: Positive = 0.05
+    """η of a criterion."""
+    dt: Positive = 1e-3
+    """Step of the policy 'fixed' [T]."""
+    integrator: str | None = None
+    """Integrator; without it the checkpoint's, or suzuki4."""
+    tolerance: Tolerance = 1e-5
+    """Relative energy error that is accepted."""
+    stepping: Literal["plain", "reversible"] = "plain"
+    """Plain steps, or steps that run backward the way they came."""
+    engine: Literal["auto", "torch", "compiled"] = "auto"
+    """What runs the loop."""
+    t_end: Annotated[float, Field(gt=0)] | None = 10.0
+    """End of the run [T]; inf together with max_steps."""
+    periods: Positive | None = None
+    """End of the run in periods of each two-body orbit, instead of t_end."""
+    record_every: CountOrZero = 1
+    """Record every so many steps; 0 for the two ends only."""
+    record_times: CountOrZero = 0
+    """Record at so many equidistant times instead of at steps."""
+    max_steps: Count | None = None
+    """Most steps of each system."""
+    collision_distance: Positive | None = None
+    """A system stops with COLLISION when two bodies come closer [L]."""
+    escape_distance: Positive | None = None
+    """A system stops with ESCAPE when a body is farther from the centre of mass [L]."""
+    progress: bool = True
+    """Show a progress bar."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Simulation:
+        if (self.t_end is None) == (self.periods is None):
+            raise ValueError("give either t_end or periods (set the other to 'none')")
+        if self.t_end == math.inf and self.max_steps is None:
+            raise ValueError("t_end = inf never ends; give max_steps, too")
+        return self
+
+
+class Comparison(Section):
+    """Learned against classical steps at equal cost."""
+
+    criteria: tuple[str, ...] = ("boekholt", "free_fall", "huayno", "prs23")
+    """Classical criteria to compare with; each is tuned to the same cost, system by system."""
+    tuning_runs: Count = 3
+    """Runs in which η of each criterion is adapted to that cost."""
+
+
+class Movie(Section):
+    """A movie of a trajectory."""
+
+    system: CountOrZero = 0
+    """Which system of a batch."""
+    max_frames: Annotated[int, Field(ge=2)] = 300
+    """Most frames; the records are thinned to as many."""
+    frames_per_second: Count = 30
+    """Frames a second."""
+    dpi: Count = 120
+    """Dots per inch."""
+    trail: Count = 60
+    """Length of the trails in frames."""
+
+
+class Config(Section):
+    """Everything that a run needs."""
+
+    network: Network = Network()
+    """The learned policy."""
+    train: Training = Training()
+    """Its training."""
+    simulate: Simulation = Simulation()
+    """The simulation."""
+    compare: Comparison = Comparison()
+    """The comparison at equal cost."""
+    movie: Movie = Movie()
+    """The movie."""
+
+
+def preset_names() -> list[str]:
+    """Names of the presets in configs/."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_config(
+    preset: str | Path | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Config:
+    """Read a preset and apply overrides.
+
+    Parameters
+    ----------
+    preset
+        Path of a TOML file, or name of one in configs/; None for the defaults.
+    overrides
+        Dotted keys and values: «train.epochs=100» or {"train.epochs": 100}. A value is read as
+        TOML, as plain text where it is not TOML, and `none` clears an optional field.
+
+    Raises
+    ------
+    InputError
+        The file is missing or not TOML; a key is unknown; a value is of the wrong type or out of
+        range.
+    """
+    table = {} if preset is None else _read(preset)
+    for key, value in _items(overrides):
+        _set(table, key, value)
+    return make_config(table)
+
+
+def make_config(table: Mapping[str, Any]) -> Config:
+    """Config from a nested table, with errors that name the nearest valid key or range."""
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write as TOML; optional fields that are None are left out or written as «none»."""
+    Path(path).write_text(tomli_w.dumps(_to_table(config)), encoding="utf-8")
+
+
+def _to_table(section: Section) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (tuple, list)):
+            return [plain(v) for v in value]
+        return "none" if value is None else value
+
+    return plain(section.model_dump())
+
+
+def _read(preset: str | Path) -> dict[str, Any]:
+    path = Path(preset)
+    if not path.suffix and not path.exists():
+        path = PRESETS / f"{preset}.toml"
+        if not path.exists():
+            raise unknown_name("preset", preset, preset_names())
+    if not path.is_file():
+        raise InputError(
+            f"config {str(path)!r} does not exist; presets in configs/ are: "
+            + ", ".join(preset_names())
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"config {str(path)!r} is not valid TOML: {error}") from None
+    return _clear_none(table)
+
+
+def _clear_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _clear_none(v) for k, v in value.items()}
+    return None if value == "none" else value
+
+
+def _items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        yield from ((key, _clear_none(value)) for key, value in overrides.items())
+        return
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"override {text!r} must read key=value, such as train.epochs=100")
+        yield key.strip(), _parse(value.strip())
+
+
+def _parse(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for name in sections:
+        inner = table.get(name)
+        inner = dict(inner) if isinstance(inner, dict) else {}
+        table[name] = inner
+        table = inner
+    table[last] = value
+
+
+def _explain(problem: Any) -> str:
+    location = [part for part in problem["loc"] if isinstance(part, str)]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return str(unknown_name("config key", key, _keys_beside(location)))
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"config key {key!r} is {problem['input']!r}; {message}"
+
+
+def _keys_beside(location: list[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for name in location[:-1]:
+        annotation = section.model_fields[name].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    prefix = ".".join(location[:-1])
+    return [f"{prefix}.{name}" if prefix else name for name in section.model_fields]

@@ -1,0 +1,18 @@
+"""Errors that a user can mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["InputError", "unknown_name"]
+
+
+class InputError(ValueError):
+    """The user's input can't be used; the message names the value and the remedy."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Error for a name outside a table, with the nearest name that exists."""
+    known = sorted(known)
+    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return InputError(f"{kind} {name!r} is unknown{hint} Known: {', '.join(known)}")

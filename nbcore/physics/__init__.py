@@ -1,0 +1,1 @@
+"""What nature does: states, gravity, fields, integrators, scenarios."""

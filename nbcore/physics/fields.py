@@ -1,0 +1,143 @@
+"""External fields: the tide of a point mass far away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nbcore.errors import InputError
+from nbcore.physics import gravity
+from nbcore.physics.state import PerSystem
+
+__all__ = ["TidalField"]
+
+
+@dataclass(frozen=True)
+class TidalField:
+    """Tide of a point mass M at R(t), in the frame that falls with the origin.
+
+    a(x) = G M [(R − x)/|R − x|³ − R/|R|³], and the matching potential with Φ(0) = 0.
+
+    Attributes
+    ----------
+    mass
+        M [M], positive.
+    position
+        (D,) R at time 0 [L], not the origin.
+    velocity
+        (D,) of the point mass [L/T]; None holds it still. It moves on a straight line.
+    """
+
+    mass: float
+    position: tuple[float, ...]
+    velocity: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("position", "velocity"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(float(x) for x in value))
+        numbers = [self.mass, *self.position, *(self.velocity or ())]
+        if not all(map(math.isfinite, numbers)):
+            raise InputError(f"field {self} holds a value that is not a finite number")
+        if self.mass <= 0:
+            raise InputError(f"field mass is {self.mass}; it must be positive")
+        if len(self.position) not in (2, 3) or not any(self.position):
+            raise InputError(
+                f"field position is {self.position}; it needs 2 or 3 numbers, not all zero"
+            )
+        if self.velocity is not None and len(self.velocity) != len(self.position):
+            raise InputError(
+                f"field velocity {self.velocity} must have as many numbers as its position"
+            )
+
+    @property
+    def moving(self) -> bool:
+        """Whether the energy of the bodies alone is not conserved."""
+        return self.velocity is not None and any(self.velocity)
+
+    def _motion(self, like: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        if like.shape[-1] != len(self.position):
+            raise InputError(
+                f"the field's position has {len(self.position)} numbers and the system "
+                f"{like.shape[-1]} dimensions; they must agree"
+            )
+        R = like.new_tensor(self.position)
+        V = like.new_tensor(self.velocity) if self.velocity else torch.zeros_like(R)
+        return R + V * time[:, None, None], V.expand(len(time), 1, -1)
+
+    def acceleration(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+        """(B, N, D) [L/T²]."""
+        R, _ = self._motion(position, time)
+        S = R - position
+        towards = S * gravity.pair_weight(_square(S)) - R * gravity.pair_weight(_square(R))
+        return G * self.mass * towards
+
+    def derivative(
+        self,
+        position: Tensor,
+        velocity: Tensor,
+        known: Sequence[Tensor],
+        time: Tensor,
+        G: float,
+    ) -> Tensor:
+        """Next time derivative of this field's acceleration along the motion, (B, N, D).
+
+        Parameters
+        ----------
+        known
+            Total acceleration of the bodies, then their jerk, then their snap, as far as known:
+            one gives this field's jerk, two its snap, three its crackle.
+        """
+        R, V = self._motion(position, time)
+        still = torch.zeros_like(R)
+        nearer = _derivative([R - position, V - velocity, *(-value for value in known)])
+        origin = _derivative([R, V, *(still for _ in known)])
+        return G * self.mass * (nearer - origin)
+
+    def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
+        """Σ m Φ(x), (B,) [E]."""
+        R, _ = self._motion(position, time)
+        S, R2 = R - position, _square(R)
+        tilt = (position * R).sum(-1, keepdim=True) * gravity.pair_weight(R2)
+        potential = gravity.pair_potential(_square(S)) - gravity.pair_potential(R2) + tilt
+        return G * self.mass * (mass * potential[..., 0]).sum(dim=1)
+
+    def power(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
+        """Σ m ∂Φ/∂t, (B,) [E/T]: the rate at which the moving mass changes the energy."""
+        R, V = self._motion(position, time)
+        S, R2 = R - position, _square(R)
+        weight, RV = gravity.pair_weight(R2), (R * V).sum(-1, keepdim=True)
+        xR, xV = ((position * other).sum(-1, keepdim=True) for other in (R, V))
+        rate = (S * V).sum(-1, keepdim=True) * gravity.pair_weight(_square(S))
+        rate = rate + weight * (xV - 3 * xR * RV / R2 - RV)
+        return G * self.mass * (mass * rate[..., 0]).sum(dim=1)
+
+
+def _square(vector: Tensor) -> Tensor:
+    return (vector * vector).sum(-1, keepdim=True)
+
+
+def _derivative(motion: Sequence[Tensor]) -> Tensor:
+    """A1, A2 or A3 of a separation and its derivatives (see gravity), as many as are given."""
+    R, V, *higher = motion
+    r2 = _square(R)
+    weight = gravity.pair_weight(r2)
+    alpha = gravity.pair_alpha((R * V).sum(-1, keepdim=True), r2)
+    A0 = R * weight
+    A1 = gravity.pair_first(V, weight, alpha, A0)
+    if len(higher) == 1:
+        return A1
+    A = higher[0]
+    beta = gravity.pair_beta(_square(V), (R * A).sum(-1, keepdim=True), r2, alpha)
+    A2 = gravity.pair_second(A, weight, alpha, beta, A0, A1)
+    if len(higher) == 2:
+        return A2
+    J = higher[1]
+    va, rj = (V * A).sum(-1, keepdim=True), (R * J).sum(-1, keepdim=True)
+    gamma = gravity.pair_gamma(va, rj, r2, alpha, beta)
+    return gravity.pair_third(J, weight, alpha, beta, gamma, A0, A1, A2)

@@ -1,0 +1,236 @@
+"""THE definition of gravity: pair law, accelerations and their derivatives, conserved quantities.
+
+The functions named `pair_*` use only operators and `**`, so that the same function objects serve
+tensors broadcast over pairs and scalars in a compiled loop. With R = x_j − x_i and likewise
+V, A, J for the relative velocity, acceleration and jerk, r² = R·R + softening²:
+
+    A0 = R/r³            A2 = A/r³ − 6α A1 − 3β A0
+    A1 = V/r³ − 3α A0    A3 = J/r³ − 9α A2 − 9β A1 − 3γ A0
+
+and acceleration, jerk, snap, crackle are the sums of G m_j A0 … A3 (Nitadori & Makino 2008).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from nbcore.physics.state import PerSystem, State
+
+__all__ = [
+    "acceleration",
+    "angular_momentum",
+    "centre_of_mass",
+    "derivatives",
+    "energy",
+    "energy_scale",
+    "kinetic_energy",
+    "momentum",
+    "momentum_scale",
+    "pair_indices",
+    "potential_energy",
+]
+
+
+def pair_weight(r2):
+    """1/r³ from r²."""
+    inverse = r2**-0.5
+    return inverse * inverse * inverse
+
+
+def pair_potential(r2):
+    """−1/r from r²."""
+    return -(r2**-0.5)
+
+
+def pair_alpha(rv, r2):
+    """R·V/r²."""
+    return rv / r2
+
+
+def pair_beta(v2, ra, r2, alpha):
+    """(V² + R·A)/r² + α²."""
+    return (v2 + ra) / r2 + alpha * alpha
+
+
+def pair_gamma(va, rj, r2, alpha, beta):
+    """(3 V·A + R·J)/r² + α(3β − 4α²)."""
+    return (3 * va + rj) / r2 + alpha * (3 * beta - 4 * alpha * alpha)
+
+
+def pair_first(V, weight, alpha, A0):
+    """A1, component by component."""
+    return V * weight - 3 * alpha * A0
+
+
+def pair_second(A, weight, alpha, beta, A0, A1):
+    """A2, component by component."""
+    return A * weight - 6 * alpha * A1 - 3 * beta * A0
+
+
+def pair_third(J, weight, alpha, beta, gamma, A0, A1, A2):
+    """A3, component by component."""
+    return J * weight - 9 * alpha * A2 - 9 * beta * A1 - 3 * gamma * A0
+
+
+@lru_cache(maxsize=64)
+def pair_indices(n_bodies: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Indices i < j of all pairs, (P,) each."""
+    i, j = torch.triu_indices(n_bodies, n_bodies, 1, device=device)
+    return i, j
+
+
+@lru_cache(maxsize=64)
+def _identity(n_bodies: int, device: torch.device) -> Tensor:
+    return torch.eye(n_bodies, dtype=torch.float64, device=device)
+
+
+def _relative(value: Tensor) -> Tensor:
+    """(B, N, N, D): value of body j as seen from body i."""
+    return value[:, None] - value[:, :, None]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a, b)
+
+
+def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
+    """Accelerations by the other bodies alone, (B, N, D) [L/T²]."""
+    R = _relative(position)
+    # The identity on the diagonal keeps value and gradient of the self pairs finite (and zero).
+    r2 = _dot(R, R) + (softening**2 + _identity(position.shape[1], position.device))
+    weight = (G * mass)[:, None, :] * pair_weight(r2)
+    return (weight[:, :, None, :] @ R)[:, :, 0]
+
+
+def acceleration(state: State) -> Tensor:
+    """Acceleration of every body by the others and the field, (B, N, D) [L/T²].
+
+    The one that the state carries is used if it has one.
+    """
+    if state.acceleration is not None:
+        return state.acceleration
+    total = pair_accelerations(state.position, state.mass, state.G, state.softening)
+    if state.field is not None:
+        total = total + state.field.acceleration(state.position, state.time, state.G)
+    return total
+
+
+def derivatives(state: State, order: int) -> list[Tensor]:
+    """Acceleration, jerk, snap, crackle: the first `order` of them.
+
+    Returns
+    -------
+    list of (B, N, D) [L/T²], [L/T³], [L/T⁴], [L/T⁵].
+
+    References
+    ----------
+    Nitadori & Makino (2008), New Astronomy 13, 498.
+    """
+    R, V = _relative(state.position), _relative(state.velocity)
+    r2 = _dot(R, R) + (state.softening**2 + _identity(state.n_bodies, R.device))
+    weight = pair_weight(r2)[..., None]
+    alpha = pair_alpha(_dot(R, V), r2)
+    wide = alpha[..., None]
+    Gm = (state.G * state.mass)[:, None, :]
+
+    def total(pairs: Tensor) -> Tensor:
+        return (Gm[:, :, None, :] @ pairs)[:, :, 0]
+
+    known = [acceleration(state)]
+    if order > 1:
+        A0 = weight * R
+        A1 = pair_first(V, weight, wide, A0)
+        known.append(total(A1) + _field(state, known))
+    if order > 2:
+        A = _relative(known[0])
+        beta = pair_beta(_dot(V, V), _dot(R, A), r2, alpha)
+        A2 = pair_second(A, weight, wide, beta[..., None], A0, A1)
+        known.append(total(A2) + _field(state, known))
+    if order > 3:
+        J = _relative(known[1])
+        gamma = pair_gamma(_dot(V, A), _dot(R, J), r2, alpha, beta)
+        A3 = pair_third(J, weight, wide, beta[..., None], gamma[..., None], A0, A1, A2)
+        known.append(total(A3) + _field(state, known))
+    return known
+
+
+def _field(state: State, known: list[Tensor]) -> Tensor | float:
+    if state.field is None:
+        return 0.0
+    return state.field.derivative(state.position, state.velocity, known, state.time, state.G)
+
+
+def kinetic_energy(state: State) -> PerSystem:
+    """½ Σ m v², (B,) [E]."""
+    return 0.5 * (state.mass * _dot(state.velocity, state.velocity)).sum(dim=1)
+
+
+def potential_energy(state: State) -> PerSystem:
+    """Energy of all pairs and of the external field, (B,) [E]."""
+    i, j = pair_indices(state.n_bodies, state.position.device)
+    R = state.position[:, j] - state.position[:, i]
+    products = state.mass[:, i] * state.mass[:, j]
+    total = state.G * (products * pair_potential(_dot(R, R) + state.softening**2)).sum(dim=1)
+    if state.field is not None:
+        total = total + state.field.potential_energy(
+            state.position, state.mass, state.time, state.G
+        )
+    return total
+
+
+def energy(state: State) -> PerSystem:
+    """Conserved energy, (B,) [E]: kinetic + potential − work of a moving field."""
+    return kinetic_energy(state) + potential_energy(state) - state.work
+
+
+def momentum(state: State) -> Tensor:
+    """Σ m v, (B, D) [M L/T]."""
+    return (state.mass[..., None] * state.velocity).sum(dim=1)
+
+
+def angular_momentum(state: State) -> Tensor:
+    """Σ m x × v about the origin, (B, 1) in 2D and (B, 3) in 3D [M L²/T]."""
+    x, v = state.position.unbind(-1), state.velocity.unbind(-1)
+    axes = [(0, 1)] if len(x) == 2 else [(1, 2), (2, 0), (0, 1)]
+    return torch.stack(
+        [(state.mass * (x[a] * v[b] - x[b] * v[a])).sum(dim=1) for a, b in axes], dim=1
+    )
+
+
+def centre_of_mass(state: State) -> tuple[Tensor, Tensor]:
+    """Position and velocity of the centre of mass, (B, 1, D) each."""
+    share = (state.mass / state.mass.sum(dim=1, keepdim=True))[..., None]
+    return (
+        (share * state.position).sum(dim=1, keepdim=True),
+        (share * state.velocity).sum(dim=1, keepdim=True),
+    )
+
+
+def energy_scale(state: State) -> PerSystem:
+    """K + |U|, (B,) [E]: what the energy is made of, positive even where the energy is zero."""
+    return kinetic_energy(state) + potential_energy(state).abs()
+
+
+def momentum_scale(state: State) -> PerSystem:
+    """√(2 M (K + |U|)), (B,) [M L/T]: a momentum that is never zero, unlike the total one."""
+    return (2 * state.mass.sum(dim=1) * energy_scale(state)).sqrt()
+
+
+def relative_change(now: Tensor, initial: Tensor, scale: Tensor) -> Tensor:
+    """Size of a change in units of the initial size, or of the scale where that size is rounding.
+
+    Parameters
+    ----------
+    now, initial
+        (B,) or (B, k).
+    scale
+        (B,): what a typical value of the quantity would be.
+    """
+    if now.ndim == 1:
+        now, initial = now[:, None], initial[:, None]
+    size = torch.linalg.vector_norm(initial, dim=1)
+    size = torch.where(size > 1e-12 * scale, size, scale)
+    return torch.linalg.vector_norm(now - initial, dim=1) / size

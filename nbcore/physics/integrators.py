@@ -1,0 +1,199 @@
+"""Integrators as coefficient tables, each with one `step(state, dt)`.
+
+A splitting alternates kicks (velocity += h·acceleration) and drifts (position += h·velocity).
+The last acceleration of a step is the first one of the next, so a step costs one force evaluation
+for each drift.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics import gravity
+from nbcore.physics.state import PerSystem, State
+
+__all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator"]
+
+
+class Integrator(Protocol):
+    """One step of a given order."""
+
+    @property
+    def order(self) -> int:
+        """p: the error of a run shrinks as dt^p."""
+        ...
+
+    @property
+    def evaluations(self) -> int:
+        """Force evaluations a step; each further derivative counts as one."""
+        ...
+
+    @property
+    def reversible(self) -> bool:
+        """Whether a step forward and a step back return to the start."""
+        ...
+
+    def step(self, state: State, dt: PerSystem) -> State:
+        """Advance every system by its own dt (B,); a dt of 0 leaves a system as it is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Symmetric kick-drift-…-kick splitting.
+
+    Attributes
+    ----------
+    order
+        Even for a symmetric splitting.
+    kicks, drifts
+        Fractions of dt, one kick more than drifts; each sums to 1.
+    """
+
+    order: int
+    kicks: tuple[float, ...]
+    drifts: tuple[float, ...]
+
+    reversible = True
+
+    @property
+    def evaluations(self) -> int:
+        """One for each drift."""
+        return len(self.drifts)
+
+    def step(self, state: State, dt: PerSystem) -> State:
+        """Advance by dt (B,)."""
+        mass, G, softening, field = state.mass, state.G, state.softening, state.field
+        position, velocity, work = state.position, state.velocity, state.work
+        acceleration, time = gravity.acceleration(state), state.time
+        h = dt[:, None, None]
+        for k in range(len(self.kicks)):
+            velocity = velocity + (self.kicks[k] * h) * acceleration
+            if field is not None and field.moving:
+                # The energy's conjugate, time, is kicked along: see the extended phase space of
+                # Hairer, Lubich & Wanner (2006), VIII.2.
+                work = work + self.kicks[k] * dt * field.power(position, mass, time, G)
+            if k == len(self.drifts):
+                break
+            position = position + (self.drifts[k] * h) * velocity
+            acceleration = gravity.pair_accelerations(position, mass, G, softening)
+            if field is not None:
+                time = time + self.drifts[k] * dt
+                acceleration = acceleration + field.acceleration(position, time, G)
+        return state.replace(
+            position=position,
+            velocity=velocity,
+            time=state.time + dt,
+            work=work,
+            acceleration=acceleration,
+            jerk=None,
+        )
+
+
+@dataclass(frozen=True)
+class Hermite:
+    """Hermite scheme of 4th order, predict-evaluate-correct.
+
+    Not reversible and not symplectic; here as a reference for collisional codes.
+
+    References
+    ----------
+    Makino & Aarseth (1992), PASJ 44, 141.
+    """
+
+    order = 4
+    evaluations = 2
+    reversible = False
+
+    def step(self, state: State, dt: PerSystem) -> State:
+        """Advance by dt (B,)."""
+        if state.field is not None and state.field.moving:
+            raise InputError(
+                "hermite4 can't account for the work of a moving field to 4th order; "
+                "use 'suzuki4', or hold the field still"
+            )
+        if state.acceleration is not None and state.jerk is not None:
+            a0, j0 = state.acceleration, state.jerk
+        else:
+            a0, j0 = gravity.derivatives(state, 2)
+        h = dt[:, None, None]
+        x0, v0 = state.position, state.velocity
+        predicted = state.replace(
+            position=x0 + h * (v0 + h / 2 * (a0 + h / 3 * j0)),
+            velocity=v0 + h * (a0 + h / 2 * j0),
+            time=state.time + dt,
+            acceleration=None,
+            jerk=None,
+        )
+        a1, j1 = gravity.derivatives(predicted, 2)
+        velocity = v0 + h / 2 * (a0 + a1) + h**2 / 12 * (j0 - j1)
+        position = x0 + h / 2 * (v0 + velocity) + h**2 / 12 * (a0 - a1)
+        return predicted.replace(position=position, velocity=velocity, acceleration=a1, jerk=j1)
+
+
+def composition(order: int, *stages: float) -> Splitting:
+    """Symmetric composition of leapfrogs, written as a splitting.
+
+    Parameters
+    ----------
+    stages
+        Lengths of the leapfrogs up to and with the middle one; the rest mirrors them.
+    """
+    lengths = (*stages, *stages[-2::-1])
+    ends = (0.0, *lengths, 0.0)
+    kicks = tuple((a + b) / 2 for a, b in pairwise(ends))
+    return Splitting(order, kicks, lengths)
+
+
+def _mclachlan4() -> Splitting:
+    """5 stages, McLachlan (1995), SIAM J. Sci. Comput. 16, 151."""
+    z = math.sqrt(19)
+    kicks = ((14 - z) / 108, (20 - 7 * z) / 108, (20 + 8 * z) / 108)
+    return Splitting(4, (*kicks, *kicks[::-1]), (2 / 5, -1 / 10, 2 / 5, -1 / 10, 2 / 5))
+
+
+_yoshida = 1 / (2 - 2 ** (1 / 3))
+_suzuki = 1 / (4 - 4 ** (1 / 3))
+
+
+def get_integrator(name: str) -> Integrator:
+    """Integrator by its name in the table, or an error with the nearest name."""
+    if name not in INTEGRATORS:
+        raise unknown_name("integrator", name, INTEGRATORS)
+    return INTEGRATORS[name]
+
+
+INTEGRATORS: dict[str, Integrator] = {
+    "leapfrog": composition(2, 1.0),
+    # Yoshida (1990), Phys. Lett. A 150, 262
+    "yoshida4": composition(4, _yoshida, 1 - 2 * _yoshida),
+    # Suzuki (1990), Phys. Lett. A 146, 319
+    "suzuki4": composition(4, _suzuki, _suzuki, 1 - 4 * _suzuki),
+    "mclachlan4": _mclachlan4(),
+    # Kahan & Li (1997), Math. Comp. 66, 1089
+    "kahan_li6": composition(
+        6,
+        0.39216144400731413928,
+        0.33259913678935943860,
+        -0.70624617255763935981,
+        0.08221359629355080023,
+        0.79854399093492996340,
+    ),
+    "kahan_li8": composition(
+        8,
+        0.13020248308889008087881763,
+        0.56116298177510838456196441,
+        -0.38947496264484728640807860,
+        0.15884190655515560089621075,
+        -0.39590389413323757733623154,
+        0.18453964097831570709183254,
+        0.25837438768632204729397911,
+        0.29501172360931029887096624,
+        -0.60550853383003451169892108,
+    ),
+    "hermite4": Hermite(),
+}

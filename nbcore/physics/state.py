@@ -1,0 +1,273 @@
+"""The state of a batch of N-body systems."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.errors import InputError
+
+if TYPE_CHECKING:
+    from nbcore.physics.fields import TidalField
+
+__all__ = ["PerSystem", "State"]
+
+DTYPE = torch.float64  # float32 dynamics would put a floor of 1e-5 under the energy error
+PerSystem = Tensor  # (B,), one number for each system of a batch
+
+_PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "jerk")
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A batch of B systems of N point masses in D dimensions, in any consistent units.
+
+    Make one with `State.from_arrays`, which checks its input, or with a scenario.
+
+    Attributes
+    ----------
+    mass
+        (B, N) [M], not negative; a body of mass zero feels and does not act.
+    position, velocity
+        (B, N, D) [L], [L/T].
+    time
+        (B,) [T]; every system keeps its own time.
+    G
+        Gravitational constant [L³/(M T²)].
+    softening
+        Plummer softening length [L].
+    field
+        External tidal field, or None.
+    work
+        (B,) [E] energy that a moving external field has put in since the start.
+    acceleration, jerk
+        (B, N, D) as far as they are known at this position (and velocity), otherwise None.
+    batched
+        False for a single system that was given without a leading B.
+    """
+
+    mass: Tensor
+    position: Tensor
+    velocity: Tensor
+    time: Tensor
+    G: float
+    softening: float
+    field: TidalField | None
+    work: Tensor
+    acceleration: Tensor | None = None
+    jerk: Tensor | None = None
+    batched: bool = True
+
+    @classmethod
+    def from_arrays(
+        cls,
+        mass: Any,
+        position: Any,
+        velocity: Any,
+        G: float = 1.0,
+        softening: float = 0.0,
+        field: TidalField | None = None,
+        time: Any = 0.0,
+    ) -> State:
+        """Make a state from arrays, lists or tensors; tensors keep their gradients.
+
+        Parameters
+        ----------
+        mass
+            (N,) or (B, N).
+        position, velocity
+            (N, D) or (B, N, D), D = 2 or 3.
+        G, softening, field
+            As in the class.
+        time
+            One number, or (B,).
+
+        Raises
+        ------
+        InputError
+            Shapes don't match, N < 2, D is not 2 or 3, a value is not finite, a mass is negative,
+            all masses are zero, or two bodies coincide at softening 0.
+        """
+        mass, position, velocity = (
+            _as_tensor(name, value)
+            for name, value in (("mass", mass), ("position", position), ("velocity", velocity))
+        )
+        batched = position.ndim == 3
+        if not batched:
+            mass, position, velocity = mass[None], position[None], velocity[None]
+        _check_shapes(mass, position, velocity, batched)
+        time = _as_tensor("time", time).expand(len(mass)).clone()
+        _check_values(mass, position, velocity, time, G, softening)
+        return cls(
+            mass=mass,
+            position=position,
+            velocity=velocity,
+            time=time,
+            G=float(G),
+            softening=float(softening),
+            field=field,
+            work=torch.zeros_like(time),
+            batched=batched,
+        )
+
+    @property
+    def n_systems(self) -> int:
+        """B, the number of systems."""
+        return self.position.shape[0]
+
+    @property
+    def n_bodies(self) -> int:
+        """N, the number of bodies of each system."""
+        return self.position.shape[1]
+
+    @property
+    def n_dimensions(self) -> int:
+        """D, 2 or 3."""
+        return self.position.shape[2]
+
+    def replace(self, **changes: Any) -> State:
+        """Copy with some attributes replaced; the caller clears what became out of date."""
+        return dataclasses.replace(self, **changes)
+
+    def _map(self, function: Any) -> State:
+        values = {name: getattr(self, name) for name in _PER_SYSTEM}
+        return self.replace(**{k: None if v is None else function(v) for k, v in values.items()})
+
+    def detach(self) -> State:
+        """Copy without gradients and without shared memory, fit to be stored."""
+        return self._map(lambda value: value.detach().clone())
+
+    def to(self, device: str | torch.device) -> State:
+        """Copy on another device."""
+        return self._map(lambda value: value.to(device))
+
+    def select(self, index: Tensor) -> State:
+        """Take the systems at an index or mask (B,), as a batch."""
+        return self._map(lambda value: value[index]).replace(batched=True)
+
+    def where(self, condition: Tensor, other: State) -> State:
+        """Take each system from here where the condition (B,) holds, otherwise from the other."""
+
+        def choose(name: str) -> Tensor | None:
+            here, there = getattr(self, name), getattr(other, name)
+            if here is None or there is None:
+                return None
+            return torch.where(condition.view(-1, *[1] * (here.ndim - 1)), here, there)
+
+        return self.replace(**{name: choose(name) for name in _PER_SYSTEM})
+
+    @staticmethod
+    def concatenate(states: Sequence[State]) -> State:
+        """Join batches of the same N, D, G, softening and field along B."""
+        first = states[0]
+        for state in states[1:]:
+            for name in ("n_bodies", "n_dimensions", "G", "softening", "field"):
+                if getattr(state, name) != getattr(first, name):
+                    raise InputError(
+                        f"states with {name}={getattr(first, name)!r} and {getattr(state, name)!r} "
+                        "can't be joined in one batch; run them one after the other"
+                    )
+
+        def join(name: str) -> Tensor | None:
+            parts = [getattr(state, name) for state in states]
+            return None if any(part is None for part in parts) else torch.cat(parts)
+
+        return first.replace(**{name: join(name) for name in _PER_SYSTEM}, batched=True)
+
+    def repeat(self, times: int) -> State:
+        """Repeat the whole batch, system by system in the same order."""
+        return State.concatenate([self] * times)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """NumPy copies of mass, position, velocity and time; without B for a single system."""
+        arrays = {
+            name: getattr(self, name).detach().cpu().numpy().copy()
+            for name in ("mass", "position", "velocity", "time")
+        }
+        return arrays if self.batched else {name: value[0] for name, value in arrays.items()}
+
+
+def _as_tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(DTYPE)
+    try:
+        return torch.as_tensor(np.array(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} can't be read as an array of numbers ({error}); "
+            "give one row of equal length for each body"
+        ) from None
+
+
+def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: bool) -> None:
+    def seen(value: Tensor) -> tuple[int, ...]:
+        return tuple(value.shape if batched else value.shape[1:])
+
+    expected = "(B, N, D)" if batched else "(N, D)"
+    if position.ndim != 3:
+        raise InputError(f"position has shape {seen(position)}; it must be (N, D) or (B, N, D)")
+    n_systems, n_bodies, n_dimensions = position.shape
+    if velocity.shape != position.shape:
+        raise InputError(
+            f"velocity has shape {seen(velocity)} and position {seen(position)}; "
+            f"both must be {expected}"
+        )
+    if mass.shape != (n_systems, n_bodies):
+        raise InputError(
+            f"mass has shape {seen(mass)} for {n_bodies} bodies; it must be "
+            f"{seen(position)[:-1]}, one mass a body"
+        )
+    if n_systems < 1:
+        raise InputError("the batch is empty (B = 0); give at least one system")
+    if n_bodies < 2:
+        raise InputError(f"N = {n_bodies}; a system needs at least 2 bodies")
+    if n_dimensions not in (2, 3):
+        raise InputError(f"D = {n_dimensions}; positions and velocities must have 2 or 3 columns")
+
+
+def _check_values(
+    mass: Tensor,
+    position: Tensor,
+    velocity: Tensor,
+    time: Tensor,
+    G: float,
+    softening: float,
+) -> None:
+    named = (("mass", mass), ("position", position), ("velocity", velocity), ("time", time))
+    for name, value in named:
+        bad = ~torch.isfinite(value)
+        if bad.any():
+            index = torch.nonzero(bad)[0].tolist()
+            raise InputError(
+                f"{name}{index} is {float(value[tuple(index)].detach())}; "
+                "every value must be a finite number"
+            )
+    if (mass < 0).any():
+        index = torch.nonzero(mass < 0)[0].tolist()
+        raise InputError(
+            f"mass{index} is {float(mass[tuple(index)].detach())}; masses must be zero or positive"
+        )
+    massless = ~(mass > 0).any(dim=1)
+    if massless.any():
+        raise InputError(
+            f"all masses of system {int(massless.nonzero()[0])} are zero; at least one must act"
+        )
+    if not (np.isfinite(G) and G > 0):
+        raise InputError(f"G is {G}; it must be positive")
+    if not (np.isfinite(softening) and softening >= 0):
+        raise InputError(f"softening is {softening}; it must be zero or positive")
+    if softening == 0:
+        i, j = torch.triu_indices(mass.shape[1], mass.shape[1], 1)
+        coincide = (position[:, i] == position[:, j]).all(dim=-1)
+        if coincide.any():
+            system, pair = coincide.nonzero()[0].tolist()
+            raise InputError(
+                f"bodies {int(i[pair])} and {int(j[pair])} of system {system} are at the same "
+                "place; move one of them or set softening > 0"
+            )

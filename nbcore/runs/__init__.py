@@ -1,0 +1,1 @@
+"""Doing it headless: notebooks, run folders, the command line."""

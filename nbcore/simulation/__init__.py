@@ -1,0 +1,1 @@
+"""Running it: the engines and what they record."""

@@ -1,0 +1,1 @@
+"""Seeing a run: plots and movies."""
