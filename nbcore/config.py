@@ -122,7 +122,7 @@ class LossConfig(Section):
     """Weight of each named loss; one that is not named is not used."""
     error_at: Literal["next", "last", "mean", "max"] = "max"
     """Which of the states forward the energy error is taken from."""
-    energy_upper: Positive = 1.0
+    energy_upper: Positive = 0.1
     """Upper edge of the energy band, in units of the tolerance; there is no lower edge."""
     momentum_upper: Positive = 1e-12
     """Upper edge of the momentum band, relative."""
@@ -155,8 +155,8 @@ class Training(Section):
     """Optimiser steps in an epoch of batched training."""
     steps_per_epoch: Count = 16
     """Accepted steps of each system in part 1 of a two-phase epoch."""
-    energy_threshold: Positive = 2e-4
-    """Part 1 accepts a step whose relative energy change is below this."""
+    energy_threshold: Positive = 2.0
+    """A step passes when its relative energy change is below so many tolerances."""
     max_retrain_steps: CountOrZero = 20
     """Optimiser steps on rejected states before the systems still rejected start again."""
     replay_batch_size: Count = 512
@@ -223,8 +223,8 @@ class Simulation(Section):
     """Relative energy error that is accepted."""
     stepping: Literal["plain", "reversible"] = "plain"
     """Plain steps, or steps that run backward the way they came."""
-    engine: Literal["auto", "torch", "compiled"] = "auto"
-    """What runs the loop."""
+    engine: str = "auto"
+    """What runs the loop: auto, torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0
     """End of the run [T]; inf together with max_steps."""
     periods: Positive | None = None

@@ -99,6 +99,15 @@ class TidalField:
         origin = _derivative([R, V, *(still for _ in known)])
         return G * self.mass * (nearer - origin)
 
+    def tidal_tensor(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+        """∂a/∂x, (B, N, D, D) [1/T²]."""
+        R, _ = self._motion(position, time)
+        S = R - position
+        r2 = _square(S)[..., None]
+        unit = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        stretch = 3 * S[..., :, None] * S[..., None, :] / r2 - unit
+        return G * self.mass * gravity.pair_weight(r2) * stretch
+
     def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
         """Σ m Φ(x), (B,) [E]."""
         R, _ = self._motion(position, time)

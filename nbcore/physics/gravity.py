@@ -31,6 +31,7 @@ __all__ = [
     "momentum_scale",
     "pair_indices",
     "potential_energy",
+    "tidal_tensor",
 ]
 
 
@@ -161,6 +162,20 @@ def _field(state: State, known: list[Tensor]) -> Tensor | float:
     if state.field is None:
         return 0.0
     return state.field.derivative(state.position, state.velocity, known, state.time, state.G)
+
+
+def tidal_tensor(state: State) -> Tensor:
+    """∂a/∂x at every body, (B, N, D, D) [1/T²]."""
+    R = _relative(state.position)
+    r2 = _dot(R, R) + (state.softening**2 + _identity(state.n_bodies, R.device))
+    weight = (state.G * state.mass)[:, None, :] * pair_weight(r2)
+    stretch = torch.einsum("bij,bija,bijc->biac", 3 * weight / r2, R, R)
+    others = weight * (1 - _identity(state.n_bodies, R.device))
+    unit = torch.eye(state.n_dimensions, dtype=R.dtype, device=R.device)
+    total = stretch - others.sum(dim=2)[..., None, None] * unit
+    if state.field is not None:
+        total = total + state.field.tidal_tensor(state.position, state.time, state.G)
+    return total
 
 
 def kinetic_energy(state: State) -> PerSystem:

@@ -102,7 +102,12 @@ class State:
         if not batched:
             mass, position, velocity = mass[None], position[None], velocity[None]
         _check_shapes(mass, position, velocity, batched)
-        time = _as_tensor("time", time).expand(len(mass)).clone()
+        time = _as_tensor("time", time)
+        if time.shape not in ((), (len(mass),)):
+            raise InputError(
+                f"time has shape {tuple(time.shape)}; it must be one number, or ({len(mass)},)"
+            )
+        time = time.expand(len(mass)).clone()
         _check_values(mass, position, velocity, time, G, softening)
         return cls(
             mass=mass,
@@ -205,6 +210,10 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         ) from None
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
+
+
 def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: bool) -> None:
     def seen(value: Tensor) -> tuple[int, ...]:
         return tuple(value.shape if batched else value.shape[1:])
@@ -258,10 +267,10 @@ def _check_values(
         raise InputError(
             f"all masses of system {int(massless.nonzero()[0])} are zero; at least one must act"
         )
-    if not (np.isfinite(G) and G > 0):
-        raise InputError(f"G is {G}; it must be positive")
-    if not (np.isfinite(softening) and softening >= 0):
-        raise InputError(f"softening is {softening}; it must be zero or positive")
+    if not (_is_finite(G) and G > 0):
+        raise InputError(f"G is {G!r}; it must be a positive number")
+    if not (_is_finite(softening) and softening >= 0):
+        raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
         i, j = torch.triu_indices(mass.shape[1], mass.shape[1], 1)
         coincide = (position[:, i] == position[:, j]).all(dim=-1)

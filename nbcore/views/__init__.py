@@ -1,1 +1,5 @@
 """Seeing a run: plots and movies."""
+
+from nbcore.views import movies, plots
+
+__all__ = ["movies", "plots"]

@@ -1,0 +1,106 @@
+"""Learned against classical steps at equal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nbcore.errors import InputError
+from nbcore.physics.integrators import get_integrator
+from nbcore.simulation.setup import Setup
+from nbcore.simulation.trajectory import Status, Trajectory
+from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.policies import Criterion, FixedStep, Policy
+
+__all__ = ["at_equal_cost", "headline"]
+
+FIRST_ETA = 0.1
+
+
+def at_equal_cost(setup: Setup, criteria: Sequence[str], tuning_runs: int = 3) -> pd.DataFrame:
+    """Run a policy, and classical rules tuned to the same force evaluations, system by system.
+
+    The number of steps goes as 1/η, so η of each system is multiplied by the ratio of the costs
+    after each run. A fixed step is the run's length over as many steps as the policy took.
+
+    Parameters
+    ----------
+    setup
+        The run with the policy to compare.
+    criteria
+        Names of classical criteria.
+    tuning_runs
+        Runs in which η is adapted, each with the η that the one before suggests; the last counts.
+
+    Returns
+    -------
+    DataFrame with a row a method: median, p10, p90 of the maximum energy error; median final
+    energy error; median force evaluations; median ratio of the cost to the policy's; number of
+    systems that did not reach the end, whose error counts as infinite.
+    """
+    for name in criteria:
+        get_criterion(name)
+    mine = setup.run(record="ends", progress=False)
+    # An orbit that is lost can end in a binary so tight that the run would take for ever.
+    limit = 4 * int(mine.summary["n_steps"].max()) + 100
+    rows = [_row(str(setup.policy), mine, mine)]
+
+    def other(policy: Policy) -> Trajectory:
+        return setup.with_policy(policy).run(
+            record="ends", progress=False, max_steps=limit, integrator=mine.integrator
+        )
+
+    cost = torch.as_tensor(mine.summary["n_force_evaluations"], dtype=torch.float64)
+    for name in criteria:
+        eta, run = torch.full_like(cost, FIRST_ETA), None
+        for k in range(tuning_runs):
+            run = other(Criterion(name, eta))
+            if k + 1 < tuning_runs:
+                spent = torch.as_tensor(run.summary["n_force_evaluations"], dtype=torch.float64)
+                ratio = spent / cost
+                eta = eta * ratio ** (1 / get_criterion(name).eta_power)
+        assert run is not None
+        rows.append(_row(name, run, mine))
+    integrator = get_integrator(mine.integrator)
+    steps = torch.floor((cost - 1) / integrator.evaluations).clamp(min=1)
+    rows.append(
+        _row("fixed step", other(FixedStep((setup.t_end - setup.state.time) / steps)), mine)
+    )
+    return pd.DataFrame(rows).set_index("method")
+
+
+def headline(table: pd.DataFrame) -> str:
+    """Say in a sentence what the first method of a comparison bought."""
+    error = table["median"]
+    if len(table) < 3:
+        raise InputError("the comparison has no classical criterion; name one in compare.criteria")
+    learned, fixed = error.iloc[0], error.loc["fixed step"]
+    classical = error.iloc[1:].drop("fixed step")
+    best = classical.idxmin()
+    return (
+        f"At equal force evaluations the median of the maximum energy error is {learned:.1e} with "
+        f"{error.index[0]} steps, {classical[best] / learned:.1f} times that with the best "
+        f"classical criterion ({best}), and {fixed / learned:.0f} times with a fixed step."
+    )
+
+
+def _row(method: str, run: Trajectory, mine: Trajectory) -> dict[str, float | int | str]:
+    lost = run.summary["status"] != Status.SUCCESS
+    error = np.where(lost, np.inf, run.summary["max_energy_error"])
+    last = run.n_records - 1
+    final = np.asarray(run.arrays["energy_error"])[np.arange(len(last)), last]
+    evaluations = run.summary["n_force_evaluations"]
+    p10, median, p90 = np.quantile(error, (0.1, 0.5, 0.9), method="inverted_cdf")
+    return {
+        "method": method,
+        "median": float(median),
+        "p10": float(p10),
+        "p90": float(p90),
+        "final": float(np.median(np.where(lost, np.inf, final))),
+        "evaluations": int(np.median(evaluations)),
+        "cost_ratio": float(np.median(evaluations / mine.summary["n_force_evaluations"])),
+        "lost": int(lost.sum()),
+    }

@@ -1,0 +1,76 @@
+"""From a trajectory to numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from nbcore.physics import gravity
+from nbcore.simulation.trajectory import Status, Trajectory
+
+__all__ = ["closest_separation", "conserved_quantities", "metrics"]
+
+
+def closest_separation(trajectory: Trajectory) -> np.ndarray:
+    """Distance of the closest pair at each record, (T,) or (B, T) [L]."""
+    i, j = np.triu_indices(trajectory.position.shape[-2], 1)
+    position = trajectory.position
+    separation = position[..., i, :] - position[..., j, :]
+    return np.linalg.norm(separation, axis=-1).min(axis=-1)
+
+
+def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Energy, momentum and angular momentum at the first and the last record, and the change.
+
+    Returns
+    -------
+    dict of (2,) and (2, k) arrays, with a leading B for a batch; names ending in `_change` hold
+    the last minus the first.
+    """
+    final, values = trajectory.final, {}
+    last = trajectory.n_records - 1
+    ends = []
+    for record in (np.zeros_like(last), last):
+        at = (np.arange(len(last)), record)
+        ends.append(
+            final.replace(
+                position=torch.as_tensor(np.asarray(trajectory.arrays["position"])[at]),
+                velocity=torch.as_tensor(np.asarray(trajectory.arrays["velocity"])[at]),
+                time=torch.as_tensor(np.asarray(trajectory.arrays["time"])[at]),
+            )
+        )
+    for name in ("energy", "momentum", "angular_momentum"):
+        first, later = (getattr(gravity, name)(state).numpy() for state in ends)
+        values[name] = np.stack([first, later], axis=1)
+        values[f"{name}_change"] = later - first
+    return values if trajectory.batched else {k: v[0] for k, v in values.items()}
+
+
+def metrics(trajectory: Trajectory) -> dict[str, Any]:
+    """Headline numbers of a run; medians and 90th percentiles over the systems of a batch.
+
+    A status is counted under its name; errors and costs of systems that did not reach the end
+    are part of the medians.
+    """
+    summary = trajectory.summary
+    out: dict[str, Any] = {"n_systems": len(trajectory.n_records)}
+    numbers, counts = np.unique(summary["status"], return_counts=True)
+    for number, count in zip(numbers, counts, strict=True):
+        out[f"status_{Status(int(number)).name.lower()}"] = int(count)
+    for name in (
+        "n_steps",
+        "n_force_evaluations",
+        "max_energy_error",
+        "max_angular_momentum_error",
+    ):
+        out[f"{name}_median"] = float(np.median(summary[name]))
+        out[f"{name}_p90"] = float(np.quantile(summary[name], 0.9))
+    last = trajectory.n_records - 1
+    error = np.asarray(trajectory.arrays["energy_error"])[np.arange(len(last)), last]
+    out["final_energy_error_median"] = float(np.median(error))
+    about = trajectory.about
+    out |= {name: about[name] for name in ("integrator", "policy", "stepping")}
+    out["tolerance"] = float(np.median(about["tolerance"]))
+    return out

@@ -1,0 +1,149 @@
+"""What training minimises: named losses of a few steps forward, (B,) each.
+
+Every loss is zero, or as small as it gets, on an exact orbit, and has a finite gradient with
+respect to the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nbcore.config import LossConfig
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics import gravity
+from nbcore.physics.integrators import Integrator
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.torch_engine import Monitor
+from nbcore.stepping.policies import LearnedPolicy, Memory
+
+__all__ = ["LOSSES", "Rollout", "check_weights", "loss_parts", "rollout"]
+
+ROUNDING = 1e-17  # relative errors below this are not told apart
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """K steps forward from a batch of states, with gradients.
+
+    Attributes
+    ----------
+    tolerance
+        (B,) relative energy error that was asked for.
+    energy, momentum, angular_momentum
+        (K, B) relative errors after each step, against the first state.
+    dt
+        (K, B) [T].
+    stretch
+        (K, B) dt over the classical step τ tol^(1/(p+1)).
+    predicted
+        (B,) log₁₀ of the energy error that the policy predicted for the first step, or None.
+    """
+
+    tolerance: PerSystem
+    energy: Tensor
+    momentum: Tensor
+    angular_momentum: Tensor
+    dt: Tensor
+    stretch: Tensor
+    predicted: PerSystem | None
+
+
+def rollout(
+    policy: LearnedPolicy,
+    integrator: Integrator,
+    state: State,
+    tolerance: PerSystem,
+    memory: Memory,
+    n_steps: int,
+) -> Rollout:
+    """Take `n_steps` differentiable steps of the policy's choice from a batch of states."""
+    monitor = Monitor(state)
+    if state.acceleration is None:
+        state = state.replace(acceleration=gravity.acceleration(state))
+    errors, steps, stretches, predicted = [], [], [], None
+    for k in range(n_steps):
+        said = policy.predict(state, tolerance, memory)
+        if k == 0:
+            predicted = said.log10_error
+        after = integrator.step(state, said.dt)
+        memory = policy.advance(memory, state, after, said.dt)
+        errors.append(torch.stack(monitor.errors(after)))
+        steps.append(said.dt)
+        stretches.append(said.correction)
+        state = after
+    energy, momentum, angular = torch.stack(errors, dim=1)
+    return Rollout(
+        tolerance, energy, momentum, angular, torch.stack(steps), torch.stack(stretches), predicted
+    )
+
+
+def energy_error(r: Rollout, config: LossConfig) -> PerSystem:
+    """Relative energy error of the next, last, mean or worst state, (B,)."""
+    if config.error_at == "next":
+        return r.energy[0]
+    if config.error_at == "last":
+        return r.energy[-1]
+    return r.energy.mean(dim=0) if config.error_at == "mean" else r.energy.amax(dim=0)
+
+
+def energy_band(r: Rollout, config: LossConfig) -> PerSystem:
+    """Square of the decades by which the energy error exceeds its band; zero below it."""
+    return _above(energy_error(r, config), config.energy_upper * r.tolerance)
+
+
+def momentum_band(r: Rollout, config: LossConfig) -> PerSystem:
+    """Square of the decades by which the worst momentum error exceeds its band."""
+    return _above(r.momentum.amax(dim=0), config.momentum_upper)
+
+
+def angular_momentum_band(r: Rollout, config: LossConfig) -> PerSystem:
+    """Square of the decades by which the worst angular momentum error exceeds its band."""
+    return _above(r.angular_momentum.amax(dim=0), config.angular_momentum_upper)
+
+
+def step_size(r: Rollout, config: LossConfig) -> PerSystem:
+    """Reward for large steps: mean decades by which they fall short of the classical step."""
+    return -r.stretch.log10().mean(dim=0)
+
+
+def error_calibration(r: Rollout, config: LossConfig) -> PerSystem:
+    """Square of the decades between the predicted and the achieved energy error."""
+    if r.predicted is None:
+        return torch.zeros_like(r.tolerance)
+    achieved = energy_error(r, config).detach().clamp(min=ROUNDING).log10()
+    return (r.predicted - achieved) ** 2
+
+
+def _above(value: Tensor, edge: Tensor | float) -> Tensor:
+    return (value.clamp(min=ROUNDING) / edge).log10().clamp(min=0) ** 2
+
+
+def loss_parts(r: Rollout, config: LossConfig) -> dict[str, PerSystem]:
+    """Every loss that has a weight, before it is weighted."""
+    return {name: LOSSES[name](r, config) for name, w in config.weights.items() if w > 0}
+
+
+def check_weights(config: LossConfig, predicts_error: bool) -> None:
+    """Raise InputError for an unknown loss, or one that has nothing to work on."""
+    for name in config.weights:
+        if name not in LOSSES:
+            raise unknown_name("loss", name, LOSSES)
+    if (config.weights.get("error_calibration", 0) > 0) != predicts_error:
+        raise InputError(
+            f"network.predict_error is {predicts_error} and the weight of loss "
+            f"'error_calibration' is {config.weights.get('error_calibration', 0)}; "
+            "use both or neither"
+        )
+
+
+LOSSES: dict[str, Callable[[Rollout, LossConfig], PerSystem]] = {
+    "energy_band": energy_band,
+    "momentum_band": momentum_band,
+    "angular_momentum_band": angular_momentum_band,
+    "step_size": step_size,
+    "error_calibration": error_calibration,
+}

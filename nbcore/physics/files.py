@@ -1,0 +1,276 @@
+"""Initial conditions in files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+
+__all__ = ["load", "save"]
+
+_ARRAYS = ("mass", "position", "velocity")
+_NUMBERS = ("G", "softening")
+_LAYOUT = "5 columns (mass, x, y, vx, vy) or 7 (mass, x, y, z, vx, vy, vz)"
+
+
+def load(
+    path: str | Path,
+    *,
+    G: float | None = None,
+    softening: float | None = None,
+    field: TidalField | None = None,
+) -> State:
+    """Read a state from a file.
+
+    Parameters
+    ----------
+    path
+        .txt or .csv: one row a body of mass, position, velocity, so 5 or 7 columns, after an
+        optional row of names; «#» starts a comment. .npy: the same rows as an array (N, 5|7), or
+        (B, N, 5|7). .npz, .json: arrays mass, position, velocity and optionally G, softening,
+        time.
+    G, softening
+        None takes the file's, or 1 and 0 where it has none.
+    field
+        External tidal field.
+
+    Raises
+    ------
+    InputError
+        The file can't be read, or it holds another G or softening than asked for.
+    """
+    path = Path(path)
+    read = _format(path)[0]
+    if not path.is_file():
+        raise InputError(f"file {str(path)!r} does not exist; check the path")
+    try:
+        content = read(path.read_bytes())
+        numbers = {
+            name: _choose(name, asked, content.pop(name, None), default)
+            for name, asked, default in (("G", G, 1.0), ("softening", softening, 0.0))
+        }
+        return State.from_arrays(**content, **numbers, field=field)
+    except InputError as error:
+        raise InputError(f"file {str(path)!r}: {error}") from None
+
+
+def save(state: State, path: str | Path) -> None:
+    """Write a state so that `load` reads it back, all or nothing.
+
+    The external field is not stored; .npy stores the rows alone, without G, softening and time.
+
+    Raises
+    ------
+    InputError
+        The suffix is unknown, the folder does not exist, or a batch goes to .txt or .csv.
+    """
+    path = Path(path)
+    content = _format(path)[1](state)
+    if not path.parent.is_dir():
+        raise InputError(f"folder {str(path.parent)!r} does not exist; make it first")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> tuple[_Read, _Write]:
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise unknown_name(f"suffix of file {str(path)!r}", suffix, _FORMATS)
+    return _FORMATS[suffix]
+
+
+def _choose(name: str, asked: float | None, stored: Any, default: float) -> float:
+    if stored is None:
+        return default if asked is None else asked
+    value = np.asarray(stored)
+    if value.ndim or value.dtype.kind not in "iuf":
+        raise InputError(f"{name} is {stored!r}; it must be one number")
+    if asked is not None and asked != value:
+        raise InputError(f"it holds {name}={value}, not {name}={asked}; ask for {value}")
+    return float(value)
+
+
+def _from_rows(rows: np.ndarray) -> dict[str, Any]:
+    if rows.ndim not in (2, 3) or rows.shape[-1] not in (5, 7):
+        raise InputError(f"the shape is {rows.shape}; rows must have {_LAYOUT}")
+    split = (rows.shape[-1] + 1) // 2
+    return {
+        "mass": rows[..., 0],
+        "position": rows[..., 1:split],
+        "velocity": rows[..., split:],
+    }
+
+
+def _to_rows(state: State) -> np.ndarray:
+    arrays = state.to_arrays()
+    return np.concatenate([arrays["mass"][..., None], arrays["position"], arrays["velocity"]], -1)
+
+
+def _from_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    known = (*_ARRAYS, *_NUMBERS, "time")
+    for key in table:
+        if key not in known:
+            raise unknown_name("key", key, known)
+    for key in _ARRAYS:
+        if key not in table:
+            raise InputError(f"key {key!r} is missing; it must hold {', '.join(_ARRAYS)}")
+    return dict(table)
+
+
+def _to_table(state: State) -> dict[str, Any]:
+    return {**state.to_arrays(), "G": state.G, "softening": state.softening}
+
+
+def _read_text(content: bytes) -> dict[str, Any]:
+    content_table: dict[str, Any] = {}
+    rows: list[list[float]] = []
+    header_seen = False
+    for number, line in enumerate(_decode(content).splitlines(), start=1):
+        data, _, comment = line.partition("#")
+        key, equals, value = (part.strip() for part in comment.partition("="))
+        if not data.strip():
+            if equals and key in (*_NUMBERS, "time"):
+                content_table[key] = _cell(value, number)
+            continue
+        cells = data.split(",") if "," in data else data.split()
+        if not rows and not header_seen and not any(map(_is_number, cells)):
+            header_seen = True
+            continue
+        row = [_cell(cell, number) for cell in cells]
+        if len(row) not in (5, 7):
+            raise InputError(f"line {number} has {len(row)} columns; a row must have {_LAYOUT}")
+        if rows and len(row) != len(rows[0]):
+            raise InputError(
+                f"line {number} has {len(row)} columns and the first row {len(rows[0])}; "
+                "all rows must have as many"
+            )
+        rows.append(row)
+    if not rows:
+        raise InputError(f"there are no bodies in it; give one row a body with {_LAYOUT}")
+    return {**_from_rows(np.array(rows)), **content_table}
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("it is not UTF-8 text; a binary array needs the suffix .npy") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _cell(cell: str, number: int) -> float:
+    if not _is_number(cell) or not math.isfinite(float(cell)):
+        raise InputError(f"line {number}: {cell.strip()!r} is not a finite number; mend the cell")
+    return float(cell)
+
+
+def _write_text(separator: str) -> Callable[[State], bytes]:
+    def write(state: State) -> bytes:
+        if state.batched:
+            raise InputError(
+                f"a batch of {state.n_systems} systems can't be written as text; "
+                "use .npy, .npz or .json"
+            )
+        axes = "xyz"[: state.n_dimensions]
+        header = ["mass", *axes, *(f"v{axis}" for axis in axes)]
+        numbers = {"G": state.G, "softening": state.softening, "time": float(state.time[0])}
+        lines = [f"# {name} = {value!r}" for name, value in numbers.items()]
+        lines.append(separator.join(header))
+        lines += [separator.join(map(repr, row)) for row in _to_rows(state).tolist()]
+        return ("\n".join(lines) + "\n").encode()
+
+    return write
+
+
+def _numeric(name: str, value: np.ndarray) -> np.ndarray:
+    if value.dtype.kind not in "iuf":
+        raise InputError(f"{name} holds {value.dtype}, not real numbers; save it as float64")
+    return value
+
+
+def _read_numpy(content: bytes) -> Any:
+    if not content:
+        raise InputError("it is empty; save an array with numpy first")
+    try:
+        loaded = np.load(BytesIO(content), allow_pickle=False)
+        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"numpy can't read it ({error}); save plain number arrays, for pickled objects are "
+            "not opened"
+        ) from None
+
+
+def _read_npy(content: bytes) -> dict[str, Any]:
+    rows = _read_numpy(content)
+    if isinstance(rows, dict):
+        raise InputError("it is an .npz archive; rename it")
+    return _from_rows(_numeric("the array", rows))
+
+
+def _write_npy(state: State) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, _to_rows(state), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read_npz(content: bytes) -> dict[str, Any]:
+    table = _read_numpy(content)
+    if not isinstance(table, dict):
+        raise InputError("it is a single .npy array; rename it")
+    return _from_table({name: _numeric(name, value) for name, value in table.items()})
+
+
+def _write_npz(state: State) -> bytes:
+    buffer = BytesIO()
+    np.savez(buffer, **_to_table(state))
+    return buffer.getvalue()
+
+
+def _read_json(content: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(_decode(content))
+    except json.JSONDecodeError as error:
+        raise InputError(f"line {error.lineno} is not JSON: {error.msg}; mend it") from None
+    if not isinstance(table, dict):
+        raise InputError(f"it holds no object; give one with {', '.join(_ARRAYS)}")
+    return _from_table(table)
+
+
+def _write_json(state: State) -> bytes:
+    table = {name: np.asarray(value).tolist() for name, value in _to_table(state).items()}
+    return (json.dumps(table, indent=1) + "\n").encode()
+
+
+_Read = Callable[[bytes], dict[str, Any]]
+_Write = Callable[[State], bytes]
+_FORMATS: dict[str, tuple[_Read, _Write]] = {
+    ".npy": (_read_npy, _write_npy),
+    ".npz": (_read_npz, _write_npz),
+    ".txt": (_read_text, _write_text(" ")),
+    ".csv": (_read_text, _write_text(",")),
+    ".json": (_read_json, _write_json),
+}

@@ -1,0 +1,94 @@
+"""Two-body orbits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbcore.errors import InputError
+from nbcore.physics.state import PerSystem, State
+
+__all__ = ["about_barycentre", "at_rest", "orbit", "two_body_period"]
+
+Array = NDArray[np.float64]
+
+
+def two_body_period(state: State) -> PerSystem:
+    """Period of two-body systems, (B,) [T], by Kepler's third law.
+
+    Of the osculating orbit: softening and an external field are left out.
+
+    Raises
+    ------
+    InputError
+        A system has more than two bodies or is not bound.
+    """
+    if state.n_bodies != 2:
+        raise InputError(
+            f"a period needs systems of 2 bodies, not {state.n_bodies}; give t_end instead"
+        )
+    mu = state.G * state.mass.sum(dim=1)
+    R, V = (value[:, 1] - value[:, 0] for value in (state.position, state.velocity))
+    energy = 0.5 * (V * V).sum(dim=1) - mu / (R * R).sum(dim=1).sqrt()
+    if (energy >= 0).any():
+        index = int((energy >= 0).nonzero()[0])
+        raise InputError(
+            f"system {index} is not bound (energy {float(energy[index].detach()):.3g} per unit "
+            "of reduced mass) and has no period; give t_end instead"
+        )
+    return 2 * np.pi * mu / (-2 * energy) ** 1.5
+
+
+def orbit(
+    mu: float | Array,
+    a: float | Array,
+    e: float | Array,
+    phase: float | Array,
+    inclination: float | Array = 0.0,
+    argument: float | Array = 0.0,
+    node: float | Array = 0.0,
+) -> tuple[Array, Array]:
+    """Relative position and velocity (…, 3) on Kepler orbits; angles in degrees."""
+    e = np.asarray(e, dtype=float)
+    E = eccentric_anomaly(2 * np.pi * np.asarray(phase, dtype=float), e)
+    b = np.sqrt((1 - e) * (1 + e))
+    speed = np.sqrt(mu / a) / (1 - e * np.cos(E))
+    in_plane = (
+        (a * (np.cos(E) - e), a * b * np.sin(E)),
+        (-speed * np.sin(E), speed * b * np.cos(E)),
+    )
+    (cw, sw), (ci, si), (cn, sn) = (
+        (np.cos(angle), np.sin(angle)) for angle in map(np.radians, (argument, inclination, node))
+    )
+    vectors = []
+    for x, y in in_plane:
+        x, y = cw * x - sw * y, sw * x + cw * y
+        y, z = ci * y, si * y
+        x, y = cn * x - sn * y, sn * x + cn * y
+        vectors.append(np.stack(np.broadcast_arrays(x, y, z), axis=-1))
+    return vectors[0], vectors[1]
+
+
+def eccentric_anomaly(M: Array, e: Array) -> Array:
+    """Solve E − e sin E = M."""
+    M = (M + np.pi) % (2 * np.pi) - np.pi
+    # The equation is convex between 0 and π: Newton from π comes down to the root without fail.
+    E = np.pi * np.where(M < 0, -1.0, 1.0)
+    for _ in range(100):
+        change = (E - e * np.sin(E) - M) / (1 - e * np.cos(E))
+        E = E - change
+        if np.abs(change).max() < 1e-15:
+            break
+    return E
+
+
+def about_barycentre(mass: Array, relative: Array) -> Array:
+    """Both bodies (…, 2, 3) about their centre of mass from second minus first (…, 3)."""
+    share = (mass / mass.sum(axis=-1, keepdims=True))[..., None]
+    return np.stack([-share[..., 1, :] * relative, share[..., 0, :] * relative], axis=-2)
+
+
+def at_rest(mass: Array, value: Array) -> Array:
+    """Positions or velocities (…, N, D) about those of the centre of mass."""
+    share = (mass / mass.sum(axis=-1, keepdims=True))[..., None]
+    return value - (share * value).sum(axis=-2, keepdims=True)

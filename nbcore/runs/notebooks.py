@@ -1,0 +1,301 @@
+"""Running the notebooks headless, and keeping each .py and its .ipynb one notebook.
+
+The .py (percent format) is the source. `python -m nbcore.runs.notebooks [NAME …]` runs the
+notebooks at the size of the preset «smoke» and writes the paired .ipynb with what they show.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.runs.records import Run
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+__all__ = [
+    "NotebookError",
+    "check_parameters",
+    "default_parameters",
+    "execute",
+    "headline",
+    "names",
+    "out_of_sync",
+    "reads_a_run",
+    "sync",
+]
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+class NotebookError(RuntimeError):
+    """A cell failed, or the kernel died.
+
+    Attributes
+    ----------
+    notebook
+        The executed notebook, up to the failure.
+    ename, evalue, traceback
+        The exception's name, its message, and its traceback without colours.
+    """
+
+    def __init__(self, notebook: Path, ename: str, evalue: str, traceback: str = "") -> None:
+        super().__init__(f"{notebook}: {ename}: {evalue}")
+        self.notebook = notebook
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
+
+    @property
+    def is_input_error(self) -> bool:
+        """Whether the user's input is what is wrong."""
+        return self.ename == InputError.__name__
+
+    @property
+    def cell_line(self) -> str:
+        """The line of the cell that failed; empty if the kernel did not say."""
+        arrow = re.search(r"^-+> *\d+ (.*)$", self.traceback, re.MULTILINE)
+        return arrow[1].strip() if arrow else ""
+
+
+def names() -> list[str]:
+    """Notebooks that there are, in the order of work."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("*.py"))
+
+
+def default_parameters(name: str) -> dict[str, Any]:
+    """Names and literals in the cell tagged «parameters».
+
+    Parsed here because papermill misses every line that holds a second «=».
+
+    Raises
+    ------
+    InputError
+        There is no such notebook.
+    ValueError
+        Its parameters are missing, or not literals.
+    """
+    source = "\n".join(c.source for c in _read(name).cells if "parameters" in _tags(c))
+    found: dict[str, Any] = {}
+    for line in ast.parse(source).body:
+        try:
+            match line:
+                case ast.Assign(targets=[ast.Name(id=key)], value=value):
+                    found[key] = ast.literal_eval(value)
+                case _:
+                    raise ValueError("not an assignment")
+        except ValueError:
+            text = ast.unparse(line)
+            raise ValueError(f"parameters of {name} must be literals, not: {text}") from None
+    if "run_dir" not in found:
+        raise ValueError(f"notebook {name} must have a cell tagged «parameters» with run_dir")
+    return found
+
+
+def check_parameters(name: str, parameters: Iterable[str]) -> None:
+    """Raise InputError for a parameter that the notebook does not have."""
+    known = default_parameters(name)
+    for key in parameters:
+        if key not in known:
+            raise unknown_name(f"parameter of {name}", key, known)
+
+
+def reads_a_run(name: str) -> bool:
+    """Whether a notebook looks at a run that exists: it has a run_dir but no preset."""
+    return "preset" not in default_parameters(name)
+
+
+def execute(
+    name: str,
+    run: Run,
+    preset: str | None = None,
+    overrides: Iterable[str] | None = None,
+    *,
+    progress: bool = True,
+    parameters: Mapping[str, Any] | None = None,
+) -> Path:
+    """Run a notebook headless, in the caller's working directory.
+
+    Parameters
+    ----------
+    name
+        Of a file in notebooks/, without .py.
+    run
+        Where the executed notebook is written; handed to it as run_dir.
+    preset, overrides
+        Handed to it as they are; None leaves its own.
+    progress
+        Show a bar of cells, and what the cells print on stderr, on stderr.
+    parameters
+        Further parameters.
+
+    Returns
+    -------
+    Path of the executed notebook.
+
+    Raises
+    ------
+    InputError
+        The notebook or one of its parameters is unknown; nothing has run.
+    NotebookError
+        A cell failed; the executed notebook ends there.
+    """
+    import jupytext
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError, strip_color
+    from traitlets.config import Config as Traits
+
+    given: dict[str, Any] = {"run_dir": str(run.path), **(parameters or {})}
+    if preset is not None:
+        given["preset"] = preset
+    if overrides is not None:
+        given["overrides"] = list(overrides)
+    check_parameters(name, given)
+
+    path = run.path / f"{name}.ipynb"
+    jupytext.write(_read(name), path, fmt="ipynb")
+    bar: Any = {"desc": name, "leave": False, "file": sys.stderr} if progress else False
+    literal = str(path).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            literal,
+            literal,
+            given,
+            kernel_name="python3",
+            language="python",
+            progress_bar=bar,
+            stderr_file=sys.stderr if progress else None,
+            coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
+            # ipykernel warns of TCP without encryption, and prints a traceback when interrupted.
+            config=Traits({"KernelManager": {"transport_encryption": "auto"}}),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
+    except PapermillExecutionError as error:
+        traceback = strip_color("\n".join(error.traceback))
+        raise NotebookError(path, error.ename, error.evalue, traceback) from None
+    except DeadKernelError:
+        message = "the kernel died; did it run out of memory?"
+        raise NotebookError(path, "DeadKernelError", message) from None
+    return path
+
+
+def headline(path: str | Path) -> str:
+    """What the cells tagged «headline» of an executed notebook show as text."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output for c in cells if "headline" in _tags(c) for output in c.get("outputs", [])]
+    return "\n".join(filter(None, (_text(output).strip("\n") for output in outputs)))
+
+
+def sync(chosen: Iterable[str] | None = None, *, preset: str = "smoke") -> list[Path]:
+    """Run notebooks small and write their paired .ipynb, with outputs.
+
+    Each has a temporary run folder of its own; one that reads a run gets the last one before it
+    that holds a trajectory.
+
+    Parameters
+    ----------
+    chosen
+        Names; all notebooks unless given.
+    preset
+        Preset that they run with.
+    """
+    written = []
+    with tempfile.TemporaryDirectory() as folder:
+        simulated: Run | None = None
+        for name in names() if chosen is None else chosen:
+            if reads_a_run(name):
+                if simulated is None:
+                    raise InputError(f"{name} reads a run; name 20_simulate before it")
+                executed = execute(name, simulated)
+            else:
+                run = Run.create(name, root=folder)
+                executed = execute(name, run, preset, [])
+                simulated = run if run.trajectory_file.exists() else simulated
+            text = executed.read_text(encoding="utf-8")
+            text = text.replace(str(executed.parents[1]), "outputs")
+            written.append(_write_pair(name, text))
+    return written
+
+
+def out_of_sync(name: str) -> str | None:
+    """How the .py and the .ipynb of a notebook differ in their sources; None if they don't."""
+    import nbformat
+
+    remedy = f"run: python -m nbcore.runs.notebooks {name}"
+    paired = NOTEBOOKS / f"{name}.ipynb"
+    if not paired.exists():
+        return f"{paired.name} is missing; {remedy}"
+    ours, theirs = _sources(_read(name)), _sources(nbformat.read(paired, as_version=4))
+    for index, (our, their) in enumerate(zip(ours, theirs, strict=False), start=1):
+        if our != their:
+            return f"cell {index} of {name} differs: .py {our}, .ipynb {their}; {remedy}"
+    if len(ours) != len(theirs):
+        return f"{name}.py has {len(ours)} cells, {paired.name} {len(theirs)}; {remedy}"
+    return None
+
+
+def _read(name: str) -> NotebookNode:
+    import jupytext
+
+    if name not in names():
+        raise unknown_name("notebook", name, names())
+    return jupytext.read(NOTEBOOKS / f"{name}.py", fmt="py:percent")
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _sources(notebook: NotebookNode) -> list[tuple[str, str, list[str]]]:
+    return [(c.cell_type, c.source.strip(), list(_tags(c))) for c in notebook.cells]
+
+
+def _text(output: NotebookNode) -> str:
+    if output.output_type == "stream":
+        return output.text if output.name == "stdout" else ""
+    data = output.get("data", {})
+    if any(kind.startswith("image/") for kind in data):
+        return ""
+    return data.get("text/markdown", data.get("text/plain", ""))
+
+
+def _write_pair(name: str, executed: str) -> Path:
+    """Write the outputs of an executed notebook beside the sources, without what varies by run."""
+    import nbformat
+
+    cells = nbformat.reads(executed, as_version=4).cells
+    cells = [cell for cell in cells if "injected-parameters" not in _tags(cell)]
+    notebook = _read(name)
+    number = 0
+    for index, (cell, ran) in enumerate(zip(notebook.cells, cells, strict=True)):
+        cell.id = f"cell-{index}"
+        cell.metadata.pop("lines_to_next_cell", None)
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        cell.execution_count = number
+        cell.outputs = [output for output in ran.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    path = NOTEBOOKS / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+if __name__ == "__main__":
+    for pair in sync(sys.argv[1:] or None):
+        print(pair)

@@ -1,0 +1,235 @@
+"""The folder of a run: one place for everything that it reads and writes."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcore.config import Config, load_config, save_config
+from nbcore.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Run", "start_run"]
+
+OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
+
+# Spelt so that float() in Python and Number() in JavaScript both read them.
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Run:
+    """A folder that holds one run.
+
+    `Run.create` makes a new one, `Run.open` finds one that exists.
+
+    Attributes
+    ----------
+    path
+        The folder, absolute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @classmethod
+    def create(
+        cls, name: str | None = None, *, label: str = "run", root: str | Path | None = None
+    ) -> Run:
+        """Make a new folder; one that exists is never touched.
+
+        Parameters
+        ----------
+        name
+            Name of the folder; without one, `label` and the time: train-20260131-235959.
+        label
+            What an automatic name begins with.
+        root
+            Where the folder is made; outputs/ of the project unless given.
+
+        Raises
+        ------
+        InputError
+            The name is not a plain folder name, or is taken.
+        """
+        root = OUTPUTS if root is None else Path(root)
+        stem = _checked(f"{label}-{datetime.now():%Y%m%d-%H%M%S}" if name is None else name)
+        root.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = root.resolve() / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if name is not None:
+                    raise InputError(
+                        f"run {name!r} exists already in {str(root)!r}; choose another name"
+                    ) from None
+            else:
+                return cls(path)
+        raise AssertionError("unreachable: count() does not end")
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Find a run by its path, or by its name in outputs/.
+
+        Raises
+        ------
+        InputError
+            There is no such folder.
+        """
+        text = str(path).strip()
+        for folder in (Path(text).expanduser(), OUTPUTS / text):
+            if text and folder.is_dir():
+                return cls(folder.resolve())
+        there = sorted(p.name for p in OUTPUTS.glob("*/"))
+        raise InputError(
+            f"run {text!r} is neither a folder nor the name of a run in {str(OUTPUTS)!r}; "
+            f"there: {', '.join(there[-8:]) or 'none'}"
+        )
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration, as it was run."""
+        return self.path / "config.toml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Numbers that sum the run up."""
+        return self.path / "metrics.json"
+
+    @property
+    def trajectory_file(self) -> Path:
+        """What was simulated."""
+        return self.path / "trajectory.zarr"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The trained policy."""
+        return self.path / "policy.safetensors"
+
+    @property
+    def training_file(self) -> Path:
+        """Where training stands, to go on from."""
+        return self.path / "training.safetensors"
+
+    @property
+    def movie_file(self) -> Path:
+        """The movie."""
+        return self.path / "movie.mp4"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures, made on use."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def save_config(self, config: Config) -> None:
+        """Write config.toml."""
+        save_config(config, self.config_file)
+
+    def load_config(self) -> Config:
+        """Read config.toml back."""
+        return load_config(self.config_file)
+
+    def save_metrics(self, **metrics: Any) -> None:
+        """Merge numbers, texts and nested tables into metrics.json, in one atomic replacement.
+
+        NumPy scalars and arrays are accepted. JSON has no NaN and no infinity: they are written
+        as the strings "NaN", "Infinity", "-Infinity", which `load_metrics` turns back.
+        """
+        merged = {**self.load_metrics(), **metrics}
+        text = json.dumps(_to_json(merged), indent=2, allow_nan=False, ensure_ascii=False)
+        _write_atomically(self.metrics_file, text + "\n")
+
+    def load_metrics(self) -> dict[str, Any]:
+        """Read metrics.json; empty before anything is saved."""
+        if not self.metrics_file.exists():
+            return {}
+        return _from_json(json.loads(self.metrics_file.read_text(encoding="utf-8")))
+
+    def save_figure(self, figure: Figure, name: str) -> Path:
+        """Write figures/<name>.png."""
+        path = self.figures / f"{_checked(name)}.png"
+        figure.savefig(path, dpi=150)
+        return path
+
+
+def start_run(
+    preset: str | Path | None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    run_dir: str | Path | None = None,
+    label: str = "run",
+) -> tuple[Config, Run]:
+    """Turn the three literals of a notebook into its configuration and its folder.
+
+    Parameters
+    ----------
+    preset, overrides
+        What `nbcore.config.load_config` takes.
+    run_dir
+        A run that exists already; None, as when a notebook is opened by hand, makes a new one.
+    label
+        What the name of a new run begins with.
+
+    Raises
+    ------
+    InputError
+        The configuration is wrong, in which case nothing is made, or there is no such run.
+    """
+    config = load_config(preset, overrides)
+    run = Run.create(label=label) if run_dir is None else Run.open(run_dir)
+    run.save_config(config)
+    return config, run
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+=-]{0,119}", name):
+        raise InputError(
+            f"name {name!r} must be one plain folder or file name: letters, digits and "
+            "_ - . + =, at most 120, beginning with a letter, a digit or _"
+        )
+    return name
+
+
+def _to_json(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy and torch, neither of which is imported here
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_json(inner) for inner in value]
+    return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

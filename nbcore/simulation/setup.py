@@ -1,0 +1,144 @@
+"""From the configuration to a run: initial state, policy, end, and what to record."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.config import ScenarioConfig, Simulation
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+from nbcore.simulation.simulate import simulate
+from nbcore.simulation.trajectory import Trajectory
+from nbcore.stepping.checkpoints import load_policy, training_systems
+from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.policies import Criterion, FixedStep, Policy
+
+__all__ = ["Setup", "initial_state", "setup"]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A run, ready to go.
+
+    Attributes
+    ----------
+    state
+        Initial state.
+    t_end
+        (B,) [T].
+    policy
+        What chooses the steps.
+    options
+        The other arguments of `simulate`.
+    """
+
+    state: State
+    t_end: Tensor
+    policy: Policy
+    options: dict[str, Any]
+
+    def run(self, **changes: Any) -> Trajectory:
+        """Simulate; keyword arguments replace those of the setup (see `simulate`)."""
+        return simulate(self.state, self.t_end, self.policy, **{**self.options, **changes})
+
+    def with_policy(self, policy: Policy) -> Setup:
+        """Make the same run with another choice of steps."""
+        return dataclasses.replace(self, policy=policy)
+
+
+def setup(config: Simulation, trained: Policy | None = None) -> Setup:
+    """Prepare the run that a configuration describes.
+
+    Parameters
+    ----------
+    trained
+        The policy that `policy = "trained"` stands for.
+
+    Raises
+    ------
+    InputError
+        A scenario, parameter, file, policy or name can't be used.
+    """
+    if config.scenario.source == "checkpoint":
+        state = training_systems(config.policy)
+    else:
+        state = initial_state(config.scenario)
+    t_end = state.time
+    if config.periods is None:
+        t_end = t_end + config.t_end
+    else:
+        t_end = t_end + config.periods * torch.as_tensor(scenarios.two_body_period(state))
+    return Setup(
+        state=state,
+        t_end=t_end,
+        policy=_policy(config, trained),
+        options={
+            "integrator": config.integrator,
+            "tolerance": config.tolerance,
+            "stepping": config.stepping,
+            "engine": config.engine,
+            "record": _record(config, state, t_end),
+            "max_steps": config.max_steps,
+            "collision_distance": config.collision_distance,
+            "escape_distance": config.escape_distance,
+            "progress": config.progress,
+        },
+    )
+
+
+def initial_state(scenario: ScenarioConfig) -> State:
+    """State of a scenario or a file.
+
+    Raises
+    ------
+    InputError
+        The scenario, a parameter or the file can't be used.
+    """
+    field = None
+    if scenario.field is not None:
+        field = TidalField(**scenario.field.model_dump())
+    units = {"G": scenario.G, "softening": scenario.softening, "field": field}
+    if not PurePath(scenario.source).suffix:
+        return scenarios.make(scenario.source, **units, **scenario.parameters)
+    if scenario.parameters:
+        raise InputError(
+            f"a file takes no parameters, and {scenario.source!r} was given "
+            f"{', '.join(scenario.parameters)}; remove them"
+        )
+    return scenarios.load(scenario.source, **units)
+
+
+def _policy(config: Simulation, trained: Policy | None) -> Policy:
+    if config.policy == "trained":
+        if trained is None:
+            raise InputError(
+                "simulate.policy is 'trained' and nothing was trained in this run; "
+                "name a checkpoint or a criterion"
+            )
+        return trained
+    if config.policy == "fixed":
+        return FixedStep(config.dt)
+    if PurePath(config.policy).suffix or Path(config.policy).is_dir():
+        return load_policy(config.policy)
+    if config.policy not in CRITERIA:
+        known = ", ".join(["fixed", "trained", *CRITERIA])
+        raise InputError(
+            f"simulate.policy is {config.policy!r}; give the path of a checkpoint, or one of: "
+            f"{known}"
+        )
+    return Criterion(config.policy, config.eta)
+
+
+def _record(config: Simulation, state: State, t_end: Tensor) -> Any:
+    if config.record_times:
+        return np.linspace(float(state.time.max()), float(t_end.min()), config.record_times + 1)
+    return config.record_every or "ends"

@@ -1,0 +1,317 @@
+"""`simulate`, the one entry point to a run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation import torch_engine
+from nbcore.simulation.torch_engine import Limits, Monitor
+from nbcore.simulation.trajectory import SUMMARY, Recorder, Status, Trajectory
+from nbcore.stepping.control import get_control
+from nbcore.stepping.policies import LearnedPolicy, Policy, PolicySpec, as_policy
+
+__all__ = ["ENGINES", "simulate"]
+
+DEFAULT_INTEGRATOR = "suzuki4"
+DEFAULT_MAX_STEPS = 10_000_000
+
+
+def simulate(
+    state: State,
+    t_end: float | Any,
+    policy: object = None,
+    *,
+    integrator: str | None = None,
+    tolerance: float | Any = 1e-6,
+    stepping: str = "plain",
+    engine: str = "auto",
+    record: int | str | Any | None = None,
+    max_steps: int | None = None,
+    collision_distance: float | None = None,
+    escape_distance: float | None = None,
+    progress: bool = False,
+    path: str | Path | None = None,
+) -> Trajectory:
+    """Integrate every system of a state to its end.
+
+    Parameters
+    ----------
+    state
+        Initial state, single or a batch.
+    t_end
+        End of the run [T], one number or (B,); reached exactly. inf with `max_steps`.
+    policy
+        What chooses the steps: FixedStep, Criterion, a learned policy, or a plain function
+        (state, tolerance) -> dt (B,). None takes the smooth pair criterion scaled with the
+        tolerance, which is a learned policy before training.
+    integrator
+        Name in the table of integrators. None takes the one that the policy was trained for,
+        otherwise suzuki4.
+    tolerance
+        Relative energy error that is accepted, in (0, 1); one number or (B,).
+    stepping
+        "plain" or "reversible".
+    engine
+        "auto" or "torch".
+    record
+        None: every step; n: every n-th step and both ends; array: these times, by a step of part
+        length aside, so that the steps do not change; "ends": start and end only.
+    max_steps
+        Most steps of each system; 10 million unless given.
+    collision_distance, escape_distance
+        Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
+    progress
+        Show a progress bar.
+    path
+        Stream the records to a Zarr group here, so that memory does not grow with the run.
+
+    Returns
+    -------
+    Trajectory
+
+    Raises
+    ------
+    InputError
+        An argument can't be used. A system that fails while it is integrated is a status, and a
+        warning names how many there are.
+    """
+    chosen = _policy(policy, integrator)
+    name, scheme = _integrator(integrator, chosen, stepping)
+    end = _t_end(state, t_end, max_steps)
+    accepted = _per_system(state, "tolerance", tolerance)
+    if not bool(((accepted > 0) & (accepted < 1)).all()):
+        raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
+    for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
+        if limit is not None and not limit > 0:
+            raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
+    run = ENGINES["torch" if engine == "auto" else engine] if engine in _ENGINE_NAMES else None
+    if run is None:
+        raise unknown_name("engine", engine, _ENGINE_NAMES)
+    state = state.detach().replace(acceleration=None, jerk=None)
+    limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
+    observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
+    outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
+    numbers = (outcome.status, outcome.n_steps, outcome.n_force_evaluations, *outcome.max_errors)
+    about = {
+        "integrator": name,
+        "policy": str(chosen),
+        "stepping": stepping,
+        "tolerance": accepted.cpu().numpy(),
+        "engine": "torch",
+    }
+    trajectory = observer.finish(
+        dict(zip(SUMMARY, (number.cpu().numpy() for number in numbers), strict=True)),
+        outcome.state.detach().replace(acceleration=None, jerk=None),
+        about,
+    )
+    _warn(outcome.status)
+    return trajectory
+
+
+class _Observer:
+    """Records what was asked for and moves the progress bar."""
+
+    def __init__(
+        self,
+        state: State,
+        integrator: Integrator,
+        limits: Limits,
+        record: int | Tensor,
+        progress: bool,
+        path: str | Path | None,
+    ) -> None:
+        self._integrator, self._limits, self._record = integrator, limits, record
+        self._times = record if isinstance(record, Tensor) else None
+        rows = None if self._times is None else len(self._times)
+        self._recorder = Recorder(state, path, rows)
+        self._monitor = Monitor(state)
+        self._start, self._steps = state.time, 0
+        self._row = np.zeros(state.n_systems, dtype=np.int64)
+        self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
+        self._shown = 0.0
+        everyone = torch.ones_like(state.time, dtype=torch.bool)
+        if self._times is None:
+            self._write(state, torch.full_like(state.time, torch.nan), None, everyone)
+            self._next_row()
+        else:
+            at_start = self._times[0] == state.time
+            self._write(state, torch.full_like(state.time, torch.nan), None, at_start)
+            self._row += at_start.cpu().numpy()
+
+    def __call__(self, before, after, h, errors, status) -> None:
+        self._steps += 1
+        moved = h > 0
+        ended = moved & (status != Status.RUNNING)
+        if self._times is None:
+            due = self._record > 0 and self._steps % self._record == 0
+            self._write(after, h, errors, moved if due else ended)
+            if due:
+                self._next_row()
+        else:
+            self._write_times(before, h)
+        if not self._bar.disable and time.monotonic() - self._shown > 0.2:
+            self._show(after, status)
+
+    def _next_row(self) -> None:
+        self._row += 1
+        self._recorder.close(int(self._row.max()))
+
+    def _write_times(self, before: State, h: PerSystem) -> None:
+        """Records at output times, each by a step of part length from the state before it."""
+        times = self._times
+        assert times is not None
+        while True:
+            row = torch.as_tensor(self._row, device=times.device)
+            wanted = times[row.clamp(max=len(times) - 1)]
+            end = before.time + h
+            end = torch.where(self._limits.t_end - end < 1e-12 * h, self._limits.t_end, end)
+            due = (row < len(times)) & (h > 0) & (wanted <= end)
+            if not bool(due.any()):
+                break
+            part = torch.where(due, wanted - before.time, 0.0)
+            at = self._integrator.step(before, part).replace(
+                time=torch.where(due, wanted, before.time)
+            )
+            self._write(at, h, None, due)
+            self._row += due.cpu().numpy()
+        self._recorder.close(int(self._row.min()))
+
+    def _write(self, state: State, dt: PerSystem, errors, systems: Tensor) -> None:
+        if not bool(systems.any()):
+            return
+        energy, momentum, angular = self._monitor.errors(state) if errors is None else errors
+        values = {
+            "time": state.time,
+            "dt": dt,
+            "energy_error": energy,
+            "momentum_error": momentum,
+            "angular_momentum_error": angular,
+            "position": state.position,
+            "velocity": state.velocity,
+        }
+        arrays = {name: value.cpu().numpy() for name, value in values.items()}
+        self._recorder.write(arrays, systems.cpu().numpy(), self._row)
+
+    def _show(self, state: State, status: Tensor) -> None:
+        self._shown = time.monotonic()
+        done = (state.time - self._start) / (self._limits.t_end - self._start)
+        steps = torch.tensor(self._steps / self._limits.max_steps, dtype=done.dtype)
+        done = torch.where(status == Status.RUNNING, torch.maximum(done, steps), 1.0)
+        self._bar.n = float(done.mean())
+        self._bar.set_postfix_str(f"{self._steps} steps", refresh=True)
+
+    def finish(self, summary, final, about) -> Trajectory:
+        if not self._bar.disable:
+            self._show(final, torch.as_tensor(summary["status"]))
+        self._bar.close()
+        return self._recorder.finish(summary, final, about)
+
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+
+
+def _policy(policy: object, integrator: str | None) -> Policy:
+    if policy is None:
+        name = integrator or DEFAULT_INTEGRATOR
+        spec = PolicySpec(integrator=name, order=get_integrator(name).order)
+        return LearnedPolicy(spec)
+    return as_policy(policy)
+
+
+def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, Integrator]:
+    learned = policy if isinstance(policy, LearnedPolicy) else None
+    name = name or (learned.spec.integrator if learned else DEFAULT_INTEGRATOR)
+    integrator = get_integrator(name)
+    if learned and learned.spec.order != integrator.order:
+        raise InputError(
+            f"the policy was trained for {learned.spec.integrator!r} of order "
+            f"{learned.spec.order}, and {name!r} has order {integrator.order}; "
+            f"use integrator={learned.spec.integrator!r}"
+        )
+    get_control(stepping)
+    if stepping == "reversible" and not integrator.reversible:
+        raise InputError(
+            f"integrator {name!r} is not reversible; use stepping='plain' or another integrator, "
+            "such as 'suzuki4'"
+        )
+    if stepping == "reversible" and policy.looks_back:
+        raise InputError(
+            "history features depend on the past, so the steps can't be reversible; "
+            "use stepping='plain'"
+        )
+    return name, integrator
+
+
+def _per_system(state: State, name: str, value: Any) -> PerSystem:
+    tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
+    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != state.n_systems):
+        raise InputError(
+            f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
+            "give one number, or one a system"
+        )
+    return tensor.expand(state.n_systems).clone()
+
+
+def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
+    end = _per_system(state, "t_end", t_end)
+    if bool((end <= state.time).any()) or bool(end.isnan().any()):
+        raise InputError(
+            f"t_end is {t_end} and the state is at time {float(state.time.max())}; "
+            "t_end must be later"
+        )
+    if max_steps is None and not bool(torch.isfinite(end).all()):
+        raise InputError("t_end is infinite; give max_steps, or the run never ends")
+    return end
+
+
+def _record(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
+    """Every how many steps to record (0: ends only), or the output times (T,)."""
+    if record is None:
+        return 1
+    if isinstance(record, str):
+        if record != "ends":
+            raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'")
+        return 0
+    if isinstance(record, (int, np.integer)):
+        if record < 1:
+            raise InputError(f"record is {record}; it must be 1 or more, or 'ends'")
+        return int(record)
+    times = torch.as_tensor(np.asarray(record, dtype=np.float64), device=state.time.device)
+    if times.ndim != 1 or not len(times) or not bool((times.diff() > 0).all()):
+        raise InputError("record times must be one increasing list of numbers, not empty")
+    if bool((times[0] < state.time).any()) or bool((times[-1] > t_end).any()):
+        raise InputError(
+            f"record times from {float(times[0])} to {float(times[-1])} reach beyond the run, "
+            f"{float(state.time.max())} to {float(t_end.min())}"
+        )
+    return times
+
+
+def _warn(status: Tensor) -> None:
+    counts = Counter(Status(int(s)).name for s in status.tolist() if s != Status.SUCCESS)
+    if counts:
+        what = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        warnings.warn(
+            f"{sum(counts.values())} of {len(status)} systems did not reach t_end: {what}; "
+            "see trajectory.status",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+ENGINES = {"torch": torch_engine.integrate}
+_ENGINE_NAMES = ("auto", *ENGINES)

@@ -1,0 +1,185 @@
+"""The batched engine in torch: every system with its own step, time and status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nbcore.physics import gravity
+from nbcore.physics.integrators import Integrator
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.trajectory import Status
+from nbcore.stepping.control import first_step, get_control
+from nbcore.stepping.policies import Policy
+
+__all__ = ["Limits", "Monitor", "Outcome", "integrate"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a system stops.
+
+    Attributes
+    ----------
+    t_end
+        (B,) [T].
+    max_steps
+        Steps of each system.
+    collision_distance, escape_distance
+        [L], or None.
+    """
+
+    t_end: PerSystem
+    max_steps: int
+    collision_distance: float | None = None
+    escape_distance: float | None = None
+
+
+class Monitor:
+    """Errors of conserved quantities relative to an initial state."""
+
+    def __init__(self, initial: State) -> None:
+        self._initial = self._quantities(initial)
+        momentum = gravity.momentum_scale(initial)
+        size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
+        size = size.sum(dim=-1).mean(dim=1).sqrt()
+        self._scales = (gravity.energy_scale(initial), momentum, size * momentum)
+
+    @staticmethod
+    def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
+        return gravity.energy(state), gravity.momentum(state), gravity.angular_momentum(state)
+
+    def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
+        """Relative errors of energy, momentum and angular momentum, (B,) each."""
+        now = zip(self._quantities(state), self._initial, self._scales, strict=True)
+        energy, momentum, angular = (gravity.relative_change(*each) for each in now)
+        return energy, momentum, angular
+
+
+@dataclass
+class Outcome:
+    """Where a run of the engine stands.
+
+    Attributes
+    ----------
+    state
+        Of every system; systems that have ended keep their last state.
+    status
+        (B,) numbers of `Status`.
+    n_steps
+        (B,).
+    n_force_evaluations
+        (B,).
+    max_errors
+        (3, B) largest errors of energy, momentum and angular momentum over every step.
+    """
+
+    state: State
+    status: Tensor
+    n_steps: Tensor
+    n_force_evaluations: Tensor
+    max_errors: Tensor
+
+
+# called after each step with the states before and after, the steps (0 where a system has ended),
+# the errors, and the status after the step
+Observer = Callable[[State, State, PerSystem, tuple[PerSystem, ...], Tensor], None]
+
+
+@torch.no_grad()
+def integrate(
+    state: State,
+    policy: Policy,
+    integrator: Integrator,
+    tolerance: PerSystem,
+    stepping: str,
+    limits: Limits,
+    observe: Observer,
+) -> Outcome:
+    """Run every system to its end; a KeyboardInterrupt ends the run and keeps what was done.
+
+    Parameters
+    ----------
+    tolerance
+        (B,).
+    stepping
+        Name of the control.
+    observe
+        Called after each step.
+    """
+    control = get_control(stepping)
+    state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
+    memory = policy.begin(state)
+
+    def propose(at: State) -> PerSystem:
+        return policy(at, tolerance, memory)
+
+    monitor = Monitor(state)
+    is_reversible = stepping == "reversible"
+    dt = first_step(state, propose) if is_reversible else propose(state)
+    status = torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64)
+    n_steps = torch.zeros_like(status)
+    max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
+    running = status == Status.RUNNING
+    try:
+        while bool(running.any()):
+            remaining = limits.t_end - state.time
+            # A remainder of rounding size is not worth a step of its own.
+            last = dt >= remaining * (1 - 1e-12)
+            h = torch.where(last, remaining, dt)
+            advances = state.time + h > state.time  # false for NaN, too
+            status = status.where(~running | advances, _why_not(h))
+            running = status == Status.RUNNING
+            h = torch.where(running, h, 0.0)
+            after = integrator.step(state, h)
+            after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
+            finite = torch.isfinite(after.position).all(-1).all(-1)
+            finite &= torch.isfinite(after.velocity).all(-1).all(-1)
+            if not bool(finite.all()):
+                after = after.where(finite, state)
+                status = status.where(~running | finite, int(Status.NON_FINITE))
+                h = torch.where(finite, h, 0.0)
+            errors = monitor.errors(after)
+            max_errors = torch.maximum(max_errors, torch.stack(errors))
+            n_steps += running & finite
+            status = _judge(status, after, n_steps, last, limits)
+            observe(state, after, h, errors, status)
+            memory = policy.advance(memory, state, after, h)
+            dt = control(dt, propose(after))
+            state = after
+            running = status == Status.RUNNING
+    except KeyboardInterrupt:
+        status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))
+    start = integrator.evaluations if not integrator.reversible else 1
+    start += 2 * policy.evaluations * is_reversible
+    evaluations = start + n_steps * (integrator.evaluations + policy.evaluations)
+    return Outcome(state, status, n_steps, evaluations, max_errors)
+
+
+def _why_not(h: PerSystem) -> Tensor:
+    finite = torch.isfinite(h)
+    return torch.where(finite, int(Status.DT_UNDERFLOW), int(Status.NON_FINITE))
+
+
+def _judge(status: Tensor, state: State, n_steps: Tensor, last: Tensor, limits: Limits) -> Tensor:
+    """Status after a step; of several reasons to stop the first one below counts."""
+
+    def end(where: Tensor, as_: Status) -> None:
+        nonlocal status
+        status = status.where(~where | (status != Status.RUNNING), int(as_))
+
+    if limits.collision_distance is not None:
+        i, j = gravity.pair_indices(state.n_bodies, state.position.device)
+        separation = state.position[:, i] - state.position[:, j]
+        closest = torch.linalg.vector_norm(separation, dim=-1).amin(dim=1)
+        end(closest < limits.collision_distance, Status.COLLISION)
+    if limits.escape_distance is not None:
+        offset = state.position - gravity.centre_of_mass(state)[0]
+        farthest = torch.linalg.vector_norm(offset, dim=-1).amax(dim=1)
+        end(farthest > limits.escape_distance, Status.ESCAPE)
+    end(last, Status.SUCCESS)
+    end(n_steps >= limits.max_steps, Status.MAX_STEPS)
+    return status

@@ -1,0 +1,447 @@
+"""What a run leaves behind: records, errors over every step, storage.
+
+On disk a trajectory is a Zarr group that xarray opens. Records are appended in chunks, and the
+group's attribute `records` is set after each chunk is complete, so that a run that was killed at
+any moment leaves a trajectory that loads up to there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.errors
+
+from nbcore.errors import InputError
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+
+__all__ = ["Recorder", "Status", "Trajectory"]
+
+FORMAT = 1
+CHUNK_BYTES = 4 << 20
+_DIMENSIONS = ("system", "record", "body", "axis")
+_PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")
+RECORDED = (*_PER_RECORD, "position", "velocity")
+_MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
+SUMMARY = ("status", "n_steps", "n_force_evaluations", *_MAXIMA)
+
+
+class Status(IntEnum):
+    """How the run of a system ended."""
+
+    SUCCESS = 0
+    RUNNING = 1
+    MAX_STEPS = 2
+    DT_UNDERFLOW = 3
+    NON_FINITE = 4
+    COLLISION = 5
+    ESCAPE = 6
+    INTERRUPTED = 7
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """A run of B systems; attributes of a single system come without the leading B.
+
+    Attributes
+    ----------
+    arrays
+        Records by name, (B, T, …), in memory or in a Zarr group; see the properties.
+    n_records
+        (B,) number of records of each system; the rest of its row is NaN.
+    summary
+        (B,) numbers of each system over every step, recorded or not.
+    final
+        State at the end.
+    about
+        How it was made: integrator, policy, stepping, tolerance (B,), engine.
+    """
+
+    arrays: Mapping[str, Any]
+    n_records: np.ndarray
+    summary: dict[str, np.ndarray]
+    final: State
+    about: dict[str, Any]
+
+    @property
+    def batched(self) -> bool:
+        """Whether there is a leading B."""
+        return self.final.batched
+
+    def _records(self, name: str) -> np.ndarray:
+        width = int(self.n_records.max(initial=0))
+        values = np.asarray(self.arrays[name][:, :width])
+        return values if self.batched else values[0]
+
+    def _number(self, name: str) -> Any:
+        values = self.summary[name]
+        return values if self.batched else values[0].item()
+
+    @property
+    def time(self) -> np.ndarray:
+        """(T,) [T]."""
+        return self._records("time")
+
+    @property
+    def position(self) -> np.ndarray:
+        """(T, N, D) [L]."""
+        return self._records("position")
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """(T, N, D) [L/T]."""
+        return self._records("velocity")
+
+    @property
+    def dt(self) -> np.ndarray:
+        """(T,) [T] the step that led to the record; NaN at the start."""
+        return self._records("dt")
+
+    @property
+    def energy_error(self) -> np.ndarray:
+        """(T,) |E − E0|/|E0|, or over K + |U| where E0 is zero to rounding."""
+        return self._records("energy_error")
+
+    @property
+    def momentum_error(self) -> np.ndarray:
+        """(T,) |P − P0|/|P0|, or over √(2M(K + |U|)) where P0 is zero to rounding."""
+        return self._records("momentum_error")
+
+    @property
+    def angular_momentum_error(self) -> np.ndarray:
+        """(T,) |L − L0|/|L0|, or over rms size × √(2M(K + |U|)) where L0 is zero to rounding."""
+        return self._records("angular_momentum_error")
+
+    @property
+    def max_energy_error(self) -> Any:
+        """Largest energy error over every step, recorded or not."""
+        return self._number("max_energy_error")
+
+    @property
+    def max_momentum_error(self) -> Any:
+        """Largest momentum error over every step."""
+        return self._number("max_momentum_error")
+
+    @property
+    def max_angular_momentum_error(self) -> Any:
+        """Largest angular momentum error over every step."""
+        return self._number("max_angular_momentum_error")
+
+    @property
+    def n_steps(self) -> Any:
+        """Steps that were made."""
+        return self._number("n_steps")
+
+    @property
+    def n_force_evaluations(self) -> Any:
+        """Force evaluations of the steps and of the criterion; each derivative counts as one.
+
+        Interpolation to output times is not part of it, since it changes no step.
+        """
+        return self._number("n_force_evaluations")
+
+    @property
+    def status(self) -> Any:
+        """How the run ended: a `Status`, or (B,) of their numbers for a batch."""
+        values = self.summary["status"]
+        return values if self.batched else Status(int(values[0]))
+
+    @property
+    def mass(self) -> np.ndarray:
+        """(N,) [M]."""
+        mass = self.final.mass.detach().cpu().numpy()
+        return mass if self.batched else mass[0]
+
+    @property
+    def tolerance(self) -> Any:
+        """Energy error that was asked for."""
+        values = np.asarray(self.about["tolerance"])
+        return values if self.batched else float(values[0])
+
+    @property
+    def integrator(self) -> str:
+        """Name of the integrator."""
+        return self.about["integrator"]
+
+    @property
+    def policy(self) -> str:
+        """What chose the steps, in a word or two."""
+        return self.about["policy"]
+
+    @property
+    def stepping(self) -> str:
+        """Plain or reversible."""
+        return self.about["stepping"]
+
+    def system(self, index: int) -> Trajectory:
+        """One system of a batch, as a trajectory without the leading B."""
+        n_systems = len(self.n_records)
+        if not -n_systems <= index < n_systems:
+            raise InputError(f"system {index} is not among the {n_systems} systems of the run")
+        index %= n_systems
+        one = slice(index, index + 1)
+        width = int(self.n_records[index])
+        return Trajectory(
+            arrays={k: np.asarray(v[one, :width]) for k, v in self.arrays.items()},
+            n_records=self.n_records[one],
+            summary={k: v[one] for k, v in self.summary.items()},
+            final=dataclasses.replace(
+                self.final.select(np.array([index])),  # type: ignore[arg-type]
+                batched=False,
+            ),
+            about={**self.about, "tolerance": np.asarray(self.about["tolerance"])[one]},
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write as a Zarr group, complete or not at all.
+
+        Raises
+        ------
+        InputError
+            Something is at `path` already.
+        """
+        path = _free(path)
+        part = path.with_name(path.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        width = int(self.n_records.max(initial=0))
+        store = _Store(part, self.final, {k: v.shape[2:] for k, v in self.arrays.items()})
+        for start in range(0, width, store.rows):
+            rows = slice(start, min(start + store.rows, width))
+            store.append({k: np.asarray(v[:, rows]) for k, v in self.arrays.items()})
+        store.finish(self)
+        part.rename(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Open a stored trajectory; its records are read from disk when asked for.
+
+        Raises
+        ------
+        InputError
+            There is no trajectory at `path`, or one of another version.
+        """
+        try:
+            group = zarr.open_group(Path(path), mode="r")
+        except (zarr.errors.GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+            raise InputError(f"there is no trajectory at {str(path)!r}") from None
+        attributes = dict(group.attrs)
+        if attributes.get("nbcore_trajectory") != FORMAT:
+            raise InputError(
+                f"{str(path)!r} is not a trajectory of version {FORMAT} (it says "
+                f"{attributes.get('nbcore_trajectory')}); write it again with this version"
+            )
+        return _read(group, attributes)
+
+    def to_xarray(self):
+        """As an xarray.Dataset with dimensions system, record, body, axis."""
+        import xarray
+
+        width = int(self.n_records.max(initial=0))
+        data = {
+            name: (_dimensions(name), np.asarray(values[:, :width]))
+            for name, values in self.arrays.items()
+        }
+        data |= {name: (("system",), values) for name, values in self.summary.items()}
+        data["mass"] = (("system", "body"), self.final.mass.detach().cpu().numpy())
+        about = {k: v for k, v in self.about.items() if isinstance(v, str)}
+        return xarray.Dataset(data, attrs={"G": self.final.G, **about})
+
+
+class Recorder:
+    """Collects records of a batch, in memory or chunk by chunk on disk.
+
+    Parameters
+    ----------
+    initial
+        State at the start.
+    path
+        Where to stream to; None keeps the records in memory.
+    rows
+        Rows of the buffer: with output times as many as there are, otherwise None.
+    """
+
+    def __init__(self, initial: State, path: str | Path | None = None, rows: int | None = None):
+        body = (initial.n_bodies, initial.n_dimensions)
+        self._shapes = {name: body if name in ("position", "velocity") else () for name in RECORDED}
+        self.n_records = np.zeros(initial.n_systems, dtype=np.int64)
+        self._n_systems = initial.n_systems
+        self._store = None if path is None else _Store(_free(path), initial, self._shapes)
+        self._chunk = _chunk_rows(initial)
+        self._capacity = rows or self._chunk + 1
+        self._buffer = self._blank(self._capacity)
+        self._offset = 0
+        self._blocks: list[dict[str, np.ndarray]] = []
+
+    def _blank(self, rows: int) -> dict[str, np.ndarray]:
+        return {
+            name: np.full((self._n_systems, rows, *shape), np.nan)
+            for name, shape in self._shapes.items()
+        }
+
+    def write(self, values: Mapping[str, Any], systems: np.ndarray, row: np.ndarray) -> None:
+        """Put values (B, …) of the systems (B,) mask into their rows (B,)."""
+        at = row[systems] - self._offset
+        for name, value in values.items():
+            self._buffer[name][systems, at] = np.asarray(value)[systems]
+        self.n_records[systems] = np.maximum(self.n_records[systems], row[systems] + 1)
+
+    def close(self, row: int) -> None:
+        """Say that rows before this one are complete; full chunks leave the buffer."""
+        while row - self._offset >= self._chunk:
+            self._flush(self._chunk)
+
+    def _flush(self, rows: int) -> None:
+        block = {name: values[:, :rows].copy() for name, values in self._buffer.items()}
+        if self._store is None:
+            self._blocks.append(block)
+        else:
+            self._store.append(block)
+        for _name, values in self._buffer.items():
+            values[:, :-rows] = values[:, rows:].copy()
+            values[:, -rows:] = np.nan
+        self._offset += rows
+
+    def finish(self, summary: dict[str, np.ndarray], final: State, about: dict) -> Trajectory:
+        """Complete the records and hand over the trajectory."""
+        rest = int(self.n_records.max(initial=0)) - self._offset
+        if rest > 0:
+            self._flush(rest)
+        if self._store is not None:
+            arrays: Mapping[str, Any] = self._store.arrays
+        else:
+            blocks = self._blocks or [self._blank(0)]
+            arrays = {
+                name: np.concatenate([block[name] for block in blocks], axis=1) for name in RECORDED
+            }
+        trajectory = Trajectory(arrays, self.n_records, summary, final, about)
+        if self._store is not None:
+            self._store.finish(trajectory)
+        return trajectory
+
+
+class _Store:
+    """A growing Zarr group."""
+
+    def __init__(self, path: Path, state: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows = _chunk_rows(state)
+        self.group = zarr.create_group(path, overwrite=False)
+        n_systems = state.n_systems
+        self.arrays = {
+            name: self.group.create_array(
+                name,
+                shape=(n_systems, 0, *shape),
+                chunks=(n_systems, self.rows, *shape),
+                dtype="float64",
+                fill_value=float("nan"),
+                dimension_names=_dimensions(name),
+            )
+            for name, shape in shapes.items()
+        }
+        _put(self.group, "mass", state.mass.detach().cpu().numpy(), ("system", "body"))
+        self._records = 0
+        self.group.attrs.update(
+            {
+                "nbcore_trajectory": FORMAT,
+                "records": 0,
+                "complete": False,
+                "batched": state.batched,
+                "G": state.G,
+                "softening": state.softening,
+                "field": None if state.field is None else dataclasses.asdict(state.field),
+            }
+        )
+
+    def append(self, block: Mapping[str, np.ndarray]) -> None:
+        first, rows = self._records, next(iter(block.values())).shape[1]
+        for name, values in block.items():
+            array = self.arrays[name]
+            array.resize((array.shape[0], first + rows, *array.shape[2:]))
+            array[:, first : first + rows] = values
+        self._records = first + rows
+        self.group.attrs["records"] = self._records
+
+    def finish(self, trajectory: Trajectory) -> None:
+        for name, values in trajectory.summary.items():
+            _put(self.group, name, values, ("system",))
+        _put(self.group, "n_records", trajectory.n_records, ("system",))
+        for name in ("position", "velocity", "time"):
+            values = getattr(trajectory.final, name).detach().cpu().numpy()
+            _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
+        about = {**trajectory.about}
+        about["tolerance"] = np.asarray(about["tolerance"]).tolist()
+        self.group.attrs.update({"about": about, "complete": True})
+
+
+def _put(group: zarr.Group, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
+    array = group.create_array(
+        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
+    )
+    array[...] = values
+
+
+def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
+    records = attributes["records"]
+    arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
+    mass = np.asarray(group["mass"])
+    n_systems = len(mass)
+    if attributes["complete"]:
+        n_records = np.asarray(group["n_records"])
+        summary = {name: np.asarray(group[name]) for name in SUMMARY}
+        end = {k: np.asarray(group[f"final_{k}"]) for k in ("position", "velocity", "time")}
+    else:
+        if records == 0:
+            raise InputError(
+                f"the trajectory at {str(group.store)!r} was cut off before its first chunk"
+            )
+        time = np.asarray(arrays["time"][:, :records])
+        n_records = np.isfinite(time).sum(axis=1)
+        last = (np.arange(n_systems), n_records - 1)
+        end = {
+            name: np.asarray(arrays[name][:, :records])[last]
+            for name in ("position", "velocity", "time")
+        }
+        # What was counted over every step is lost with the run; the records are not.
+        unknown = np.full(n_systems, np.nan)
+        summary = dict.fromkeys(SUMMARY, unknown)
+        summary["status"] = np.full(n_systems, int(Status.INTERRUPTED))
+    field = attributes["field"]
+    final = State.from_arrays(
+        mass,
+        end["position"],
+        end["velocity"],
+        G=attributes["G"],
+        softening=attributes["softening"],
+        field=None if field is None else TidalField(**field),
+        time=end["time"],
+    ).replace(batched=attributes["batched"])
+    nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}
+    return Trajectory(arrays, n_records, summary, final, attributes.get("about", nothing))
+
+
+def _dimensions(name: str) -> tuple[str, ...]:
+    return _DIMENSIONS if name in ("position", "velocity") else _DIMENSIONS[:2]
+
+
+def _chunk_rows(state: State) -> int:
+    row = 8 * state.n_systems * (len(_PER_RECORD) + 2 * state.n_bodies * state.n_dimensions)
+    return int(np.clip(CHUNK_BYTES // row, 16, 4096))
+
+
+def _free(path: str | Path) -> Path:
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists already; choose another path or remove it first")
+    return path

@@ -1,0 +1,197 @@
+"""Policies and training states on disk: one safetensors file each, with JSON in its header.
+
+A file is written beside its target and then renamed, so that it is whole or not there. Nothing is
+ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics.state import State
+from nbcore.stepping.policies import LearnedPolicy, PolicySpec
+
+__all__ = ["load_policy", "load_tree", "save_policy", "save_tree", "training_systems"]
+
+VERSION = 1
+SHIPPED = Path(__file__).resolve().parents[1] / "stepping" / "pretrained"
+
+
+def save_policy(
+    policy: LearnedPolicy,
+    path: str | Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    systems: State | None = None,
+) -> Path:
+    """Write a policy with everything that is needed to use it.
+
+    Parameters
+    ----------
+    path
+        Name it *.safetensors.
+    config, metrics
+        Plain values that are kept beside the weights.
+    systems
+        The initial conditions that it was trained on.
+    """
+    tree: dict[str, Any] = {
+        "spec": dataclasses.asdict(policy.spec),
+        "config": dict(config or {}),
+        "metrics": dict(metrics or {}),
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "weights": {k: v.detach().cpu() for k, v in policy.state_dict().items()},
+    }
+    if systems is not None:
+        tree["systems"] = {
+            name: getattr(systems, name).detach().cpu() for name in ("mass", "position", "velocity")
+        } | {"G": systems.G, "softening": systems.softening}
+    return save_tree(tree, path, kind="policy")
+
+
+def load_policy(path: str | Path) -> LearnedPolicy:
+    """Read a policy: a checkpoint's path, a run folder that holds one, or a shipped name.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is truncated, of another version, a pickle, or has a weight that is
+        not finite.
+    """
+    tree = load_tree(_find(path), kind="policy")
+    spec = tree["spec"]
+    known = {f.name for f in dataclasses.fields(PolicySpec)}
+    for name in spec:
+        if name not in known:
+            raise InputError(f"policy {str(path)!r} has a setting {name!r} that is unknown here")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    policy = LearnedPolicy(PolicySpec(**values))
+    weights = tree["weights"]
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(
+                f"policy {str(path)!r} has a value that is not finite in {name}; train it again"
+            )
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise InputError(f"policy {str(path)!r} does not fit its own settings: {first}") from None
+    return policy
+
+
+def training_systems(path: str | Path) -> State:
+    """Initial conditions that a policy was trained on, as a batch."""
+    tree = load_tree(_find(path), kind="policy")
+    if "systems" not in tree:
+        raise InputError(f"policy {str(path)!r} was stored without its training systems")
+    return State.from_arrays(**tree["systems"])
+
+
+def _find(path: str | Path) -> Path:
+    found = Path(path)
+    if found.is_dir():
+        found = found / "policy.safetensors"
+    if found.exists():
+        return found
+    if found.suffix or len(found.parts) > 1:
+        raise InputError(f"there is no policy at {str(path)!r}; train one, or check the path")
+    shipped = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
+    if str(path) not in shipped:
+        raise unknown_name("policy", str(path), shipped)
+    return shipped[str(path)]
+
+
+def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
+    """Write nested dicts and lists of numbers, text and tensors, whole or not at all."""
+    path = Path(path)
+    tensors: dict[str, Tensor] = {}
+    header = {"kind": kind, "version": VERSION, "tree": _pack(tree, tensors)}
+    data = to_bytes(tensors, metadata={"nbcore": json.dumps(header)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read what `save_tree` wrote, or raise InputError with what is wrong."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no {kind} at {str(path)!r}; check the path")
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start[:1] == b"\x80" or start == b"PK":
+        raise InputError(
+            f"{str(path)!r} is a pickle, which could run any code and is never read; "
+            "save the policy with nb.save_policy"
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"{str(path)!r} is truncated or not a {kind} ({error}); take another copy"
+        ) from None
+    try:
+        header = json.loads(metadata["nbcore"])
+    except (KeyError, json.JSONDecodeError):
+        raise InputError(f"{str(path)!r} was not written by nbcore; it is no {kind}") from None
+    if header["kind"] != kind:
+        raise InputError(f"{str(path)!r} holds a {header['kind']}, not a {kind}")
+    if header["version"] != VERSION:
+        raise InputError(
+            f"{str(path)!r} is of version {header['version']}, and this build reads {VERSION}; "
+            "train it again, or install the version that wrote it"
+        )
+    return _unpack(header["tree"], tensors)
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"items": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_pack(v, tensors) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value)} can't be stored")
+
+
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(v, tensors) for v in value]
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        if "float" in value:
+            return float(value["float"])
+        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in value["items"]}
+    return value

@@ -1,0 +1,97 @@
+"""The networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nbcore.errors import unknown_name
+
+__all__ = ["ACTIVATIONS", "StepNetwork"]
+
+LARGEST_INPUT = 8.0  # standard deviations; beyond it the training data say nothing anyway
+
+
+class StepNetwork(nn.Module):
+    """MLP from standardised inputs to the logarithm of a correction and, optionally, an error.
+
+    The last layer starts at zero, so that an untrained network corrects nothing.
+
+    Parameters
+    ----------
+    n_inputs
+        F.
+    hidden
+        Widths of the hidden layers; empty for a linear map.
+    activation
+        Name in `ACTIVATIONS`.
+    dropout
+        Share of hidden units dropped while training.
+    fourier_features, fourier_scale
+        Number of random Fourier features that replace the inputs (0: none), and the standard
+        deviation of their frequencies (Tancik et al. 2020).
+    n_outputs
+        1, or 2 with a predicted error.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        hidden: Sequence[int] = (16, 16),
+        activation: str = "softsign",
+        dropout: float = 0.0,
+        fourier_features: int = 0,
+        fourier_scale: float = 1.0,
+        n_outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise unknown_name("activation", activation, ACTIVATIONS)
+        self.register_buffer("mean", torch.zeros(n_inputs))
+        self.register_buffer("deviation", torch.ones(n_inputs))
+        width = n_inputs
+        self.register_buffer("frequencies", None)
+        if fourier_features:
+            self.register_buffer(
+                "frequencies", fourier_scale * torch.randn(n_inputs, fourier_features)
+            )
+            width = 2 * fourier_features
+        layers: list[nn.Module] = []
+        for size in hidden:
+            layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = size
+        last = nn.Linear(width, n_outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def standardise(self, inputs: Tensor) -> None:
+        """Take mean and standard deviation of typical inputs (S, F) as those of the inputs."""
+        deviation, mean = torch.std_mean(inputs, dim=0, correction=0)
+        # An input that never varies in the samples is passed on as it is.
+        deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, F) to (B, n_outputs), finite for any finite input."""
+        x = ((inputs - self.mean) / self.deviation).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        x = x.to(self.layers[-1].weight.dtype)
+        if self.frequencies is not None:
+            phase = 2 * math.pi * x @ self.frequencies
+            x = torch.cat([phase.sin(), phase.cos()], dim=1)
+        return self.layers(x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "softsign": nn.Softsign,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}

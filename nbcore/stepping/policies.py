@@ -1,0 +1,348 @@
+"""Policies: what chooses the next step of every system of a batch.
+
+A policy is a callable (state, tolerance) -> dt (B,). One that looks back gets its memory, a dict
+of tensors with a leading B, from `begin` and `advance`, so that it holds no state of its own and
+any system of a batch can be taken out or put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from nbcore.errors import InputError
+from nbcore.physics.state import PerSystem, State
+from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.features import (
+    DELTA_FEATURES,
+    Measures,
+    delta_features,
+    expand_names,
+    scales_of,
+    state_features,
+)
+from nbcore.stepping.models import StepNetwork
+
+__all__ = [
+    "Criterion",
+    "Custom",
+    "FixedStep",
+    "LearnedPolicy",
+    "Memory",
+    "Policy",
+    "Prediction",
+    "as_policy",
+]
+
+Memory = dict[str, Tensor]
+SMALLEST_TOLERANCE = 1e-16
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses steps."""
+
+    @property
+    def evaluations(self) -> int:
+        """Force-like evaluations that a call costs beyond the acceleration at hand."""
+        ...
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a step depends on earlier states, and so can't be made reversible."""
+        ...
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory) -> PerSystem:
+        """Next step of every system, (B,) [T], positive."""
+        ...
+
+    def begin(self, state: State) -> Memory:
+        """Memory at the start of a run."""
+        ...
+
+    def advance(self, memory: Memory, before: State, after: State, dt: PerSystem) -> Memory:
+        """Memory after a step that was kept."""
+        ...
+
+
+class _Forgetful:
+    """A policy without memory."""
+
+    evaluations = 0
+    looks_back = False
+
+    def begin(self, state: State) -> Memory:
+        return {}
+
+    def advance(self, memory: Memory, before: State, after: State, dt: PerSystem) -> Memory:
+        return memory
+
+
+@dataclass(frozen=True, eq=False)
+class FixedStep(_Forgetful):
+    """The same step always.
+
+    Attributes
+    ----------
+    dt
+        One number, or (B,) [T], positive.
+    """
+
+    dt: float | Tensor
+
+    def __post_init__(self) -> None:
+        _check_positive("dt", self.dt)
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
+        """Dt as given, (B,)."""
+        return torch.as_tensor(self.dt, dtype=state.time.dtype).expand_as(state.time)
+
+    def __str__(self) -> str:
+        return "fixed step"
+
+
+@dataclass(frozen=True, eq=False)
+class Criterion(_Forgetful):
+    """A classical criterion with its η; the tolerance plays no part.
+
+    Attributes
+    ----------
+    name
+        Name in the table of criteria.
+    eta
+        One number, or (B,), positive.
+    """
+
+    name: str
+    eta: float | Tensor
+
+    def __post_init__(self) -> None:
+        get_criterion(self.name)
+        _check_positive("eta", self.eta)
+
+    @property
+    def evaluations(self) -> int:
+        """As the table says."""
+        return get_criterion(self.name).evaluations
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
+        """η τ of the state, (B,)."""
+        row = get_criterion(self.name)
+        eta = torch.as_tensor(self.eta, dtype=state.time.dtype)
+        return eta**row.eta_power * row.time_scale(state)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Custom(_Forgetful):
+    """The user's own rule: any function (state, tolerance) -> dt (B,).
+
+    Attributes
+    ----------
+    rule
+        The function.
+    evaluations
+        Force-like evaluations that it costs a call.
+    """
+
+    rule: Callable[[State, PerSystem], PerSystem]
+    evaluations: int = 0
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
+        """Whatever the rule says."""
+        dt = torch.as_tensor(self.rule(state, tolerance), dtype=state.time.dtype)
+        if dt.shape != state.time.shape:
+            raise InputError(
+                f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
+                f"it must return one dt each, ({state.n_systems},)"
+            )
+        return dt
+
+    def __str__(self) -> str:
+        return getattr(self.rule, "__name__", type(self.rule).__name__)
+
+
+class Prediction(NamedTuple):
+    """What a learned policy says of a state.
+
+    Attributes
+    ----------
+    dt
+        (B,) next step [T].
+    correction
+        (B,) factor by which the network changed the classical step.
+    log10_error
+        (B,) predicted log₁₀ of the relative energy error, or None.
+    """
+
+    dt: PerSystem
+    correction: PerSystem
+    log10_error: PerSystem | None
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """Everything that shapes a learned policy apart from its weights; stored with them.
+
+    Attributes
+    ----------
+    integrator
+        Name of the integrator that it was trained for.
+    order
+        p of that integrator.
+    The others are those of `config.Network`.
+    """
+
+    integrator: str = "suzuki4"
+    order: int = 4
+    features: tuple[str, ...] = ("scale_free",)
+    history: int = 0
+    history_padding: str = "zero"
+    normalisation: str = "raw"
+    length_scale: float = 1.0
+    velocity_scale: float = 1.0
+    acceleration_scale: float | None = None
+    hidden: tuple[int, ...] = (16, 16)
+    activation: str = "softsign"
+    dropout: float = 0.0
+    fourier_features: int = 0
+    fourier_scale: float = 1.0
+    predict_error: bool = False
+    largest_correction: float = 20.0
+    precision: str = "float32"
+
+
+class LearnedPolicy(nn.Module):
+    """dt = τ(x) · tol^(1/(p+1)) · exp(network(features(x), ln tol)).
+
+    τ is the smooth pair time scale of Boekholt et al. (2023) and p the integrator's order, so
+    that the untrained policy is a classical criterion. Positive and bounded: the network changes
+    the classical step by at most the factor `largest_correction`.
+
+    Parameters
+    ----------
+    spec
+        Shape of the policy.
+    """
+
+    evaluations = 0
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.names, self.looks_back = expand_names(spec.features, spec.history)
+        n_inputs = len(self.names) + 1 + spec.history * len(DELTA_FEATURES)
+        self.network = StepNetwork(
+            n_inputs,
+            spec.hidden,
+            spec.activation,
+            spec.dropout,
+            spec.fourier_features,
+            spec.fourier_scale,
+            n_outputs=2 if spec.predict_error else 1,
+        )
+        self.network.layers.to(getattr(torch, spec.precision))
+        if self.network.frequencies is not None:
+            self.network.frequencies = self.network.frequencies.to(getattr(torch, spec.precision))
+        self.network.mean = self.network.mean.double()
+        self.network.deviation = self.network.deviation.double()
+        self.eval()
+
+    def __str__(self) -> str:
+        return "learned"
+
+    def begin(self, state: State) -> Memory:
+        """Units of the features and, for history features, an empty history."""
+        s = self.spec
+        memory = {}
+        if s.normalisation != "raw":
+            memory["scales"] = scales_of(
+                state, s.normalisation, s.length_scale, s.velocity_scale, s.acceleration_scale
+            )
+        if self.looks_back:
+            memory["deltas"] = state.time.new_zeros(state.n_systems, s.history, len(DELTA_FEATURES))
+            memory["steps"] = torch.zeros_like(state.time)
+        return memory
+
+    def advance(self, memory: Memory, before: State, after: State, dt: PerSystem) -> Memory:
+        """History with the newest transition first, where a step was made (dt > 0)."""
+        if not self.looks_back:
+            return memory
+        newest = delta_features(before, after, dt, self._scales(memory, after))[:, None]
+        deltas = torch.cat([newest, memory["deltas"][:, :-1]], dim=1)
+        moved = dt > 0
+        return {
+            **memory,
+            "deltas": torch.where(moved[:, None, None], deltas, memory["deltas"]),
+            "steps": memory["steps"] + moved,
+        }
+
+    def _scales(self, memory: Memory, state: State) -> Tensor:
+        return memory["scales"] if "scales" in memory else scales_of(state, "raw")
+
+    def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Tensor:
+        """Inputs of the network before they are standardised, (B, F)."""
+        log_tolerance = tolerance.clamp(min=SMALLEST_TOLERANCE).log()
+        parts = [log_tolerance[:, None]]
+        if self.names:
+            parts.append(state_features(self.names, measures))
+        if self.looks_back:
+            deltas = memory["deltas"]
+            if self.spec.history_padding == "oldest":
+                last = (memory["steps"].clamp(min=1) - 1).clamp(max=self.spec.history - 1)
+                known = torch.arange(self.spec.history, device=deltas.device)
+                source = torch.minimum(known[None, :], last[:, None].long())
+                deltas = deltas.gather(1, source[:, :, None].expand_as(deltas))
+            parts.append(deltas.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def predict(self, state: State, tolerance: PerSystem, memory: Memory) -> Prediction:
+        """Step and, if the policy has learned to, its energy error.
+
+        Parameters
+        ----------
+        tolerance
+            (B,) relative energy error that is accepted.
+        memory
+            From `begin` and `advance`.
+        """
+        measures = Measures(state, memory.get("scales"))
+        out = self.network(self.inputs(measures, tolerance, memory)).to(state.time.dtype)
+        bound = torch.log(out.new_tensor(self.spec.largest_correction))
+        correction = (bound * torch.tanh(out[:, 0] / bound)).exp()
+        dt = measures.time_scale * tolerance ** (1 / (self.spec.order + 1)) * correction
+        if not self.spec.predict_error:
+            return Prediction(dt, correction, None)
+        # At first the tolerance; at most 8 decades from it, either way.
+        error = tolerance.log10() + 8 * torch.tanh(out[:, 1] / 8)
+        return Prediction(dt, correction, error)
+
+    def __call__(
+        self, state: State, tolerance: PerSystem, memory: Memory | None = None
+    ) -> PerSystem:
+        """Next step, (B,) [T]."""
+        return self.predict(state, tolerance, self.begin(state) if memory is None else memory).dt
+
+
+def as_policy(policy: object) -> Policy:
+    """Take a policy as it is, and a plain function (state, tolerance) -> dt as a `Custom` one."""
+    if isinstance(policy, Policy):
+        return policy
+    if callable(policy):
+        return Custom(policy)
+    raise InputError(
+        f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, "
+        "or a function (state, tolerance) -> dt"
+    )
+
+
+def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:
+    number = torch.as_tensor(value, dtype=torch.float64)
+    if not bool((torch.isfinite(number) & (number > 0)).all()):
+        raise InputError(f"{name} is {value}; it must be positive and finite")

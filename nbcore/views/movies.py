@@ -1,0 +1,305 @@
+"""Movies: the static parts are drawn once, the rest is blitted and piped to FFMPEG."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
+
+import imageio_ffmpeg
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from nbcore.errors import InputError
+from nbcore.views.plots import errors, steps
+from nbcore.views.style import GREY, Floats, colour_of, look_through, one_system, style, window
+
+if TYPE_CHECKING:
+    from nbcore.simulation.trajectory import Trajectory
+
+__all__ = ["movie"]
+
+Indices = NDArray[np.intp]
+Moving = TypeVar("Moving", bound=Artist)
+
+SIZE = (10.0, 6.0)  # inches
+AZIMUTH, ELEVATION = -60, 25  # degrees, of the camera in three dimensions
+POINTS_PER_FRAME = 20  # one frame's stretch of a trail may round a whole pericentre
+FADES = 12  # pieces of a trail, each with its own opacity
+MOST_PIECES = 1200  # of all trails together; with more, drawing is slower than encoding
+
+
+def movie(
+    trajectory: Trajectory,
+    path: str | Path,
+    *,
+    max_frames: int = 300,
+    frames_per_second: int = 30,
+    dpi: int = 120,
+    trail: int = 60,
+    progress: bool = False,
+) -> Path:
+    """Write an mp4 of one system: bodies with trails, errors, steps.
+
+    Frames are equidistant in time, so that pericentre passages, where records are dense, don't
+    slow the picture down; between records positions are interpolated. The file appears under its
+    name only when it is complete.
+
+    Parameters
+    ----------
+    trajectory
+        One system, with 2 records or more.
+    path
+        Target, ending in .mp4; its folder must exist.
+    max_frames
+        Most frames; there are never more than records.
+    frames_per_second
+        Of the film.
+    dpi
+        Dots per inch of a picture of 10 × 6 inches.
+    trail
+        Length of the trails in frames.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    The path of the file.
+
+    Raises
+    ------
+    InputError
+        A batch, too few records, a target that can't be written.
+    RuntimeError
+        FFMPEG failed; the message ends with its last lines.
+    """
+    least = {"max_frames": 2, "frames_per_second": 1, "dpi": 10, "trail": 1}
+    given = (max_frames, frames_per_second, dpi, trail)
+    for (name, limit), value in zip(least.items(), given, strict=True):
+        if value < limit:
+            raise InputError(f"{name} is {value}; give {limit} or more")
+    target = _checked_target(path)
+    records = _usable_records(one_system(trajectory))
+    with style(), _replacing(target) as unfinished:
+        scene = _Scene(trajectory, records, max_frames, dpi, trail)
+        frames: Iterable[int] = range(len(scene.times))
+        if progress:
+            from tqdm.auto import tqdm
+
+            frames = tqdm(frames, desc=target.name, unit="frame")
+        with _encoder(unfinished, scene.canvas, frames_per_second) as pipe:
+            for frame in frames:
+                pipe.write(scene.draw(frame))
+    return target
+
+
+class _Scene:
+    """A canvas with its static background, and what moves in front of it."""
+
+    def __init__(
+        self, trajectory: Trajectory, records: Indices, max_frames: int, dpi: int, trail: int
+    ) -> None:
+        time = trajectory.time[records]
+        self.times = np.linspace(time[0], time[-1], min(max_frames, len(records)))
+        self.trail = trail
+        self.record_times = time
+        self.captions = _captions(trajectory, records)
+        # trails pass through records, so that they stay round where a frame spans many of them
+        thin = time[:: max(1, len(time) // (POINTS_PER_FRAME * len(self.times)))]
+        self.fine_times = np.union1d(thin, self.times)
+        self.plane = _on_screen(_positions_at(trajectory, records, self.fine_times))
+        self.at_frame = np.searchsorted(self.fine_times, self.times)
+
+        figure = Figure(figsize=SIZE, dpi=dpi, layout="constrained")
+        self.canvas = FigureCanvasAgg(figure)
+        panels = figure.subplot_mosaic(
+            [["orbits", "errors"], ["orbits", "steps"]], width_ratios=[1.45, 1]
+        )
+        figure.suptitle(
+            f"{trajectory.integrator}, {trajectory.policy}, {trajectory.stepping}", fontsize=10
+        )
+        errors(trajectory, panels["errors"])
+        steps(trajectory, panels["steps"])
+        self.moving: list[tuple[Axes, Artist]] = []
+        self.cursors = [
+            self._move(panels[name], panels[name].axvline(time[0], color=GREY, lw=1.0))
+            for name in ("errors", "steps")
+        ]
+        self._draw_bodies(panels["orbits"], trajectory)
+        self.canvas.draw()
+        self.background = self.canvas.copy_from_bbox(figure.bbox)
+
+    def _draw_bodies(self, ax: Axes, trajectory: Trajectory) -> None:
+        n_bodies = len(trajectory.mass)
+        colours = np.array([to_rgba(colour_of(body)) for body in range(n_bodies)])
+        self.fades = int(np.clip(MOST_PIECES // n_bodies, 2, FADES))
+        faded = np.repeat(colours, self.fades, axis=0)
+        faded[:, 3] = np.tile(np.arange(1, self.fades + 1) / self.fades, n_bodies) * 0.9
+        self.trails = self._move(
+            ax, LineCollection([], colors=faded, linewidths=1.4, capstyle="butt")
+        )
+        ax.add_collection(self.trails, autolim=False)
+        sizes = _dot_sizes(trajectory.mass)
+        dots = ax.scatter(
+            *self.plane[0].T, s=sizes, c=colours, edgecolors="white", lw=0.5, zorder=3
+        )
+        self.dots = self._move(ax, dots)
+        self.caption = self._move(ax, ax.set_title(self.captions[0], loc="left"))
+
+        look_through(ax, *window(self.plane[self.at_frame], trajectory.mass))
+        if trajectory.position.shape[-1] == 2:
+            ax.set(xlabel="x [L]", ylabel="y [L]")
+        else:
+            camera = f"orthographic, azimuth {AZIMUTH}°, elevation {ELEVATION}°".replace("-", "−")
+            ax.set(xlabel=f"across the view [L] ({camera})", ylabel="up the view [L]")
+
+    def _move(self, ax: Axes, artist: Moving) -> Moving:
+        artist.set_animated(True)
+        self.moving.append((ax, artist))
+        return artist
+
+    def draw(self, frame: int) -> memoryview:
+        """RGBA bytes of a frame, valid until the next one is drawn."""
+        now = self.times[frame]
+        ages = np.linspace(self.trail, 0, self.fades + 1)
+        ends = self.at_frame[np.maximum(0, np.round(frame - ages).astype(int))]
+        self.trails.set_segments(
+            [
+                self.plane[start : end + 1, body]
+                for body in range(self.plane.shape[1])
+                for start, end in pairwise(ends)
+            ]
+        )
+        self.dots.set_offsets(self.plane[self.at_frame[frame]])
+        for cursor in self.cursors:
+            cursor.set_xdata([now, now])
+        record = np.searchsorted(self.record_times, now, side="right") - 1
+        self.caption.set_text(f"t = {now:#.5g} [T]   {self.captions[record]}")
+        self.canvas.restore_region(self.background)
+        for ax, artist in self.moving:
+            ax.draw_artist(artist)
+        return self.canvas.buffer_rgba()
+
+
+def _usable_records(trajectory: Trajectory) -> Indices:
+    finite = np.isfinite(trajectory.position).all(axis=(1, 2))
+    records = np.flatnonzero(finite & np.isfinite(trajectory.time))
+    later = np.diff(trajectory.time[records], prepend=-np.inf) > 0
+    records = records[later]
+    if len(records) < 2:
+        raise InputError(
+            f"the trajectory has {len(records)} finite record(s) at different times, and a movie "
+            "needs 2; simulate with record=None or with output times"
+        )
+    return records
+
+
+def _captions(trajectory: Trajectory, records: Indices) -> list[str]:
+    every_step = len(trajectory.time) == trajectory.n_steps + 1
+    if every_step:
+        return [f"step {record:,} of {trajectory.n_steps:,}" for record in records]
+    last = len(trajectory.time) - 1
+    return [f"record {i:,} of {last:,} ({trajectory.n_steps:,} steps)" for i in records]
+
+
+def _positions_at(trajectory: Trajectory, records: Indices, times: Floats) -> Floats:
+    """Cubic Hermite, or linear where the records are so far apart that a cubic would overshoot."""
+    time = trajectory.time[records]
+    position, velocity = trajectory.position[records], trajectory.velocity[records]
+    start = np.clip(np.searchsorted(time, times, side="right") - 1, 0, len(time) - 2)
+    h = (time[start + 1] - time[start])[:, None, None]
+    u = (times - time[start])[:, None, None] / h
+    chord = position[start + 1] - position[start]
+    v0, v1 = velocity[start] * h, velocity[start + 1] * h
+    bend = u * (1 - u) * ((1 - u) * (v0 - chord) - u * (v1 - chord))
+    way = np.maximum(np.linalg.norm(v0, axis=-1), np.linalg.norm(v1, axis=-1))
+    # half a circle between two records has a way of π/2 chords
+    smooth = (way <= 2 * np.linalg.norm(chord, axis=-1))[..., None]
+    return position[start] + u * chord + np.where(smooth, bend, 0.0)
+
+
+def _on_screen(position: Floats) -> Floats:
+    if position.shape[-1] == 2:
+        return position
+    azimuth, elevation = np.radians(AZIMUTH), np.radians(ELEVATION)
+    x, y, z = np.moveaxis(position, -1, 0)
+    across = -x * np.sin(azimuth) + y * np.cos(azimuth)
+    toward = x * np.cos(azimuth) + y * np.sin(azimuth)
+    return np.stack([across, z * np.cos(elevation) - toward * np.sin(elevation)], axis=-1)
+
+
+def _dot_sizes(mass: Floats) -> Floats:
+    """Areas [pt²] of spheres of one density, with a floor so that test particles are seen."""
+    largest = 160.0 / (1 + len(mass) / 16)
+    share = mass / mass.max() if mass.max() > 0 else np.ones_like(mass)
+    return np.maximum(largest * share ** (2 / 3), largest / 12)
+
+
+def _checked_target(path: str | Path) -> Path:
+    target = Path(path)
+    if target.suffix.lower() != ".mp4":
+        raise InputError(f"movie {str(target)!r} must end in .mp4, not {target.suffix!r}")
+    if not target.parent.is_dir():
+        raise InputError(f"folder {str(target.parent)!r} does not exist; make it first")
+    if target.is_dir():
+        raise InputError(f"movie {str(target)!r} is a folder; choose another name")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"folder {str(target.parent)!r} can't be written to; choose another")
+    return target
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside the target that takes its place on success and vanishes otherwise."""
+    unfinished = target.with_name(f".{target.stem}.{os.getpid()}.part.mp4")
+    try:
+        yield unfinished
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _encoder(path: Path, canvas: FigureCanvasAgg, frames_per_second: int) -> Iterator[IO[bytes]]:
+    """Standard input of an FFMPEG that encodes raw RGBA frames of the canvas's size."""
+    width, height = canvas.get_width_height(physical=True)
+    command = [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y"),
+        *("-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{width}x{height}"),
+        *("-r", str(frames_per_second), "-i", "pipe:"),
+        # yuv420p, which every player knows, needs even sides
+        *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2:color=white", "-pix_fmt", "yuv420p"),
+        *("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-movflags", "+faststart"),
+        str(path),
+    ]
+    # a file, not a pipe: nobody reads while frames are written, and a full pipe would block
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages)
+        assert process.stdin is not None
+        try:
+            with suppress(BrokenPipeError):  # FFMPEG gave up; its exit status tells
+                yield process.stdin
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        if status:
+            messages.seek(0)
+            words = messages.read().decode(errors="replace").strip().splitlines()[-5:]
+            raise RuntimeError(f"FFMPEG ended with status {status}: " + " / ".join(words))

@@ -1,0 +1,124 @@
+"""What all pictures share: colours, fonts, and the window through which bodies are seen."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from nbcore.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from nbcore.simulation.trajectory import Trajectory
+
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "HIGHLIGHT",
+    "colour_of",
+    "look_through",
+    "one_system",
+    "style",
+    "window",
+]
+
+Floats = NDArray[np.float64]
+
+# Okabe & Ito (2008); yellow is left out, it vanishes on white paper
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+GREY = "#6F6F6F"
+HIGHLIGHT = COLOURS[1]
+
+RC = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.0,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "figure.facecolor": "white",
+    "savefig.dpi": 150,
+    "agg.path.chunksize": 10_000,  # runs of 1e6 records exceed Agg's cell limit otherwise
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Context in which figures get the project's look; make the axes inside it.
+
+    Examples
+    --------
+    >>> with style():
+    ...     figure, ax = plt.subplots()
+    ...     orbits(trajectory, ax)
+    """
+    return matplotlib.rc_context(RC)  # pyright: ignore[reportArgumentType]
+
+
+def colour_of(body: int) -> str:
+    """Colour of a body; the palette repeats after its end."""
+    return COLOURS[body % len(COLOURS)]
+
+
+def one_system(trajectory: Trajectory) -> Trajectory:
+    """The trajectory itself, or an error when it is a batch."""
+    if trajectory.batched:
+        raise InputError(
+            f"a picture shows one system, and this trajectory is a batch of "
+            f"{len(trajectory.mass)}; give trajectory.system(0), or another of them"
+        )
+    return trajectory
+
+
+def look_through(ax: Axes, lower: Floats, upper: Floats) -> None:
+    """Show at least this window, to one scale; the longer side of the axes shows more."""
+    # limits that are not automatic would be logged as ignored when the scale is made equal
+    ax.set_xlim(lower[0], upper[0], auto=True)
+    ax.set_ylim(lower[1], upper[1], auto=True)
+    ax.set_aspect("equal", adjustable="datalim")
+
+
+def window(points: Floats, mass: Floats, margin: float = 0.06) -> tuple[Floats, Floats]:
+    """Lower and upper corner that show the motion, without following an escaper to its end.
+
+    A body that goes farther than 3.5 times the distance from the centre of mass within which it
+    spends a quarter of the time (a straight flight goes to 4 times, a bound two-body orbit only
+    to 2) counts half as far as a straight flight; no body counts farther than 3 times 9 of 10.
+
+    Parameters
+    ----------
+    points
+        (T, N, 2) positions at equidistant times [L]; not finite ones are ignored.
+    mass
+        (N,) [M].
+    margin
+        Free room on each side, as a share of the larger side.
+
+    Returns
+    -------
+    (2,), (2,) [L].
+    """
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    weights = mass if mass.sum() > 0 else np.ones_like(mass)
+    centre = np.average(points.mean(axis=0), axis=0, weights=weights)
+    distance = np.linalg.norm(points - centre, axis=-1)
+    quarter = np.quantile(distance, 0.25, axis=0)
+    reach = distance.max(axis=0)
+    reach = np.where(reach > 3.5 * quarter, 2 * quarter, reach)
+    reach = np.minimum(reach, 3 * np.quantile(reach, 0.9))
+    seen = points[distance <= reach * (1 + 1e-9)]
+    lower, upper = seen.min(axis=0), seen.max(axis=0)
+    room = margin * max(float((upper - lower).max()), 1e-12 * float(abs(centre).max()), 1e-300)
+    return lower - room, upper + room

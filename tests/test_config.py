@@ -1,0 +1,172 @@
+import math
+import typing
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from nbcore import config as configuration
+from nbcore.config import Config, load_config, make_config, preset_names, save_config
+from nbcore.errors import InputError, unknown_name
+
+
+@pytest.fixture
+def presets(tmp_path, monkeypatch):
+    monkeypatch.setattr(configuration, "PRESETS", tmp_path)
+    (tmp_path / "quick.toml").write_text(
+        "[train]\nepochs = 7\n[train.scenario]\nsource = 'few_body'\n"
+        "[train.scenario.parameters]\nn_bodies = 3\n"
+        "[simulate]\nt_end = 'none'\nperiods = 2.5\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "slow.toml").write_text("", encoding="utf-8")
+    return tmp_path
+
+
+def test_without_a_preset_every_field_has_its_default():
+    assert load_config() == Config()
+
+
+def test_presets_are_known_by_name_and_by_path(presets):
+    assert preset_names() == ["quick", "slow"]
+    by_name = load_config("quick")
+    assert by_name.train.epochs == 7
+    assert by_name.train.scenario.parameters == {"n_bodies": 3}
+    assert by_name.simulate.t_end is None
+    assert by_name == load_config(presets / "quick.toml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "value"),
+    [
+        (["train.epochs=9"], 9),
+        ([" train.epochs = 9 "], 9),
+        ({"train.epochs": 9}, 9),
+        (["train.epochs=8", "train.epochs=9"], 9),
+    ],
+)
+def test_overrides_win_over_the_preset_and_the_last_one_over_the_first(presets, overrides, value):
+    config = load_config("quick", overrides)
+    assert config.train.epochs == value
+    assert config.train.scenario.parameters == {"n_bodies": 3}
+
+
+def test_values_are_read_as_toml_or_as_plain_text():
+    config = load_config(
+        None,
+        [
+            "train.learning_rate=1e-3",
+            "train.tolerances=[1e-7, 1e-2]",
+            "network.hidden=[8, 4]",
+            "simulate.policy=boekholt",
+            "simulate.integrator='leapfrog'",
+            "train.progress=false",
+            "train.scenario.parameters.n_systems=4",
+            "train.max_seconds=none",
+        ],
+    )
+    assert config.train.learning_rate == 1e-3
+    assert config.train.tolerances == (1e-7, 1e-2)
+    assert config.network.hidden == (8, 4)
+    assert (config.simulate.policy, config.simulate.integrator) == ("boekholt", "leapfrog")
+    assert config.train.progress is False
+    assert config.train.scenario.parameters == {"n_systems": 4}
+    assert config.train.max_seconds is None
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert load_config(None, ["simulate.policy=runs/a=b"]).simulate.policy == "runs/a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"config key 'train.epoch' is unknown; did you mean 'train.epochs'"),
+        ("trian.epochs=3", r"config key 'trian' is unknown; did you mean 'train'"),
+        ("train.scenario.sofening=0.1", r"did you mean 'train.scenario.softening'"),
+        ("simulate.scenario.field={mass=1.0, positon=[1.0, 0.0]}", "did you mean .*position"),
+        ("train.epochs=many", r"config key 'train.epochs' is 'many'"),
+        ("train.epochs=2.5", r"config key 'train.epochs' is 2.5"),
+        ("train.epochs.fast=1", r"config key 'train.epochs' is"),
+        ("train.epochs=0", r"config key 'train.epochs' is 0; .*greater than or equal to 1"),
+        ("train.learning_rate=-1.0", r"'train.learning_rate' is -1.0; .*greater than 0"),
+        ("train.learning_rate=nan", r"'train.learning_rate' is nan"),
+        ("simulate.tolerance=1.0", r"'simulate.tolerance' is 1.0; .*less than 1"),
+        ("simulate.stepping=backward", r"'simulate.stepping' is 'backward'; .*'plain'"),
+        ("train.tolerances=[1e-3, 1e-8]", "ordered from small to large"),
+        ("simulate.periods=3.0", "either t_end or periods"),
+        ("simulate.t_end=none", "either t_end or periods"),
+        ("simulate.t_end=inf", "give max_steps"),
+        ("train.epochs", "must read key=value"),
+        ("=3", "must read key=value"),
+    ],
+)
+def test_bad_overrides_are_named_with_the_remedy(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(None, [override])
+
+
+def test_every_problem_is_told_at_once():
+    with pytest.raises(InputError, match=r"train\.epochs.*; .*simulate\.tolerance"):
+        make_config({"train": {"epochs": 0}, "simulate": {"tolerance": 2.0}})
+
+
+def test_missing_presets_are_named_with_those_that_exist(presets):
+    with pytest.raises(InputError, match="preset 'quik' is unknown; did you mean 'quick'"):
+        load_config("quik")
+    with pytest.raises(InputError, match=r"none\.toml' does not exist; .*quick, slow"):
+        load_config(presets / "none.toml")
+
+
+@pytest.mark.parametrize("content", [b"[train\nepochs = 3", b"\xff\xfe", b"epochs ="])
+def test_a_file_that_is_not_toml_is_named(tmp_path, content):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.toml' is not valid TOML"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["simulate.t_end=none", "simulate.periods=3.0"],
+        ["simulate.t_end=inf", "simulate.max_steps=10"],
+        ["simulate.scenario.field={mass=2.0, position=[3.0, 4.0]}", "train.gradient_clip=none"],
+        ["train.scenario.parameters={n_systems=3, mass_range=[0.5, 1.0]}", "network.hidden=[]"],
+    ],
+    ids=["defaults", "cleared", "infinite", "field", "lists"],
+)
+def test_what_is_saved_is_what_is_loaded(tmp_path, overrides):
+    config = load_config(None, overrides)
+    save_config(config, tmp_path / "config.toml")
+    assert load_config(tmp_path / "config.toml") == config
+
+
+def test_an_infinite_end_needs_a_number_of_steps():
+    config = load_config(None, ["simulate.t_end=inf", "simulate.max_steps=5"])
+    assert config.simulate.t_end == math.inf
+
+
+def test_a_config_can_not_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().train.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def sections(section=Config):
+    yield section
+    for field in section.model_fields.values():
+        options = (field.annotation, *typing.get_args(field.annotation))
+        for option in options:
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                yield from sections(option)
+
+
+def test_every_field_has_a_meaning():
+    for section in set(sections()):
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_an_unknown_name_is_told_with_the_nearest_or_with_all():
+    assert "did you mean 'leapfrog'?" in str(unknown_name("integrator", "leepfrog", ["leapfrog"]))
+    assert str(unknown_name("x", "q", ["b", "a"])) == "x 'q' is unknown. Known: a, b"

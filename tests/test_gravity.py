@@ -1,0 +1,230 @@
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+
+FIELDS = {
+    "no field": None,
+    "still field": TidalField(30.0, (6.0, -5.0, 4.0)),
+    "moving field": TidalField(30.0, (6.0, -5.0, 4.0), (-0.5, 0.3, 0.7)),
+}
+SEEDS = some.integers(0, 2**32 - 1)
+
+
+def random_state(seed=0, n_bodies=3, n_dimensions=3, **kind):
+    rng = np.random.default_rng(seed)
+    return State.from_arrays(
+        rng.uniform(0.5, 2, n_bodies),
+        rng.normal(size=(n_bodies, n_dimensions)),
+        rng.normal(size=(n_bodies, n_dimensions)),
+        **kind,
+    )
+
+
+@lru_cache
+def attraction_along_motion():
+    """R/(R² + ε²)^(3/2) and its first three derivatives in time, by SymPy."""
+    t, softening = sympy.symbols("t softening")
+    R = [sympy.Function(f"R{axis}")(t) for axis in range(3)]
+    motion = [[sympy.diff(x, t, k) for x in R] for k in range(4)]
+    plain = [[sympy.Symbol(f"d{k}_{axis}") for axis in range(3)] for k in range(4)]
+    # Highest derivatives first, else R would be replaced inside them.
+    names = [pair for k in (3, 2, 1, 0) for pair in zip(motion[k], plain[k], strict=True)]
+    r2 = sum(x**2 for x in R) + softening**2
+    functions = []
+    for k in range(4):
+        terms = [sympy.diff(x / r2 ** sympy.Rational(3, 2), t, k).subs(names) for x in R]
+        functions.append(sympy.lambdify([*plain, softening], terms, cse=True))
+    return functions
+
+
+def derivatives_by_sympy(state):
+    """Acceleration to crackle, (4, N, D), built up along the flow."""
+    x, v = state.position[0].numpy(), state.velocity[0].numpy()
+    known, attraction, field = [x, v], attraction_along_motion(), state.field
+    for k in range(4):
+        still = [np.zeros_like(x)] * 4
+        motion = [*known, *still][: max(4, len(known))]
+        total = np.zeros_like(x)
+        for i, j in product(range(len(x)), repeat=2):
+            if i != j:
+                pair = [m[j] - m[i] for m in motion[:4]]
+                pull = np.array(attraction[k](*pair, state.softening))
+                total[i] += state.G * float(state.mass[0, j]) * pull
+        if field is not None:
+            zero = np.zeros(3)
+            far = [np.array(field.position), np.array(field.velocity or zero), zero, zero]
+            for i in range(len(x)):
+                near = [f - m[i] for f, m in zip(far, motion[:4], strict=True)]
+                tide = np.array(attraction[k](*near, 0)) - attraction[k](*far, 0)
+                total[i] += state.G * field.mass * tide
+        known.append(total)
+    return np.array(known[2:])
+
+
+@pytest.mark.parametrize("softening", [0.0, 0.3])
+@pytest.mark.parametrize("field", FIELDS)
+def test_acceleration_jerk_snap_and_crackle_are_the_derivatives_along_the_flow(field, softening):
+    state = random_state(1, G=1.7, softening=softening, field=FIELDS[field])
+    ours = torch.stack(gravity.derivatives(state, 4))[:, 0].numpy()
+    for value, expected in zip(ours, derivatives_by_sympy(state), strict=True):
+        assert np.abs(value - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+def test_derivatives_come_one_by_one_as_they_come_together():
+    state = random_state(2, softening=0.1)
+    together = gravity.derivatives(state, 4)
+    for order in range(1, 5):
+        for one, other in zip(gravity.derivatives(state, order), together, strict=False):
+            assert torch.equal(one, other)
+
+
+def test_two_bodies_attract_by_the_inverse_square_law():
+    state = State.from_arrays([2.0, 3.0], [[0.0, 0.0], [2.0, 0.0]], np.zeros((2, 2)), G=5.0)
+    assert gravity.acceleration(state)[0].tolist() == [[5 * 3 / 4, 0.0], [-5 * 2 / 4, 0.0]]
+    assert gravity.potential_energy(state).item() == pytest.approx(-5 * 2 * 3 / 2, rel=1e-15)
+
+
+@pytest.mark.parametrize("softening", [0.0, 0.4])
+def test_force_is_minus_the_gradient_of_the_potential(softening):
+    state = random_state(3, n_bodies=5, softening=softening)
+    position = state.position.clone().requires_grad_()
+    gravity.potential_energy(state.replace(position=position)).sum().backward()
+    force = state.mass[..., None] * gravity.acceleration(state)
+    assert position.grad is not None
+    assert torch.allclose(force, -position.grad, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("softening", [0.0, 0.4])
+@pytest.mark.parametrize("field", FIELDS)
+def test_tidal_tensor_is_the_jacobian_of_a_probe_s_acceleration(field, softening):
+    state = random_state(4, softening=softening, field=FIELDS[field])
+    ours = gravity.tidal_tensor(state)[0]
+
+    def acceleration(position):
+        return gravity.acceleration(state.replace(position=position[None]))[0]
+
+    full = torch.autograd.functional.jacobian(acceleration, state.position[0])
+    assert isinstance(full, torch.Tensor)
+    for i in range(state.n_bodies):
+        assert torch.allclose(ours[i], full[i, :, i], rtol=1e-11, atol=1e-12)
+
+
+def test_a_body_without_mass_feels_and_does_not_act():
+    state = random_state(5, n_bodies=4)
+    mass = state.mass.clone()
+    mass[0, 3] = 0
+    probed = state.replace(mass=mass)
+    alone = State.from_arrays(mass[0, :3], state.position[0, :3], state.velocity[0, :3])
+    for ours, expected in zip(
+        gravity.derivatives(probed, 4), gravity.derivatives(alone, 4), strict=True
+    ):
+        assert torch.allclose(ours[:, :3], expected, rtol=1e-13, atol=1e-13)
+        assert bool((ours[:, 3] != 0).all())
+    for quantity in (gravity.energy, gravity.momentum, gravity.angular_momentum):
+        assert torch.allclose(quantity(probed), quantity(alone), rtol=1e-13, atol=1e-13)
+
+
+def test_gradients_are_finite_without_softening():
+    state = random_state(6)
+    position = state.position.clone().requires_grad_()
+    sum(d.sum() for d in gravity.derivatives(state.replace(position=position), 4)).backward()
+    assert position.grad is not None
+    assert bool(torch.isfinite(position.grad).all())
+
+
+@given(seed=SEEDS, n_dimensions=some.sampled_from([2, 3]), softening=some.sampled_from([0.0, 0.5]))
+def test_energy_and_forces_turn_shift_and_mirror_with_the_system(seed, n_dimensions, softening):
+    state = random_state(seed, 4, n_dimensions, softening=softening)
+    rng = np.random.default_rng(seed + 1)
+    turn = torch.as_tensor(np.linalg.qr(rng.normal(size=(n_dimensions, n_dimensions)))[0])
+    shift = torch.as_tensor(rng.normal(size=n_dimensions))
+    turned = state.replace(
+        position=state.position @ turn.T + shift, velocity=state.velocity @ turn.T
+    )
+    # A shift costs digits of the closest pair: 1e-16 of the position over its distance.
+    assert torch.allclose(gravity.energy(turned), gravity.energy(state), rtol=1e-9, atol=1e-9)
+    for ours, expected in zip(
+        gravity.derivatives(turned, 2), gravity.derivatives(state, 2), strict=True
+    ):
+        scale = expected.abs().max()
+        assert (ours - expected @ turn.T).abs().max() <= 1e-9 * scale
+    size = gravity.angular_momentum(state).norm()
+    spin = gravity.angular_momentum(turned.replace(position=state.position @ turn.T)).norm()
+    assert torch.allclose(spin, size, rtol=1e-9, atol=1e-12)
+
+
+@given(seed=SEEDS)
+def test_bodies_can_change_places(seed):
+    state = random_state(seed, 5)
+    order = torch.as_tensor(np.random.default_rng(seed).permutation(5))
+    moved = state.replace(
+        mass=state.mass[:, order],
+        position=state.position[:, order],
+        velocity=state.velocity[:, order],
+    )
+    assert torch.allclose(gravity.energy(moved), gravity.energy(state), rtol=1e-12, atol=1e-12)
+    expected = gravity.acceleration(state)
+    difference = gravity.acceleration(moved) - expected[:, order]
+    assert difference.abs().max() <= 1e-13 * expected.abs().max()
+
+
+@given(seed=SEEDS, length=some.floats(1e-3, 1e3), heavier=some.floats(1e-3, 1e3))
+def test_units_are_free(seed, length, heavier):
+    state = random_state(seed, softening=0.2)
+    speed = (heavier / length) ** 0.5
+    other = state.replace(
+        mass=state.mass * heavier,
+        position=state.position * length,
+        velocity=state.velocity * speed,
+        softening=state.softening * length,
+    )
+    scale = gravity.energy_scale(state) * heavier**2 / length
+    difference = gravity.energy(other) - gravity.energy(state) * heavier**2 / length
+    assert difference.abs() <= 1e-13 * scale
+
+
+@given(seed=SEEDS)
+def test_odd_derivatives_change_sign_when_time_runs_backward(seed):
+    state = random_state(seed)
+    forward = gravity.derivatives(state, 4)
+    backward = gravity.derivatives(state.replace(velocity=-state.velocity), 4)
+    for sign, one, other in zip((1, -1, 1, -1), forward, backward, strict=True):
+        assert torch.equal(one, sign * other)
+
+
+def test_angular_momentum_in_the_plane_is_its_third_component_in_space():
+    flat = scenarios.make("pythagorean").replace(velocity=torch.ones(1, 3, 2, dtype=torch.float64))
+    deep = scenarios.make("pythagorean", dimensions=3)
+    velocity = torch.nn.functional.pad(flat.velocity, (0, 1))
+    x, y, z = gravity.angular_momentum(deep.replace(velocity=velocity))[0].tolist()
+    assert (x, y) == (0, 0)
+    assert gravity.angular_momentum(flat)[0].tolist() == [z]
+
+
+def test_each_system_of_a_batch_is_alone():
+    batch = scenarios.make("few_body", n_systems=3, n_bodies=4)
+    for k in range(3):
+        one = batch.select(torch.tensor([k]))
+        for ours, expected in zip(
+            gravity.derivatives(one, 3), gravity.derivatives(batch, 3), strict=True
+        ):
+            assert torch.allclose(ours[0], expected[k], rtol=1e-13, atol=1e-13)
+
+
+def test_a_change_is_measured_against_the_scale_where_the_initial_value_is_rounding():
+    scale = torch.tensor([10.0], dtype=torch.float64)
+    now, zero = torch.tensor([1.0]).double(), torch.tensor([1e-16]).double()
+    assert gravity.relative_change(now, zero, scale).item() == pytest.approx(0.1)
+    assert gravity.relative_change(now, torch.tensor([4.0]).double(), scale).item() == 0.75
+    vector = torch.tensor([[3.0, 4.0]]).double()
+    assert gravity.relative_change(2 * vector, vector, scale).item() == 1.0

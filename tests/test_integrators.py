@@ -1,0 +1,269 @@
+import math
+from functools import lru_cache
+
+import pytest
+import torch
+
+from nbcore.errors import InputError
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.fields import TidalField
+from nbcore.physics.integrators import INTEGRATORS, Splitting, get_integrator
+
+SPLITTINGS = [name for name, rule in INTEGRATORS.items() if isinstance(rule, Splitting)]
+REVERSIBLE = [name for name, rule in INTEGRATORS.items() if rule.reversible]
+EVERY = pytest.mark.parametrize("name", INTEGRATORS)
+
+
+def run(state, name, dt, n_steps):
+    step, dt = get_integrator(name).step, torch.full((state.n_systems,), dt, dtype=torch.float64)
+    for _ in range(n_steps):
+        state = step(state, dt)
+    return state
+
+
+def position_error(name, n_steps):
+    """At 0.7 periods, for at whole or half ones a symmetric method flatters itself."""
+    start = scenarios.make("kepler", eccentricity=0.5)
+    exact = scenarios.make("kepler", eccentricity=0.5, phase=0.5 + 0.7)
+    dt = 0.7 * scenarios.two_body_period(start).item() / n_steps
+    return (run(start, name, dt, n_steps).position - exact.position).norm().item()
+
+
+# Few enough steps for the error to stand above rounding, enough to be in its power law.
+STEPS = {2: 400, 4: 300, 6: 80, 8: 40}
+
+
+@EVERY
+def test_error_shrinks_at_the_declared_order(name):
+    order = get_integrator(name).order
+    coarse, fine = (position_error(name, n) for n in (STEPS[order], 2 * STEPS[order]))
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("name", REVERSIBLE)
+@pytest.mark.parametrize("field", [None, TidalField(5.0, (4.0, 3.0), (0.3, 0.1))])
+def test_a_step_forward_and_a_step_back_return_to_the_start(name, field):
+    start = scenarios.make("few_body", n_systems=4, seed=2, field=field)
+    dt = torch.tensor([0.01, 0.02, 0.03, 0.04], dtype=torch.float64)
+    step = get_integrator(name).step
+    back = step(step(start, dt), -dt)
+    # Rounding of a handful of stages.
+    assert (back.position - start.position).abs().max() < 1e-14
+    assert (back.velocity - start.velocity).abs().max() < 1e-13
+    assert (back.work - start.work).abs().max() < 1e-14
+
+
+def test_hermite_is_not_reversible_and_says_so():
+    start = scenarios.make("few_body", n_systems=4, seed=2)
+    dt = torch.full((4,), 0.05, dtype=torch.float64)
+    step = get_integrator("hermite4").step
+    assert (step(step(start, dt), -dt).position - start.position).abs().max() > 1e-10
+    assert not get_integrator("hermite4").reversible
+
+
+@EVERY
+def test_momentum_is_kept(name):
+    start = scenarios.make("few_body", n_systems=4, n_bodies=5, mass_range=(0.2, 2), seed=3)
+    end = run(start, name, 0.01, 50)
+    change = (gravity.momentum(end) - gravity.momentum(start)).abs().max()
+    assert change < 1e-14 * 50
+
+
+@pytest.mark.parametrize("name", SPLITTINGS)
+def test_angular_momentum_is_kept_by_every_splitting(name):
+    start = scenarios.make("few_body", n_systems=4, dimensions=3, seed=3)
+    end = run(start, name, 0.01, 50)
+    change = (gravity.angular_momentum(end) - gravity.angular_momentum(start)).abs().max()
+    assert change < 1e-14 * 50
+
+
+@pytest.mark.parametrize("name", SPLITTINGS)
+def test_splittings_are_symmetric_and_whole(name):
+    rule = INTEGRATORS[name]
+    assert isinstance(rule, Splitting)
+    assert rule.kicks == pytest.approx(rule.kicks[::-1], abs=1e-15)
+    assert rule.drifts == pytest.approx(rule.drifts[::-1], abs=1e-15)
+    assert math.fsum(rule.kicks) == pytest.approx(1, abs=1e-15)
+    assert math.fsum(rule.drifts) == pytest.approx(1, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(set(SPLITTINGS) - {"mclachlan4"}))
+def test_compositions_of_leapfrogs_meet_the_order_conditions_to_rounding(name):
+    """Sums of odd powers below the order vanish: a wrong digit shows here, not in an order.
+
+    Hairer, Lubich & Wanner (2006), V.3.
+    """
+    rule = INTEGRATORS[name]
+    assert isinstance(rule, Splitting)
+    for power in range(3, rule.order, 2):
+        assert math.fsum(stage**power for stage in rule.drifts) == pytest.approx(0, abs=1e-15)
+
+
+@EVERY
+def test_a_step_costs_as_many_force_evaluations_as_declared(name, monkeypatch):
+    calls = {"force": 0}
+    force, derivatives = gravity.pair_accelerations, gravity.derivatives
+
+    def counted(*arguments):
+        calls["force"] += 1
+        return force(*arguments)
+
+    def counted_derivatives(state, order):
+        # The acceleration is counted where it is evaluated.
+        calls["force"] += order - 1
+        return derivatives(state, order)
+
+    monkeypatch.setattr(gravity, "pair_accelerations", counted)
+    monkeypatch.setattr(gravity, "derivatives", counted_derivatives)
+    state = run(scenarios.make("figure_eight"), name, 0.01, 1)
+    calls["force"] = 0
+    run(state, name, 0.01, 3)
+    assert calls["force"] == 3 * get_integrator(name).evaluations
+
+
+@EVERY
+def test_what_a_step_hands_on_is_what_holds_at_its_end(name):
+    end = run(scenarios.make("few_body", n_systems=2), name, 0.01, 2)
+    fresh = end.replace(acceleration=None, jerk=None)
+    # Hermite hands on the derivatives of its prediction, as is usual: right to 4th order.
+    tolerance = 1e-6 if name == "hermite4" else 1e-13
+    assert torch.allclose(
+        gravity.acceleration(end), gravity.acceleration(fresh), rtol=tolerance, atol=tolerance
+    )
+
+
+@EVERY
+def test_a_step_of_zero_changes_nothing(name):
+    start = scenarios.make("few_body", n_systems=2)
+    dt = torch.tensor([0.0, 0.02], dtype=torch.float64)
+    end = get_integrator(name).step(start, dt)
+    for ours, before in ((end.position, start.position), (end.velocity, start.velocity)):
+        assert torch.equal(ours[0], before[0])
+        assert not torch.equal(ours[1], before[1])
+    assert end.time.tolist() == [0.0, 0.02]
+
+
+@EVERY
+def test_each_system_takes_its_own_step(name):
+    start = scenarios.make("few_body", n_systems=3)
+    dt = torch.tensor([0.01, 0.02, 0.03], dtype=torch.float64)
+    together = get_integrator(name).step(start, dt)
+    for k in range(3):
+        alone = get_integrator(name).step(start.select(torch.tensor([k])), dt[k : k + 1])
+        assert torch.allclose(alone.position[0], together.position[k], rtol=1e-14, atol=1e-15)
+
+
+@EVERY
+def test_a_body_without_mass_leaves_the_others_alone(name):
+    # 50 steps from rounding; the probe stays far from the pair.
+    pair = scenarios.make("kepler", eccentricity=0.3)
+    probed = run(
+        type(pair).from_arrays(
+            torch.cat([pair.mass[0], torch.zeros(1)]),
+            torch.cat([pair.position[0], torch.tensor([[2.0, 1.0]])]),
+            torch.cat([pair.velocity[0], torch.tensor([[0.3, -0.2]])]),
+        ),
+        name,
+        0.02,
+        50,
+    )
+    alone = run(pair, name, 0.02, 50)
+    assert torch.allclose(probed.position[:, :2], alone.position, rtol=1e-13, atol=1e-13)
+
+
+@EVERY
+@pytest.mark.parametrize("softening", [0.0, 0.2])
+@pytest.mark.parametrize("field", [None, TidalField(5.0, (4.0, 3.0))], ids=["free", "field"])
+def test_gradient_through_ten_steps_is_the_finite_difference(name, softening, field):
+    start = scenarios.make("few_body", n_systems=1, softening=softening, field=field)
+    weight = torch.linspace(-1, 1, 6, dtype=torch.float64).view(3, 2)
+
+    def end(position, mass):
+        final = run(start.replace(position=position, mass=mass), name, 0.02, 10)
+        return ((final.position + 2 * final.velocity) * weight).sum() + gravity.energy(final).sum()
+
+    inputs = (start.position.clone().requires_grad_(), start.mass.clone().requires_grad_())
+    # Central differences of 1e-5 are good to about 1e-10 by truncation and by rounding.
+    assert torch.autograd.gradcheck(end, inputs, eps=1e-5, atol=1e-6, rtol=1e-6)
+
+
+@lru_cache
+def outer_solar_system(name):
+    """1000 steps of a 58th of a year: final state and largest relative energy error."""
+    state = scenarios.make("outer_solar_system")
+    step, dt = get_integrator(name).step, torch.ones(1, dtype=torch.float64)
+    initial, largest = gravity.energy(state), 0.0
+    for _ in range(1000):
+        state = step(state, dt)
+        largest = max(largest, ((gravity.energy(state) - initial) / initial).abs().item())
+    return state, largest
+
+
+@pytest.mark.parametrize(
+    ("name", "bar"),
+    [
+        # The bars of REBOUND's unit tests for orders 2, 4, 6, 8.
+        ("leapfrog", 1e-3),
+        ("suzuki4", 3e-6),
+        ("kahan_li6", 1e-9),
+        pytest.param("kahan_li8", 1e-13, marks=pytest.mark.xdist_group("outer")),
+    ],
+)
+def test_energy_of_the_outer_solar_system_stays_under_the_bar(name, bar):
+    assert outer_solar_system(name)[1] <= bar
+
+
+@pytest.mark.xdist_group("outer")
+def test_the_outer_solar_system_ends_where_rebound_ends():
+    end, reference = outer_solar_system("kahan_li8")[0], scenarios.reference("outer_solar_system")
+    assert end.time.item() == reference.t_end
+    assert (end.position - reference.state.position).abs().max() < 1e-8
+    assert (end.velocity - reference.state.velocity).abs().max() < 1e-8
+
+
+def follow(state, t_end, eta):
+    """8th order with steps of eta times the shortest time scale of a pair."""
+    step = get_integrator("kahan_li8").step
+    i, j = gravity.pair_indices(state.n_bodies)
+    mu = state.G * (state.mass[:, i] + state.mass[:, j])
+    while state.time.item() < t_end:
+        r = (state.position[:, i] - state.position[:, j]).norm(dim=-1)
+        v = (state.velocity[:, i] - state.velocity[:, j]).norm(dim=-1)
+        shortest = (mu**2 / r**6 + v**4 / r**4).amax(dim=1) ** -0.25
+        state = step(state, torch.minimum(eta * shortest, t_end - state.time))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "eta", "tolerance"),
+    [
+        # Regular problems: eta halved makes the error a few hundred times smaller, as 8th order
+        # should; the tolerance is several times the error at this eta.
+        ("figure_eight", 0.2, 1e-9),
+        ("hierarchical_triple", 0.3, 3e-6),
+        pytest.param("solar_system", 0.3, 1e-4, marks=pytest.mark.long),
+        # Encounters multiply errors: 1e-11 in energy is 1e-7 in position by t = 50.
+        ("many_encounters", 0.2, 1e-6),
+        # 1e-9 in energy by the first encounters (r = 0.01) is 1e-6 at t = 40, and the reference's
+        # own energy error is 3e-11.
+        pytest.param("pythagorean", 0.07, 1e-4, marks=pytest.mark.long),
+    ],
+)
+def test_known_problems_end_where_rebound_ends(name, eta, tolerance):
+    reference = scenarios.reference(name)
+    end = follow(scenarios.make(name), reference.t_end, eta)
+    assert (end.position - reference.state.position).abs().max() < tolerance
+    assert (end.velocity - reference.state.velocity).abs().max() < tolerance
+
+
+def test_the_figure_eight_returns_after_one_period():
+    start = scenarios.make("figure_eight")
+    end = run(start, "kahan_li8", 6.32591398 / 200, 200)
+    # Its initial conditions are known to 8 digits.
+    assert (end.position - start.position).abs().max() < 1e-6
+    assert (end.velocity - start.velocity).abs().max() < 1e-6
+
+
+def test_an_unknown_integrator_is_named_with_the_nearest_one():
+    with pytest.raises(InputError, match="did you mean 'leapfrog'"):
+        get_integrator("leepfrog")

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+
+from nbcore.errors import InputError
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+
+MASS = [1.0, 2.0, 3.0]
+POSITION = [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]
+VELOCITY = [[0.0, 0.1], [0.2, 0.0], [0.0, 0.3]]
+
+
+def single(**changes):
+    given = {"mass": MASS, "position": POSITION, "velocity": VELOCITY, **changes}
+    return State.from_arrays(**given)
+
+
+def batch(n_systems=3):
+    shift = np.arange(n_systems)[:, None, None]
+    return State.from_arrays(
+        np.tile(MASS, (n_systems, 1)),
+        np.array(POSITION) * (1 + shift),
+        np.array(VELOCITY) + shift,
+        time=np.arange(n_systems),
+    )
+
+
+def test_a_single_system_is_a_batch_of_one_that_remembers_it_was_single():
+    state = single()
+    assert (state.n_systems, state.n_bodies, state.n_dimensions) == (1, 3, 2)
+    assert not state.batched
+    assert state.to_arrays()["position"].shape == (3, 2)
+    assert batch().batched
+    assert batch().to_arrays()["position"].shape == (3, 3, 2)
+
+
+def test_integers_and_single_precision_become_double_precision():
+    state = single(mass=[1, 2, 3], position=torch.tensor(POSITION, dtype=torch.float32))
+    assert state.mass.dtype == state.position.dtype == torch.float64
+
+
+def test_one_time_serves_all_systems_and_each_may_have_its_own():
+    assert single(time=2).time.tolist() == [2.0]
+    assert batch().time.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_tensors_keep_their_gradients():
+    mass = torch.tensor(MASS, dtype=torch.float64, requires_grad=True)
+    state = single(mass=mass)
+    state.mass.sum().backward()
+    assert mass.grad is not None
+    assert mass.grad.tolist() == [1.0, 1.0, 1.0]
+    assert not state.detach().mass.requires_grad
+
+
+def test_arrays_given_or_taken_can_be_changed_without_changing_the_state():
+    position = np.array(POSITION)
+    state = single(position=position)
+    position[:] = 7
+    state.to_arrays()["position"][:] = 8
+    assert state.position[0].tolist() == POSITION
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mass": "abc"}, "mass can't be read"),
+        ({"mass": [1, None, 3]}, "mass"),
+        ({"position": [[0, 0], [1, 0], [2]]}, "position can't be read"),
+        ({"position": [0, 1, 2]}, r"position has shape \(3,\)"),
+        ({"position": np.zeros((1, 1, 3, 2))}, r"position has shape"),
+        ({"velocity": [[0, 0], [1, 0]]}, r"velocity has shape \(2, 2\)"),
+        ({"mass": [1, 2]}, r"mass has shape \(2,\) for 3 bodies"),
+        ({"mass": 1.0}, "mass has shape"),
+        ({"mass": [1], "position": [[0, 0]], "velocity": [[0, 0]]}, "N = 1"),
+        ({"position": np.eye(3, 1), "velocity": np.eye(3, 1)}, "D = 1"),
+        ({"position": np.eye(3, 4), "velocity": np.eye(3, 4)}, "D = 4"),
+        (
+            {
+                "mass": np.ones((0, 3)),
+                "position": np.ones((0, 3, 2)),
+                "velocity": np.ones((0, 3, 2)),
+            },
+            "empty",
+        ),
+        ({"mass": [1, 2, np.nan]}, r"mass\[0, 2\] is nan"),
+        ({"position": [[0, 0], [np.inf, 0], [0, 2]]}, r"position\[0, 1, 0\] is inf"),
+        ({"velocity": [[0, 0], [0, -np.inf], [0, 2]]}, r"velocity\[0, 1, 1\] is -inf"),
+        ({"time": np.nan}, "time"),
+        ({"time": [0.0, 1.0]}, r"time has shape \(2,\)"),
+        ({"mass": [1, -2, 3]}, r"mass\[0, 1\] is -2"),
+        ({"mass": [0, 0, 0]}, "all masses of system 0 are zero"),
+        ({"G": 0.0}, "G is 0"),
+        ({"G": np.nan}, "G is nan"),
+        ({"G": "1"}, "G is '1'"),
+        ({"softening": -0.1}, "softening is -0.1"),
+        ({"softening": np.inf}, "softening is inf"),
+        ({"softening": None}, "softening is None"),
+        ({"position": [[0, 0], [1, 0], [1, 0]]}, "bodies 1 and 2 of system 0"),
+    ],
+)
+def test_bad_input_is_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        single(**changes)
+
+
+def test_bodies_may_coincide_when_softened():
+    assert single(position=np.zeros((3, 2)), softening=0.1).n_bodies == 3
+
+
+def test_select_takes_systems_by_index_or_mask():
+    state = batch()
+    for index in (torch.tensor([2, 0]), torch.tensor([True, False, True])):
+        taken = state.select(index)
+        assert taken.batched
+        assert torch.equal(taken.velocity, state.velocity[index])
+        assert torch.equal(taken.time, state.time[index])
+
+
+def test_where_chooses_system_by_system():
+    here, there = batch(), batch().replace(time=torch.full((3,), 9.0, dtype=torch.float64))
+    chosen = here.where(torch.tensor([True, False, True]), there)
+    assert chosen.time.tolist() == [0.0, 9.0, 2.0]
+
+
+def test_where_forgets_an_acceleration_that_only_one_side_knows():
+    here = batch()
+    there = here.replace(acceleration=torch.zeros_like(here.position))
+    assert here.where(torch.tensor([True, False, True]), there).acceleration is None
+
+
+def test_concatenate_and_select_are_inverse():
+    first, second = batch(2), batch(3)
+    both = State.concatenate([first, second])
+    assert both.n_systems == 5
+    assert torch.equal(both.select(torch.arange(2, 5)).position, second.position)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: single(softening=0.1),
+        lambda: single(G=2.0),
+        lambda: single(field=TidalField(1.0, (9.0, 0.0))),
+        lambda: State.from_arrays(MASS[:2], POSITION[:2], VELOCITY[:2]),
+        lambda: State.from_arrays(MASS, np.eye(3), np.eye(3)),
+    ],
+    ids=["softening", "G", "field", "N", "D"],
+)
+def test_systems_of_different_kind_do_not_join(other):
+    with pytest.raises(InputError, match="can't be joined"):
+        State.concatenate([single(), other()])
+
+
+def test_repeat_keeps_the_order_of_systems():
+    repeated = batch(2).repeat(2)
+    assert repeated.time.tolist() == [0.0, 1.0, 0.0, 1.0]
