@@ -274,6 +274,10 @@ class Movie(Section):
     trail: Count = 60
     """Length of the trails in frames."""
 
+    def settings(self) -> dict[str, int]:
+        """Arguments of `views.movies.movie`: all but which system."""
+        return self.model_dump(exclude={"system"})
+
 
 class Config(Section):
     """Everything that a run needs."""

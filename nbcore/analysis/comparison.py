@@ -15,7 +15,7 @@ from nbcore.simulation.trajectory import Status, Trajectory
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.policies import Criterion, FixedStep, Policy
 
-__all__ = ["at_equal_cost", "headline"]
+__all__ = ["as_text", "at_equal_cost", "headline"]
 
 FIRST_ETA = 0.1
 
@@ -85,6 +85,12 @@ def headline(table: pd.DataFrame) -> str:
         f"{error.index[0]} steps, {classical[best] / learned:.1f} times that with the best "
         f"classical criterion ({best}), and {fixed / learned:.0f} times with a fixed step."
     )
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """Write a comparison for a terminal: errors in two digits, costs in whole evaluations."""
+    short = {name: "{:.1e}".format for name in ("median", "p10", "p90", "final")}
+    return table.to_string(formatters={**short, "cost_ratio": "{:.2f}".format})
 
 
 def _row(method: str, run: Trajectory, mine: Trajectory) -> dict[str, float | int | str]:

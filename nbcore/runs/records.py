@@ -19,6 +19,8 @@ from nbcore.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nbcore.stepping.policies import LearnedPolicy
+
 __all__ = ["Run", "start_run"]
 
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
@@ -143,6 +145,12 @@ class Run:
     def load_config(self) -> Config:
         """Read config.toml back."""
         return load_config(self.config_file)
+
+    def policy(self) -> LearnedPolicy | None:
+        """Read the policy that was trained in this run, or None if none was."""
+        from nbcore.stepping.checkpoints import load_policy
+
+        return load_policy(self.checkpoint_file) if self.checkpoint_file.exists() else None
 
     def save_metrics(self, **metrics: Any) -> None:
         """Merge numbers, texts and nested tables into metrics.json, in one atomic replacement.

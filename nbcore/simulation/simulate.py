@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Integrator, get_integrator

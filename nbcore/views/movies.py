@@ -136,6 +136,9 @@ class _Scene:
             self._move(panels[name], panels[name].axvline(time[0], color=GREY, lw=1.0))
             for name in ("errors", "steps")
         ]
+        legend = panels["errors"].get_legend()
+        if legend is not None:  # in front of the cursor
+            self._move(panels["errors"], legend)
         self._draw_bodies(panels["orbits"], trajectory)
         self.canvas.draw()
         self.background = self.canvas.copy_from_bbox(figure.bbox)

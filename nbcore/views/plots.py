@@ -124,7 +124,9 @@ def step_against_separation(trajectory: Trajectory, ax: Axes) -> list[Artist]:
         ends = np.array([distance.min(), distance.max()])
         level = np.exp(np.median(np.log(dt) - 1.5 * np.log(distance)))
         fall = level * ends**1.5
-        artists += ax.plot(ends, fall, color=GREY, ls="--", lw=1.0, label="free fall, $r^{3/2}$")
+        artists += ax.plot(
+            ends, fall, color=HIGHLIGHT, ls="--", zorder=3, label="free fall, $r^{3/2}$"
+        )
     ax.set_xscale("log")
     _log_axis(ax, artists, empty="no steps recorded")
     ax.set(xlabel="closest pair's distance [L]", ylabel="dt [T]", title="Step against separation")
@@ -176,7 +178,7 @@ def training(history: Sequence[Mapping[str, Any]], ax: Axes) -> list[Artist]:
         beside.set_ylabel(", ".join(labels.values()) + " (dashed)")
     artists.append(
         ax.legend(handles=artists, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
-)
+    )
     return artists
 
 
@@ -204,22 +206,13 @@ def cost_comparison(
     artists: list[Artist] = []
     for y, (row, (p10, median, p90)) in enumerate(zip(rows, values, strict=True)):
         colour = HIGHLIGHT if highlight.lower() in str(row["method"]).lower() else GREY
-        ends = np.clip([p10, p90], low, high)
-        artists += ax.plot(ends, [y, y], color=colour, lw=2.5, alpha=0.55, solid_capstyle="butt")
-        artists += ax.plot(np.clip(median, low, high), y, "o", color=colour, ms=7, zorder=3)
-        text = "lost" if not np.isfinite(median) else f"{median:.1e}"
-        artists.append(
-            ax.annotate(
-                text,
-                (float(np.clip(np.nan_to_num(median, nan=high), low, high)), y),
-                (0, 6),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                color=colour,
-                fontsize=8,
-            )
-        )
+        # a lost run sits on the right edge
+        start, middle, end = np.clip(np.nan_to_num([p10, median, p90], nan=np.inf), low, high)
+        artists += ax.plot([start, end], [y, y], color=colour, lw=2.5, alpha=0.55)
+        artists += ax.plot(middle, y, "o", color=colour, ms=7, zorder=3, clip_on=False)
+        text = f"{median:.1e}" if np.isfinite(median) else "lost"
+        above: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
+        artists.append(ax.annotate(text, (middle, y), (0, 6), color=colour, fontsize=8, **above))
     ax.set_xscale("log")
     ax.set(xlim=(low, high), ylim=(-0.6, len(rows) - 0.3))
     ax.set_yticks(range(len(rows)), [str(row["method"]) for row in rows])

@@ -40,7 +40,7 @@ RC = {
     "axes.labelsize": 9.0,
     "legend.fontsize": 8.0,
     "legend.frameon": True,
-    "legend.framealpha": 0.85,
+    "legend.framealpha": 0.9,
     "legend.edgecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
