@@ -22,25 +22,20 @@ def closest_separation(trajectory: Trajectory) -> np.ndarray:
 
 
 def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
-    """Energy, momentum and angular momentum at the first and the last record, and the change.
+    """Energy, momentum and angular momentum at the first record and the end, and the change.
 
     Returns
     -------
     dict of (2,) and (2, k) arrays, with a leading B for a batch; names ending in `_change` hold
-    the last minus the first.
+    the last minus the first. The work of a moving field is not part of the energy.
     """
-    final, values = trajectory.final, {}
-    last = trajectory.n_records - 1
-    ends = []
-    for record in (np.zeros_like(last), last):
-        at = (np.arange(len(last)), record)
-        ends.append(
-            final.replace(
-                position=torch.as_tensor(np.asarray(trajectory.arrays["position"])[at]),
-                velocity=torch.as_tensor(np.asarray(trajectory.arrays["velocity"])[at]),
-                time=torch.as_tensor(np.asarray(trajectory.arrays["time"])[at]),
-            )
-        )
+    end, values = trajectory.final.to("cpu"), {}
+    end = end.replace(work=torch.zeros_like(end.work))
+    first = {
+        name: torch.as_tensor(np.asarray(trajectory.arrays[name])[:, 0])
+        for name in ("position", "velocity", "time")
+    }
+    ends = (end.replace(**first), end)
     for name in ("energy", "momentum", "angular_momentum"):
         first, later = (getattr(gravity, name)(state).numpy() for state in ends)
         values[name] = np.stack([first, later], axis=1)

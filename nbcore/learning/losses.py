@@ -132,6 +132,11 @@ def check_weights(config: LossConfig, predicts_error: bool) -> None:
     for name in config.weights:
         if name not in LOSSES:
             raise unknown_name("loss", name, LOSSES)
+    if not any(config.weights.values()):
+        raise InputError(
+            f"the weights of the loss are {config.weights}, so there is nothing to minimise; "
+            "give one a positive weight, such as energy_band = 1.0"
+        )
     if (config.weights.get("error_calibration", 0) > 0) != predicts_error:
         raise InputError(
             f"network.predict_error is {predicts_error} and the weight of loss "

@@ -194,15 +194,16 @@ class TwoPhase:
         self._tolerance = torch.where(going, self._tolerance, drawn)
 
     def _replay(self, states: State, tolerance: PerSystem, memory: Memory, tally: Tally) -> None:
-        config = self._learner.config
+        config, pass_rate = self._learner.config, math.nan
         for _ in range(config.replay_steps):
             for chosen in torch.randperm(states.n_systems).split(config.replay_batch_size):
                 batch = (states.select(chosen), tolerance[chosen], _at(memory, chosen))
                 self._learner.learn(*batch, tally)
             good, _, _ = self._passes(states, tolerance, memory)
-            if bool(good.all()):
+            pass_rate = float(good.double().mean())
+            if pass_rate == 1:
                 break
-        tally.add(pass_rate=float(good.double().mean()), collected=states.n_systems)
+        tally.add(pass_rate=pass_rate, collected=states.n_systems)
 
     def get(self) -> dict[str, Any]:
         """Where every system stands."""

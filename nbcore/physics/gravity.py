@@ -141,20 +141,23 @@ def derivatives(state: State, order: int) -> list[Tensor]:
         return (Gm[:, :, None, :] @ pairs)[:, :, 0]
 
     known = [acceleration(state)]
-    if order > 1:
-        A0 = weight * R
-        A1 = pair_first(V, weight, wide, A0)
-        known.append(total(A1) + _field(state, known))
-    if order > 2:
-        A = _relative(known[0])
-        beta = pair_beta(_dot(V, V), _dot(R, A), r2, alpha)
-        A2 = pair_second(A, weight, wide, beta[..., None], A0, A1)
-        known.append(total(A2) + _field(state, known))
-    if order > 3:
-        J = _relative(known[1])
-        gamma = pair_gamma(_dot(V, A), _dot(R, J), r2, alpha, beta)
-        A3 = pair_third(J, weight, wide, beta[..., None], gamma[..., None], A0, A1, A2)
-        known.append(total(A3) + _field(state, known))
+    if order == 1:
+        return known
+    A0 = weight * R
+    A1 = pair_first(V, weight, wide, A0)
+    known.append(total(A1) + _field(state, known))
+    if order == 2:
+        return known
+    A = _relative(known[0])
+    beta = pair_beta(_dot(V, V), _dot(R, A), r2, alpha)
+    A2 = pair_second(A, weight, wide, beta[..., None], A0, A1)
+    known.append(total(A2) + _field(state, known))
+    if order == 3:
+        return known
+    J = _relative(known[1])
+    gamma = pair_gamma(_dot(V, A), _dot(R, J), r2, alpha, beta)
+    A3 = pair_third(J, weight, wide, beta[..., None], gamma[..., None], A0, A1, A2)
+    known.append(total(A3) + _field(state, known))
     return known
 
 

@@ -143,26 +143,27 @@ class _Observer:
         self._row = np.zeros(state.n_systems, dtype=np.int64)
         self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
         self._shown = 0.0
-        everyone = torch.ones_like(state.time, dtype=torch.bool)
+        self._dt = torch.full_like(state.time, torch.nan)
+        self._written = torch.full_like(state.time, -torch.inf)
         if self._times is None:
-            self._write(state, torch.full_like(state.time, torch.nan), None, everyone)
+            self._write(state, self._dt, None, state.time > self._written)
             self._next_row()
         else:
             at_start = self._times[0] == state.time
-            self._write(state, torch.full_like(state.time, torch.nan), None, at_start)
+            self._write(state, self._dt, None, at_start)
             self._row += at_start.cpu().numpy()
 
     def __call__(self, before, after, h, errors, status) -> None:
         self._steps += 1
-        moved = h > 0
-        ended = moved & (status != Status.RUNNING)
         if self._times is None:
+            self._dt = torch.where(h > 0, h, self._dt)
             due = self._record > 0 and self._steps % self._record == 0
-            self._write(after, h, errors, moved if due else ended)
+            new = after.time > self._written
+            self._write(after, self._dt, errors, new if due else new & (status != Status.RUNNING))
             if due:
                 self._next_row()
         else:
-            self._write_times(before, h)
+            self._write_times(before, after, h)
         if not self._bar.disable and time.monotonic() - self._shown > 0.2:
             self._show(after, status)
 
@@ -170,16 +171,14 @@ class _Observer:
         self._row += 1
         self._recorder.close(int(self._row.max()))
 
-    def _write_times(self, before: State, h: PerSystem) -> None:
+    def _write_times(self, before: State, after: State, h: PerSystem) -> None:
         """Records at output times, each by a step of part length from the state before it."""
         times = self._times
         assert times is not None
         while True:
             row = torch.as_tensor(self._row, device=times.device)
             wanted = times[row.clamp(max=len(times) - 1)]
-            end = before.time + h
-            end = torch.where(self._limits.t_end - end < 1e-12 * h, self._limits.t_end, end)
-            due = (row < len(times)) & (h > 0) & (wanted <= end)
+            due = (row < len(times)) & (h > 0) & (wanted <= after.time)
             if not bool(due.any()):
                 break
             part = torch.where(due, wanted - before.time, 0.0)
@@ -205,6 +204,7 @@ class _Observer:
         }
         arrays = {name: value.cpu().numpy() for name, value in values.items()}
         self._recorder.write(arrays, systems.cpu().numpy(), self._row)
+        self._written = torch.where(systems, state.time, self._written)
 
     def _show(self, state: State, status: Tensor) -> None:
         self._shown = time.monotonic()
@@ -214,7 +214,10 @@ class _Observer:
         self._bar.n = float(done.mean())
         self._bar.set_postfix_str(f"{self._steps} steps", refresh=True)
 
-    def finish(self, summary, final, about) -> Trajectory:
+    def finish(self, summary, final: State, about) -> Trajectory:
+        if self._times is None:
+            # An interrupt leaves last steps that were not due.
+            self._write(final, self._dt, None, final.time > self._written)
         if not self._bar.disable:
             self._show(final, torch.as_tensor(summary["status"]))
         self._bar.close()
@@ -257,7 +260,10 @@ def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, I
 
 
 def _per_system(state: State, name: str, value: Any) -> PerSystem:
-    tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
+    try:
+        tensor = torch.as_tensor(value).to(state.time)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != state.n_systems):
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
@@ -290,9 +296,15 @@ def _record(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
         if record < 1:
             raise InputError(f"record is {record}; it must be 1 or more, or 'ends'")
         return int(record)
-    times = torch.as_tensor(np.asarray(record, dtype=np.float64), device=state.time.device)
-    if times.ndim != 1 or not len(times) or not bool((times.diff() > 0).all()):
-        raise InputError("record times must be one increasing list of numbers, not empty")
+    try:
+        times = torch.as_tensor(np.array(record, dtype=np.float64), device=state.time.device)
+    except (TypeError, ValueError):
+        raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'") from None
+    increasing = times.ndim == 1 and bool((times.diff() > 0).all())
+    if not increasing or not len(times) or not bool(torch.isfinite(times).all()):
+        raise InputError(
+            f"record is {record!r}; times must be one increasing list of finite numbers, not empty"
+        )
     if bool((times[0] < state.time).any()) or bool((times[-1] > t_end).any()):
         raise InputError(
             f"record times from {float(times[0])} to {float(times[-1])} reach beyond the run, "

@@ -119,12 +119,12 @@ def integrate(
 
     monitor = Monitor(state)
     is_reversible = stepping == "reversible"
-    dt = first_step(state, propose) if is_reversible else propose(state)
     status = torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64)
     n_steps = torch.zeros_like(status)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     running = status == Status.RUNNING
     try:
+        dt = first_step(state, propose) if is_reversible else propose(state)
         while bool(running.any()):
             remaining = limits.t_end - state.time
             # A remainder of rounding size is not worth a step of its own.
@@ -143,14 +143,17 @@ def integrate(
                 status = status.where(~running | finite, int(Status.NON_FINITE))
                 h = torch.where(finite, h, 0.0)
             errors = monitor.errors(after)
-            max_errors = torch.maximum(max_errors, torch.stack(errors))
-            n_steps += running & finite
-            status = _judge(status, after, n_steps, last, limits)
-            observe(state, after, h, errors, status)
-            memory = policy.advance(memory, state, after, h)
-            dt = control(dt, propose(after))
-            state = after
+            made = n_steps + (running & finite)
+            judged = _judge(status, after, made, last, limits)
+            before, worst = state, torch.maximum(max_errors, torch.stack(errors))
+            # All at once, so that an interrupt finds a step made or not made.
+            state, status, n_steps, max_errors = after, judged, made, worst
+            observe(before, state, h, errors, status)
             running = status == Status.RUNNING
+            if not bool(running.any()):
+                break
+            memory = policy.advance(memory, before, state, h)
+            dt = control(dt, propose(state))
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))
     start = integrator.evaluations if not integrator.reversible else 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import zarr
 import zarr.errors
 
@@ -31,6 +32,7 @@ _DIMENSIONS = ("system", "record", "body", "axis")
 _PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")
 RECORDED = (*_PER_RECORD, "position", "velocity")
 _MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
+_FINAL = ("position", "velocity", "time", "work")
 SUMMARY = ("status", "n_steps", "n_force_evaluations", *_MAXIMA)
 
 
@@ -197,7 +199,7 @@ class Trajectory:
             n_records=self.n_records[one],
             summary={k: v[one] for k, v in self.summary.items()},
             final=dataclasses.replace(
-                self.final.select(np.array([index])),  # type: ignore[arg-type]
+                self.final.select(torch.tensor([index])),
                 batched=False,
             ),
             about={**self.about, "tolerance": np.asarray(self.about["tolerance"])[one]},
@@ -377,7 +379,7 @@ class _Store:
         for name, values in trajectory.summary.items():
             _put(self.group, name, values, ("system",))
         _put(self.group, "n_records", trajectory.n_records, ("system",))
-        for name in ("position", "velocity", "time"):
+        for name in _FINAL:
             values = getattr(trajectory.final, name).detach().cpu().numpy()
             _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
         about = {**trajectory.about}
@@ -400,7 +402,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
         summary = {name: np.asarray(group[name]) for name in SUMMARY}
-        end = {k: np.asarray(group[f"final_{k}"]) for k in ("position", "velocity", "time")}
+        end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
     else:
         if records == 0:
             raise InputError(
@@ -413,9 +415,10 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
             name: np.asarray(arrays[name][:, :records])[last]
             for name in ("position", "velocity", "time")
         }
-        # What was counted over every step is lost with the run; the records are not.
+        # What was summed over every step is lost with the run; the records are not.
         unknown = np.full(n_systems, np.nan)
-        summary = dict.fromkeys(SUMMARY, unknown)
+        end["work"] = unknown
+        summary: dict[str, np.ndarray] = {name: unknown for name in SUMMARY}
         summary["status"] = np.full(n_systems, int(Status.INTERRUPTED))
     field = attributes["field"]
     final = State.from_arrays(
@@ -426,7 +429,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
         softening=attributes["softening"],
         field=None if field is None else TidalField(**field),
         time=end["time"],
-    ).replace(batched=attributes["batched"])
+    ).replace(work=torch.as_tensor(end["work"]), batched=attributes["batched"])
     nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}
     return Trajectory(arrays, n_records, summary, final, attributes.get("about", nothing))
 

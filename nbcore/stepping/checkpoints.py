@@ -21,13 +21,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
+from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
 
 __all__ = ["load_policy", "load_tree", "save_policy", "save_tree", "training_systems"]
 
 VERSION = 1
-SHIPPED = Path(__file__).resolve().parents[1] / "stepping" / "pretrained"
+SHIPPED = Path(__file__).resolve().parent / "pretrained"
 
 
 def save_policy(
@@ -57,9 +58,12 @@ def save_policy(
         "weights": {k: v.detach().cpu() for k, v in policy.state_dict().items()},
     }
     if systems is not None:
-        tree["systems"] = {
-            name: getattr(systems, name).detach().cpu() for name in ("mass", "position", "velocity")
-        } | {"G": systems.G, "softening": systems.softening}
+        batch = ("mass", "position", "velocity", "time")
+        tree["systems"] = {name: getattr(systems, name) for name in batch} | {
+            "G": systems.G,
+            "softening": systems.softening,
+            "field": None if systems.field is None else dataclasses.asdict(systems.field),
+        }
     return save_tree(tree, path, kind="policy")
 
 
@@ -73,24 +77,28 @@ def load_policy(path: str | Path) -> LearnedPolicy:
         not finite.
     """
     tree = load_tree(_find(path), kind="policy")
+    try:
+        policy = _policy_of(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(
+            f"policy {str(path)!r} can't be used: {words}; take another copy, or train it again"
+        ) from None
+    return policy
+
+
+def _policy_of(tree: Mapping[str, Any]) -> LearnedPolicy:
     spec = tree["spec"]
     known = {f.name for f in dataclasses.fields(PolicySpec)}
     for name in spec:
         if name not in known:
-            raise InputError(f"policy {str(path)!r} has a setting {name!r} that is unknown here")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+            raise ValueError(f"the setting {name!r} is unknown here")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
     policy = LearnedPolicy(PolicySpec(**values))
-    weights = tree["weights"]
-    for name, value in weights.items():
+    for name, value in tree["weights"].items():
         if not bool(torch.isfinite(value).all()):
-            raise InputError(
-                f"policy {str(path)!r} has a value that is not finite in {name}; train it again"
-            )
-    try:
-        policy.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise InputError(f"policy {str(path)!r} does not fit its own settings: {first}") from None
+            raise ValueError(f"{name} holds a value that is not finite")
+    policy.load_state_dict(tree["weights"])
     return policy
 
 
@@ -98,8 +106,14 @@ def training_systems(path: str | Path) -> State:
     """Initial conditions that a policy was trained on, as a batch."""
     tree = load_tree(_find(path), kind="policy")
     if "systems" not in tree:
-        raise InputError(f"policy {str(path)!r} was stored without its training systems")
-    return State.from_arrays(**tree["systems"])
+        raise InputError(
+            f"policy {str(path)!r} was stored without its training systems; "
+            "name a scenario or a file instead"
+        )
+    systems = dict(tree["systems"])
+    if systems.get("field") is not None:
+        systems["field"] = TidalField(**systems["field"])
+    return State.from_arrays(**systems)
 
 
 def _find(path: str | Path) -> Path:
@@ -112,12 +126,15 @@ def _find(path: str | Path) -> Path:
         raise InputError(f"there is no policy at {str(path)!r}; train one, or check the path")
     shipped = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
     if str(path) not in shipped:
-        raise unknown_name("policy", str(path), shipped)
+        raise InputError(
+            f"{unknown_name('policy', str(path), shipped)}; "
+            "or give the path of a checkpoint or of a run's folder"
+        )
     return shipped[str(path)]
 
 
 def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
-    """Write nested dicts and lists of numbers, text and tensors, whole or not at all."""
+    """Write nested dicts, lists and tuples of numbers, text and tensors, whole or not at all."""
     path = Path(path)
     tensors: dict[str, Tensor] = {}
     header = {"kind": kind, "version": VERSION, "tree": _pack(tree, tensors)}
@@ -152,21 +169,28 @@ def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
+        words = " ".join(str(error).split())
         raise InputError(
-            f"{str(path)!r} is truncated or not a {kind} ({error}); take another copy"
+            f"{str(path)!r} is truncated or not a {kind} ({words}); take another copy"
         ) from None
     try:
         header = json.loads(metadata["nbcore"])
-    except (KeyError, json.JSONDecodeError):
-        raise InputError(f"{str(path)!r} was not written by nbcore; it is no {kind}") from None
-    if header["kind"] != kind:
-        raise InputError(f"{str(path)!r} holds a {header['kind']}, not a {kind}")
-    if header["version"] != VERSION:
+        found, version, packed = header["kind"], header["version"], header["tree"]
+    except (KeyError, TypeError, json.JSONDecodeError):
         raise InputError(
-            f"{str(path)!r} is of version {header['version']}, and this build reads {VERSION}; "
+            f"{str(path)!r} was not written by nbcore, so it is no {kind}; check the path"
+        ) from None
+    if found != kind:
+        raise InputError(f"{str(path)!r} holds a {found}, not a {kind}; check the path")
+    if version != VERSION:
+        raise InputError(
+            f"{str(path)!r} is of version {version}, and this build reads {VERSION}; "
             "train it again, or install the version that wrote it"
         )
-    return _unpack(header["tree"], tensors)
+    try:
+        return _unpack(packed, tensors)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{str(path)!r} is damaged; take another copy") from None
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -176,7 +200,9 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": name}
     if isinstance(value, Mapping):
         return {"items": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
+        return {"tuple": [_pack(v, tensors) for v in value]}
+    if isinstance(value, list):
         return [_pack(v, tensors) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
@@ -193,5 +219,7 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
             return tensors[value["tensor"]]
         if "float" in value:
             return float(value["float"])
+        if "tuple" in value:
+            return tuple(_unpack(v, tensors) for v in value["tuple"])
         return {_unpack(k, tensors): _unpack(v, tensors) for k, v in value["items"]}
     return value

@@ -79,7 +79,8 @@ def huayno(state: State) -> PerSystem:
     p = pairs_of(state)
     r = p.r2**0.5
     fall = (p.r2 * r / p.mu / 2) ** 0.5
-    fall_rate = 1.5 * fall * p.rv / p.r2
+    # A pair without mass never falls: likewise.
+    fall_rate = torch.where(p.mu > 0, 1.5 * fall * p.rv / p.r2, 0.0)
     fly = (p.r2 / p.v2) ** 0.5
     # A pair at rest never flies by: infinite time, whose rate does not matter.
     fly_rate = torch.where(p.v2 > 0, fly * p.rv / p.r2 * (1 + p.mu / (p.v2 * r)), 0.0)

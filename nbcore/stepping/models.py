@@ -37,6 +37,10 @@ class StepNetwork(nn.Module):
         1, or 2 with a predicted error.
     """
 
+    mean: Tensor
+    deviation: Tensor
+    frequencies: Tensor | None
+
     def __init__(
         self,
         n_inputs: int,
@@ -81,7 +85,7 @@ class StepNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) to (B, n_outputs), finite for any finite input."""
         x = ((inputs - self.mean) / self.deviation).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        x = x.to(self.layers[-1].weight.dtype)
+        x = x.to(next(self.layers.parameters()).dtype)
         if self.frequencies is not None:
             phase = 2 * math.pi * x @ self.frequencies
             x = torch.cat([phase.sin(), phase.cos()], dim=1)

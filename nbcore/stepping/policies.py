@@ -99,7 +99,7 @@ class FixedStep(_Forgetful):
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Dt as given, (B,)."""
-        return torch.as_tensor(self.dt, dtype=state.time.dtype).expand_as(state.time)
+        return _for_each("dt", self.dt, state).expand_as(state.time)
 
     def __str__(self) -> str:
         return "fixed step"
@@ -132,8 +132,7 @@ class Criterion(_Forgetful):
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """η τ of the state, (B,)."""
         row = get_criterion(self.name)
-        eta = torch.as_tensor(self.eta, dtype=state.time.dtype)
-        return eta**row.eta_power * row.time_scale(state)
+        return _for_each("eta", self.eta, state) ** row.eta_power * row.time_scale(state)
 
     def __str__(self) -> str:
         return self.name
@@ -151,12 +150,12 @@ class Custom(_Forgetful):
         Force-like evaluations that it costs a call.
     """
 
-    rule: Callable[[State, PerSystem], PerSystem]
+    rule: Callable[[State, PerSystem], object]
     evaluations: int = 0
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Whatever the rule says."""
-        dt = torch.as_tensor(self.rule(state, tolerance), dtype=state.time.dtype)
+        dt = torch.as_tensor(self.rule(state, tolerance)).to(state.time)
         if dt.shape != state.time.shape:
             raise InputError(
                 f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
@@ -340,6 +339,17 @@ def as_policy(policy: object) -> Policy:
         f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, "
         "or a function (state, tolerance) -> dt"
     )
+
+
+def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
+    """One number, or one a system, beside the state."""
+    tensor = torch.as_tensor(value).to(state.time)
+    if tensor.shape not in ((), state.time.shape):
+        raise InputError(
+            f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
+            "give one number, or one a system"
+        )
+    return tensor
 
 
 def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:

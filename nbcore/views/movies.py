@@ -131,17 +131,17 @@ class _Scene:
         )
         errors(trajectory, panels["errors"])
         steps(trajectory, panels["steps"])
-        self.moving: list[tuple[Axes, Artist]] = []
         self.cursors = [
-            self._move(panels[name], panels[name].axvline(time[0], color=GREY, lw=1.0))
-            for name in ("errors", "steps")
+            (ax, ax.axvline(time[0], color=GREY, lw=1.0, animated=True))
+            for ax in (panels["errors"], panels["steps"])
         ]
-        legend = panels["errors"].get_legend()
-        if legend is not None:  # in front of the cursor
-            self._move(panels["errors"], legend)
+        self.moving: list[tuple[Axes, Artist]] = []
         self._draw_bodies(panels["orbits"], trajectory)
         self.canvas.draw()
         self.background = self.canvas.copy_from_bbox(figure.bbox)
+        # pasted over the cursor; drawing a legend takes 14 ms, more than all the rest
+        legend = panels["errors"].get_legend()
+        self.legend = legend and self.canvas.copy_from_bbox(legend.get_window_extent())
 
     def _draw_bodies(self, ax: Axes, trajectory: Trajectory) -> None:
         n_bodies = len(trajectory.mass)
@@ -160,7 +160,7 @@ class _Scene:
         self.dots = self._move(ax, dots)
         self.caption = self._move(ax, ax.set_title(self.captions[0], loc="left"))
 
-        look_through(ax, *window(self.plane[self.at_frame], trajectory.mass))
+        look_through(ax, *window(self.plane[self.at_frame]))
         if trajectory.position.shape[-1] == 2:
             ax.set(xlabel="x [L]", ylabel="y [L]")
         else:
@@ -185,11 +185,14 @@ class _Scene:
             ]
         )
         self.dots.set_offsets(self.plane[self.at_frame[frame]])
-        for cursor in self.cursors:
-            cursor.set_xdata([now, now])
         record = np.searchsorted(self.record_times, now, side="right") - 1
         self.caption.set_text(f"t = {now:#.5g} [T]   {self.captions[record]}")
         self.canvas.restore_region(self.background)
+        for ax, cursor in self.cursors:
+            cursor.set_xdata([now, now])
+            ax.draw_artist(cursor)
+        if self.legend is not None:
+            self.canvas.restore_region(self.legend)
         for ax, artist in self.moving:
             ax.draw_artist(artist)
         return self.canvas.buffer_rgba()

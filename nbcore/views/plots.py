@@ -57,7 +57,7 @@ def orbits(trajectory: Trajectory, ax: Axes) -> list[Artist]:
         artists += ax.plot(x, y, color=colour, lw=1.0, alpha=0.8, label=f"body {body}")
         artists += ax.plot(x[0], y[0], "o", mfc="white", mec=colour, ms=5, zorder=3)
         artists += ax.plot(x[-1], y[-1], "o", color=colour, ms=5, zorder=4)
-    look_through(ax, *window(_equidistant(trajectory.time, plane), trajectory.mass))
+    look_through(ax, *window(_equidistant(trajectory.time, plane)))
     ax.set(xlabel="x [L]", ylabel="y [L]")
     seen = " (seen along z)" if trajectory.position.shape[-1] > 2 else ""
     ax.set_title(f"Orbits{seen}, from ○ to ●")

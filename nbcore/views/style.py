@@ -83,42 +83,42 @@ def one_system(trajectory: Trajectory) -> Trajectory:
 
 
 def look_through(ax: Axes, lower: Floats, upper: Floats) -> None:
-    """Show at least this window, to one scale; the longer side of the axes shows more."""
-    # limits that are not automatic would be logged as ignored when the scale is made equal
-    ax.set_xlim(lower[0], upper[0], auto=True)
-    ax.set_ylim(lower[1], upper[1], auto=True)
-    ax.set_aspect("equal", adjustable="datalim")
+    """Show this window, to one scale."""
+    ax.set(xlim=(lower[0], upper[0]), ylim=(lower[1], upper[1]))
+    ax.set_aspect("equal", adjustable="box")
 
 
-def window(points: Floats, mass: Floats, margin: float = 0.06) -> tuple[Floats, Floats]:
-    """Lower and upper corner that show the motion, without following an escaper to its end.
+def window(points: Floats, margin: float = 0.06) -> tuple[Floats, Floats]:
+    """Lower and upper corner of a square that shows the motion, but no escaper to its end.
 
-    A body that goes farther than 3.5 times the distance from the centre of mass within which it
-    spends a quarter of the time (a straight flight goes to 4 times, a bound two-body orbit only
-    to 2) counts half as far as a straight flight; no body counts farther than 3 times 9 of 10.
+    A body that goes farther than 3.5 times the distance from the median position within which it
+    spends a quarter of the time escapes (a straight flight goes to 4 times, a bound two-body
+    orbit only to 2). It is followed to 3 times the reach of those that don't escape, or, if all
+    do, through half a straight flight. And no body is followed farther than 3 times 9 of 10.
 
     Parameters
     ----------
     points
         (T, N, 2) positions at equidistant times [L]; not finite ones are ignored.
-    mass
-        (N,) [M].
     margin
-        Free room on each side, as a share of the larger side.
+        Free room on each side, as a share of the square's side.
 
     Returns
     -------
     (2,), (2,) [L].
     """
     points = points[np.isfinite(points).all(axis=(1, 2))]
-    weights = mass if mass.sum() > 0 else np.ones_like(mass)
-    centre = np.average(points.mean(axis=0), axis=0, weights=weights)
-    distance = np.linalg.norm(points - centre, axis=-1)
-    quarter = np.quantile(distance, 0.25, axis=0)
-    reach = distance.max(axis=0)
-    reach = np.where(reach > 3.5 * quarter, 2 * quarter, reach)
+    # a median: what escapes doesn't take it along
+    distance = np.linalg.norm(points - np.median(points, axis=(0, 1)), axis=-1)
+    reach, quarter = distance.max(axis=0), np.quantile(distance, 0.25, axis=0)
+    escapes = reach > 3.5 * quarter
+    if escapes.all():
+        reach = 2 * quarter
+    elif escapes.any():
+        reach[escapes] = np.minimum(reach, 3 * reach[~escapes].max())[escapes]
     reach = np.minimum(reach, 3 * np.quantile(reach, 0.9))
     seen = points[distance <= reach * (1 + 1e-9)]
     lower, upper = seen.min(axis=0), seen.max(axis=0)
-    room = margin * max(float((upper - lower).max()), 1e-12 * float(abs(centre).max()), 1e-300)
-    return lower - room, upper + room
+    side = max(float((upper - lower).max()), 1e-9 * float(np.abs(seen).max()), 1e-300)
+    middle, half = (lower + upper) / 2, (0.5 + margin) * side
+    return middle - half, middle + half
