@@ -72,10 +72,10 @@ class ScenarioConfig(Section):
     """Name of a scenario, or path of a file (.npy .npz .txt .csv .json)."""
     parameters: dict[str, Any] = {}
     """Arguments of the scenario, such as n_systems, n_bodies, seed; none for a file."""
-    G: Positive = 1.0
-    """Gravitational constant."""
-    softening: NotNegative = 0.0
-    """Plummer softening length [L]."""
+    G: Positive | None = None
+    """Gravitational constant; without it the file's own, or 1."""
+    softening: NotNegative | None = None
+    """Plummer softening length [L]; without it the file's own, or 0."""
     field: FieldConfig | None = None
     """External tidal field."""
 
@@ -155,7 +155,7 @@ class Training(Section):
     """Optimiser steps in an epoch of batched training."""
     steps_per_epoch: Count = 16
     """Accepted steps of each system in part 1 of a two-phase epoch."""
-    energy_threshold: Positive = 2.0
+    energy_threshold: Positive = 1.0
     """A step passes when its relative energy change is below so many tolerances."""
     max_retrain_steps: CountOrZero = 20
     """Optimiser steps on rejected states before the systems still rejected start again."""

@@ -56,14 +56,14 @@ print(nb.comparison.as_text(table))
 
 # %%
 with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(7, 3.5))
+    figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
     nb.plots.cost_comparison(table.reset_index().to_dict("records"), ax)
     run.save_figure(figure, "comparison")
     plt.show()
 
 # %%
 with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(7, 3.5))
+    figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
     nb.plots.training(result.history, ax)
     run.save_figure(figure, "training")
     plt.show()

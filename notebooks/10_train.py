@@ -38,7 +38,7 @@ print(f"{len(result.history)} epochs; loss {first['loss']:.3g} at first, {last['
 
 # %%
 with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(7, 3.5))
+    figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
     nb.plots.training(result.history, ax)
     run.save_figure(figure, "training")
     plt.show()

@@ -48,7 +48,7 @@ with nb.plots.style():
 
 # %%
 with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(6, 4.5))
+    figure, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
     nb.plots.step_against_separation(shown, ax)
     run.save_figure(figure, "step_against_separation")
     plt.show()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nbcore.config import ScenarioConfig, Simulation
-from nbcore.errors import InputError
+from nbcore.errors import InputError, unknown_name
 from nbcore.physics import scenarios
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
@@ -73,9 +73,9 @@ def setup(config: Simulation, trained: Policy | None = None) -> Setup:
     else:
         state = initial_state(config.scenario)
     t_end = state.time
-    if config.periods is None:
+    if config.t_end is not None:
         t_end = t_end + config.t_end
-    else:
+    if config.periods is not None:
         t_end = t_end + config.periods * torch.as_tensor(scenarios.two_body_period(state))
     return Setup(
         state=state,
@@ -106,7 +106,13 @@ def initial_state(scenario: ScenarioConfig) -> State:
     field = None
     if scenario.field is not None:
         field = TidalField(**scenario.field.model_dump())
-    units = {"G": scenario.G, "softening": scenario.softening, "field": field}
+    given = {"G": scenario.G, "softening": scenario.softening, "field": field}
+    units = {name: value for name, value in given.items() if value is not None}
+    for name in scenario.parameters:
+        if name in given:
+            raise InputError(
+                f"{name!r} stands among the scenario's parameters; it belongs beside source"
+            )
     if not PurePath(scenario.source).suffix:
         return scenarios.make(scenario.source, **units, **scenario.parameters)
     if scenario.parameters:
@@ -130,11 +136,7 @@ def _policy(config: Simulation, trained: Policy | None) -> Policy:
     if PurePath(config.policy).suffix or Path(config.policy).is_dir():
         return load_policy(config.policy)
     if config.policy not in CRITERIA:
-        known = ", ".join(["fixed", "trained", *CRITERIA])
-        raise InputError(
-            f"simulate.policy is {config.policy!r}; give the path of a checkpoint, or one of: "
-            f"{known}"
-        )
+        raise unknown_name("simulate.policy", config.policy, ["fixed", "trained", *CRITERIA])
     return Criterion(config.policy, config.eta)
 
 

@@ -261,7 +261,8 @@ def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, I
 
 def _per_system(state: State, name: str, value: Any) -> PerSystem:
     try:
-        tensor = torch.as_tensor(value).to(state.time)
+        # with the dtype at once: a Python float would pass through float32
+        tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
     if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != state.n_systems):

@@ -399,6 +399,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
     arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
     mass = np.asarray(group["mass"])
     n_systems = len(mass)
+    field = None if attributes["field"] is None else TidalField(**attributes["field"])
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
         summary = {name: np.asarray(group[name]) for name in SUMMARY}
@@ -417,17 +418,17 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
         }
         # What was summed over every step is lost with the run; the records are not.
         unknown = np.full(n_systems, np.nan)
-        end["work"] = unknown
-        summary: dict[str, np.ndarray] = {name: unknown for name in SUMMARY}
+        # Likewise the work of a moving field; without one there is none.
+        end["work"] = unknown if field is not None and field.moving else np.zeros(n_systems)
+        summary: dict[str, np.ndarray] = dict.fromkeys(SUMMARY, unknown)
         summary["status"] = np.full(n_systems, int(Status.INTERRUPTED))
-    field = attributes["field"]
     final = State.from_arrays(
         mass,
         end["position"],
         end["velocity"],
         G=attributes["G"],
         softening=attributes["softening"],
-        field=None if field is None else TidalField(**field),
+        field=field,
         time=end["time"],
     ).replace(work=torch.as_tensor(end["work"]), batched=attributes["batched"])
     nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}

@@ -158,8 +158,9 @@ def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"there is no {kind} at {str(path)!r}; check the path")
     with open(path, "rb") as file:
-        start = file.read(2)
-    if start[:1] == b"\x80" or start == b"PK":
+        start = file.read(9)
+    # The length of a safetensors header comes first, and may happen to look like a pickle's start.
+    if start[8:] != b"{" and (start[:1] == b"\x80" or start[:2] == b"PK"):
         raise InputError(
             f"{str(path)!r} is a pickle, which could run any code and is never read; "
             "save the policy with nb.save_policy"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING
 
 import imageio_ffmpeg
 import numpy as np
@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError
 from nbcore.views.plots import errors, steps
-from nbcore.views.style import GREY, Floats, colour_of, look_through, one_system, style, window
+from nbcore.views.style import (
+    GREY,
+    Floats,
+    colour_of,
+    counted,
+    look_through,
+    one_system,
+    style,
+    window,
+)
 
 if TYPE_CHECKING:
     from nbcore.simulation.trajectory import Trajectory
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["movie"]
 
 Indices = NDArray[np.intp]
-Moving = TypeVar("Moving", bound=Artist)
 
 SIZE = (10.0, 6.0)  # inches
 AZIMUTH, ELEVATION = -60, 25  # degrees, of the camera in three dimensions
@@ -113,8 +121,8 @@ class _Scene:
         time = trajectory.time[records]
         self.times = np.linspace(time[0], time[-1], min(max_frames, len(records)))
         self.trail = trail
-        self.record_times = time
-        self.captions = _captions(trajectory, records)
+        latest = np.searchsorted(time, self.times, side="right") - 1
+        self.captions = _captions(trajectory, records[latest])
         # trails pass through records, so that they stay round where a frame spans many of them
         thin = time[:: max(1, len(time) // (POINTS_PER_FRAME * len(self.times)))]
         self.fine_times = np.union1d(thin, self.times)
@@ -132,16 +140,14 @@ class _Scene:
         errors(trajectory, panels["errors"])
         steps(trajectory, panels["steps"])
         self.cursors = [
-            (ax, ax.axvline(time[0], color=GREY, lw=1.0, animated=True))
-            for ax in (panels["errors"], panels["steps"])
+            panels[name].axvline(time[0], color=GREY, lw=1.0) for name in ("errors", "steps")
         ]
-        self.moving: list[tuple[Axes, Artist]] = []
         self._draw_bodies(panels["orbits"], trajectory)
+        self.moving: list[Artist] = [*self.cursors, self.trails, self.dots, self.caption]
+        for artist in self.moving:
+            artist.set_animated(True)
         self.canvas.draw()
         self.background = self.canvas.copy_from_bbox(figure.bbox)
-        # pasted over the cursor; drawing a legend takes 14 ms, more than all the rest
-        legend = panels["errors"].get_legend()
-        self.legend = legend and self.canvas.copy_from_bbox(legend.get_window_extent())
 
     def _draw_bodies(self, ax: Axes, trajectory: Trajectory) -> None:
         n_bodies = len(trajectory.mass)
@@ -149,28 +155,18 @@ class _Scene:
         self.fades = int(np.clip(MOST_PIECES // n_bodies, 2, FADES))
         faded = np.repeat(colours, self.fades, axis=0)
         faded[:, 3] = np.tile(np.arange(1, self.fades + 1) / self.fades, n_bodies) * 0.9
-        self.trails = self._move(
-            ax, LineCollection([], colors=faded, linewidths=1.4, capstyle="butt")
-        )
+        self.trails = LineCollection([], colors=faded, linewidths=1.4, capstyle="butt")
         ax.add_collection(self.trails, autolim=False)
         sizes = _dot_sizes(trajectory.mass)
-        dots = ax.scatter(
-            *self.plane[0].T, s=sizes, c=colours, edgecolors="white", lw=0.5, zorder=3
-        )
-        self.dots = self._move(ax, dots)
-        self.caption = self._move(ax, ax.set_title(self.captions[0], loc="left"))
-
+        look = {"edgecolors": "white", "lw": 0.5, "zorder": 3}
+        self.dots = ax.scatter(*self.plane[0].T, s=sizes, c=colours, **look)
+        self.caption = ax.set_title(self.captions[0], loc="left")
         look_through(ax, *window(self.plane[self.at_frame]))
         if trajectory.position.shape[-1] == 2:
             ax.set(xlabel="x [L]", ylabel="y [L]")
         else:
             camera = f"orthographic, azimuth {AZIMUTH}°, elevation {ELEVATION}°".replace("-", "−")
             ax.set(xlabel=f"across the view [L] ({camera})", ylabel="up the view [L]")
-
-    def _move(self, ax: Axes, artist: Moving) -> Moving:
-        artist.set_animated(True)
-        self.moving.append((ax, artist))
-        return artist
 
     def draw(self, frame: int) -> memoryview:
         """RGBA bytes of a frame, valid until the next one is drawn."""
@@ -185,16 +181,12 @@ class _Scene:
             ]
         )
         self.dots.set_offsets(self.plane[self.at_frame[frame]])
-        record = np.searchsorted(self.record_times, now, side="right") - 1
-        self.caption.set_text(f"t = {now:#.5g} [T]   {self.captions[record]}")
-        self.canvas.restore_region(self.background)
-        for ax, cursor in self.cursors:
+        self.caption.set_text(f"t = {now:#.5g} [T]   {self.captions[frame]}")
+        for cursor in self.cursors:
             cursor.set_xdata([now, now])
-            ax.draw_artist(cursor)
-        if self.legend is not None:
-            self.canvas.restore_region(self.legend)
-        for ax, artist in self.moving:
-            ax.draw_artist(artist)
+        self.canvas.restore_region(self.background)
+        for artist in self.moving:
+            self.canvas.figure.draw_artist(artist)
         return self.canvas.buffer_rgba()
 
 
@@ -212,11 +204,11 @@ def _usable_records(trajectory: Trajectory) -> Indices:
 
 
 def _captions(trajectory: Trajectory, records: Indices) -> list[str]:
-    every_step = len(trajectory.time) == trajectory.n_steps + 1
-    if every_step:
-        return [f"step {record:,} of {trajectory.n_steps:,}" for record in records]
+    made = counted(trajectory.n_steps)
     last = len(trajectory.time) - 1
-    return [f"record {i:,} of {last:,} ({trajectory.n_steps:,} steps)" for i in records]
+    if last == trajectory.n_steps:
+        return [f"step {record:,} of {made}" for record in records]
+    return [f"record {record:,} of {last:,} ({made} steps)" for record in records]
 
 
 def _positions_at(trajectory: Trajectory, records: Indices, times: Floats) -> Floats:

@@ -18,6 +18,7 @@ from nbcore.views.style import (
     HIGHLIGHT,
     Floats,
     colour_of,
+    counted,
     look_through,
     one_system,
     style,
@@ -89,8 +90,9 @@ def errors(trajectory: Trajectory, ax: Axes) -> list[Artist]:
         artists.append(ax.axhline(tolerance, color=COLOURS[6], ls="--", lw=1.0, label=label))
     _log_axis(ax, artists, empty="no errors above zero")
     _time_axis(ax, trajectory)
-    ax.set(ylabel="relative error", title="Errors of conserved quantities")
-    artists.append(ax.legend(loc="best"))
+    ax.set(ylabel="relative error")
+    # in the place of a title: inside, it hides curves
+    artists.append(ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2))
     return artists
 
 
@@ -100,7 +102,7 @@ def steps(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     artists = _log_curve(ax, trajectory.time, trajectory.dt, color=COLOURS[0], lw=1.0)
     _log_axis(ax, artists, empty="no steps recorded")
     _time_axis(ax, trajectory)
-    ax.set(ylabel="dt [T]", title=f"Steps ({trajectory.n_steps:,} in all)")
+    ax.set(ylabel="dt [T]", title=f"Steps ({counted(trajectory.n_steps)} in all)")
     return artists
 
 
@@ -110,8 +112,6 @@ def step_against_separation(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     The dashed line has the slope of a free fall, dt ∝ r^(3/2). Long records are thinned.
     """
     one_system(trajectory)
-    if trajectory.position.shape[1] < 2:
-        raise InputError("a single body has no closest pair; give a trajectory of 2 bodies or more")
     thin = slice(1, None, max(1, len(trajectory.time) // MOST_PAIR_RECORDS))
     distance = np.array([_closest(position) for position in trajectory.position[thin]])
     dt = trajectory.dt[thin]
@@ -238,7 +238,7 @@ def summary_figure(trajectory: Trajectory) -> Figure:
         figure.suptitle(
             f"{trajectory.integrator}, {trajectory.policy}, {trajectory.stepping}: "
             f"max energy error {trajectory.max_energy_error:.2e} with "
-            f"{trajectory.n_force_evaluations:,} force evaluations",
+            f"{counted(trajectory.n_force_evaluations)} force evaluations",
             fontsize=10,
         )
     return figure

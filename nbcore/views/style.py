@@ -21,6 +21,7 @@ __all__ = [
     "GREY",
     "HIGHLIGHT",
     "colour_of",
+    "counted",
     "look_through",
     "one_system",
     "style",
@@ -70,6 +71,11 @@ def style() -> AbstractContextManager[None]:
 def colour_of(body: int) -> str:
     """Colour of a body; the palette repeats after its end."""
     return COLOURS[body % len(COLOURS)]
+
+
+def counted(number: float) -> str:
+    """A count with thousands set off; «?» where a run was killed before it could be counted."""
+    return f"{number:,}" if np.isfinite(number) else "?"
 
 
 def one_system(trajectory: Trajectory) -> Trajectory:

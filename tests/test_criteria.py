@@ -1,0 +1,168 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from symmetries import OF_SPACE, random_states, restless_test_particles
+
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.stepping.criteria import CRITERIA, get_criterion, smooth_time_scale
+
+EVERY = pytest.mark.parametrize("name", CRITERIA)
+UNSOFTENED = pytest.mark.parametrize("name", [n for n in CRITERIA if n != "softened_acceleration"])
+SEEDS = some.integers(0, 2**32 - 1)
+
+
+def softening(name):
+    return 0.05 if name == "softened_acceleration" else 0.0
+
+
+def tau(name, state):
+    return get_criterion(name).time_scale(state)
+
+
+def circular(**kind):
+    """Circular orbit with ω = √(3/8), unlike any power of the other numbers."""
+    return scenarios.make("kepler", semi_major_axis=2.0, total_mass=3.0, **kind), math.sqrt(3 / 8)
+
+
+@EVERY
+@given(seed=SEEDS, n_bodies=some.integers(2, 6), n_dimensions=some.sampled_from([2, 3]))
+def test_time_scale_is_positive_and_finite(name, seed, n_bodies, n_dimensions):
+    for eps in {0.1, softening(name)}:
+        value = tau(name, random_states(seed, 4, n_bodies, n_dimensions, softening=eps))
+        assert value.shape == (4,)
+        assert bool((torch.isfinite(value) & (value > 0)).all())
+
+
+@EVERY
+@pytest.mark.parametrize("symmetry", OF_SPACE)
+@pytest.mark.parametrize("n_dimensions", [2, 3])
+def test_time_scale_depends_on_neither_frame_nor_order_nor_units(name, symmetry, n_dimensions):
+    change, factor = OF_SPACE[symmetry]
+    state = random_states(1, 16, 4, n_dimensions, softening=softening(name))
+    # Rounding of the positions, some 1e-16, times the steepness of the snap and the crackle.
+    torch.testing.assert_close(
+        tau(name, change(state)) / factor, tau(name, state), rtol=1e-12, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("free_fall", 1.0),
+        ("huayno", 1 / math.sqrt(2)),
+        ("aarseth85", 1.0),  # |d^k a/dt^k| = ω^k a
+        ("prs23", 1.0),
+        ("zemp", 1.0),
+        ("boekholt", 2**-0.25),  # P⁴ = ω⁴ + ω⁴
+    ],
+)
+@pytest.mark.parametrize("mass_ratio", [1.0, 0.1, 0.0])
+def test_value_on_a_circular_orbit(name, value, mass_ratio):
+    state, omega = circular(mass_ratio=mass_ratio)
+    # The eccentricity in Zemp's rule is the root of a difference that is zero to rounding.
+    rounding = 1e-7 if name == "zemp" else 1e-14
+    assert tau(name, state).item() * omega == pytest.approx(value, rel=rounding)
+
+
+@pytest.mark.parametrize("mass_ratio", [1.0, 0.1, 0.0])
+def test_the_strongest_tide_is_the_heavier_body_s(mass_ratio):
+    state, omega = circular(mass_ratio=mass_ratio, dimensions=3)
+    # Eigenvalues 2, −1, −1 times G m/r³, and m = M/(1 + q).
+    assert tau("tidal", state).item() * omega == pytest.approx(math.sqrt(1 + mass_ratio), rel=1e-14)
+
+
+def test_softened_acceleration_is_that_of_gadget():
+    state, _ = circular(softening=0.3)
+    a = 1.5 * 2 / (2**2 + 0.3**2) ** 1.5
+    value = tau("softened_acceleration", state).item()
+    assert value == pytest.approx(math.sqrt(2 * 0.3 / a), rel=1e-14)
+    assert get_criterion("softened_acceleration").eta_power == 0.5
+
+
+def test_a_fast_fly_by_is_as_long_as_the_passage():
+    state = random_states(3, n_bodies=2)
+    fast = state.replace(velocity=1e4 * state.velocity)
+    R, V = (x[:, 1] - x[:, 0] for x in (fast.position, fast.velocity))
+    passage = R.norm(dim=-1) / V.norm(dim=-1)
+    torch.testing.assert_close(tau("free_fall", fast), passage, rtol=1e-14, atol=0)
+    # P = v/r up to (μ/(r v²))², at most 1e-14 here
+    torch.testing.assert_close(tau("boekholt", fast), passage, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("phase", [0.1, 0.3, 0.7, 0.95])
+def test_huayno_looks_ahead_by_the_rate_along_the_orbit(phase):
+    def at(phase):
+        state = scenarios.make("kepler", eccentricity=0.6, phase=phase)
+        R, V = ((x[0, 1] - x[0, 0]).norm().item() for x in (state.position, state.velocity))
+        return state, (math.sqrt(R**3 / 2), R / V)
+
+    h = 1e-5
+    state, here = at(phase)
+    scales = []
+    for now, after, before in zip(here, at(phase + h)[1], at(phase - h)[1], strict=True):
+        rate = (after - before) / (2 * h * 2 * math.pi)
+        scales.append(now / (1 - min(rate, 1) / 2))
+    # A central difference is good to h².
+    assert tau("huayno", state).item() == pytest.approx(min(scales), rel=1e-8)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.5])
+def test_zemp_raises_the_density_by_the_orbit_s_eccentricity(phase):
+    state = scenarios.make("kepler", eccentricity=0.9, phase=phase)
+    r = (state.position[0, 1] - state.position[0, 0]).norm().item()
+    expected = math.sqrt(r**3 / (2.8 / 0.1))
+    assert tau("zemp", state).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_zemp_is_finite_on_a_parabolic_orbit():
+    state, omega = circular()
+    parabolic = state.replace(velocity=math.sqrt(2) * state.velocity)
+    assert tau("zemp", parabolic).item() * omega == pytest.approx(0.1, rel=1e-12)
+
+
+def test_smooth_time_scale_tends_to_the_fastest_pair_s():
+    rate4 = torch.tensor([[1.0, 16.0**4, 1e-3]], dtype=torch.float64)
+    # The others count by the eighth power of 1/16.
+    assert smooth_time_scale(rate4).item() == pytest.approx(1 / 16, rel=16**-8)
+
+
+@EVERY
+@pytest.mark.parametrize("approach", [0.0, 0.3, -0.3])
+def test_test_particles_set_no_scale_of_each_other(name, approach):
+    state = restless_test_particles(approach).replace(softening=softening(name))
+    value = tau(name, state)
+    assert bool((torch.isfinite(value) & (value > 0)).all())
+
+
+def test_prs23_vanishes_where_an_acceleration_does_and_aarseth_does_not():
+    start = scenarios.make("figure_eight")
+    assert tau("prs23", start).item() < 1e-6
+    assert tau("aarseth85", start).item() > 0.1
+
+
+@pytest.mark.parametrize("name", ["free_fall", "huayno", "boekholt", "zemp", "tidal"])
+def test_a_state_at_rest_falls(name):
+    start = scenarios.make("pythagorean")
+    assert 0 < tau(name, start).item() < 10
+
+
+def test_unknown_criterion_is_an_error_with_the_nearest_name():
+    with pytest.raises(InputError, match="'bokholt' is unknown; did you mean 'boekholt'"):
+        get_criterion("bokholt")
+
+
+def test_softened_acceleration_without_softening_is_an_error():
+    with pytest.raises(InputError, match="needs softening > 0"):
+        tau("softened_acceleration", random_states())
+
+
+@UNSOFTENED
+def test_each_system_of_a_batch_has_its_own(name):
+    state = random_states(2, 5)
+    alone = torch.cat([tau(name, state.select(torch.tensor([k]))) for k in range(5)])
+    # Sums over bodies may be taken in another order.
+    torch.testing.assert_close(tau(name, state), alone, rtol=1e-14, atol=0)

@@ -1,0 +1,246 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from symmetries import SYMMETRIES, in_other_units, random_states, restless_test_particles
+
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.physics.state import State
+from nbcore.stepping.features import (
+    DELTA_FEATURES,
+    FEATURE_SETS,
+    FEATURES,
+    Measures,
+    delta_features,
+    expand_names,
+    scales_of,
+    state_features,
+)
+
+SCALE_FREE = pytest.mark.parametrize("name", FEATURE_SETS["scale_free"])
+
+
+def feature(name, state, scales=None):
+    return state_features([name], Measures(state, scales))[:, 0]
+
+
+@SCALE_FREE
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize("n_dimensions", [2, 3])
+def test_scale_free_feature_is_invariant(name, symmetry, n_dimensions):
+    change, _ = SYMMETRIES[symmetry]
+    state = random_states(1, 16, 4, n_dimensions, softening=0.1)
+    # Features are of order 1; some are differences of logarithms.
+    torch.testing.assert_close(
+        feature(name, change(state)), feature(name, state), rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fly_by", 1 / 2),
+        ("binding", 1 / 3),
+        ("radial", 0.0),
+        ("heaviness", 1.0),
+        ("asymmetry", 0.75),
+        ("crowding", 0.0),
+        ("rate_contrast", 0.0),
+        ("compactness", -math.log(2) / 4),
+        ("virial", 1 / 3),
+        ("perturbation", 0.0),
+    ],
+)
+def test_value_on_a_circular_orbit(name, value):
+    """v² = μ/r, τ = 2^(−1/4)/ω, and masses 1 : 3."""
+    state = scenarios.make("kepler", semi_major_axis=2.0, total_mass=3.0, mass_ratio=1 / 3)
+    assert feature(name, state).item() == pytest.approx(value, abs=1e-14)
+
+
+def test_crowding_counts_the_fastest_pairs():
+    angle = 2 * np.pi / 3 * np.arange(3)
+    corners = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    triangle = State.from_arrays(np.ones(3), corners, 0.3 * corners[:, ::-1])
+    at_rest = triangle.replace(velocity=torch.zeros_like(triangle.velocity))
+    assert feature("crowding", at_rest).item() == pytest.approx(math.log(3), abs=1e-14)
+
+
+def test_perturbation_is_the_pull_of_the_others_over_the_pair_s_own():
+    """A close pair of masses 1 at distance 1, and a mass of 8 in line, 4 from the nearer one."""
+    state = State.from_arrays([1.0, 1.0, 8.0], [[0, 0], [1, 0], [5.0, 0]], np.zeros((3, 2)))
+    delta = (8 / 16 - 8 / 25) / 2
+    # The next pair has a weight of (P/P')⁸ = (9/4³/2)⁴ = 2e-5 and a feature of 1.6.
+    assert feature("perturbation", state).item() == pytest.approx(math.log1p(delta**2), rel=0.01)
+
+
+@SCALE_FREE
+@pytest.mark.parametrize("approach", [0.0, 0.3, -0.3])
+def test_value_and_gradient_are_finite_with_test_particles(name, approach):
+    state = restless_test_particles(approach)
+    x, v = (y.clone().requires_grad_() for y in (state.position, state.velocity))
+    value = feature(name, state.replace(position=x, velocity=v))
+    gradients = torch.autograd.grad(value.sum(), (x, v), allow_unused=True)
+    assert bool(torch.isfinite(value).all())
+    assert all(g is None or bool(torch.isfinite(g).all()) for g in gradients)
+
+
+@SCALE_FREE
+@pytest.mark.parametrize("scenario", ["pythagorean", "kepler"])
+def test_value_and_gradient_are_finite_at_rest_and_for_two_bodies(name, scenario):
+    state = scenarios.make(scenario)
+    x = state.position.clone().requires_grad_()
+    value = feature(name, state.replace(position=x))
+    assert bool(torch.isfinite(value).all())
+    if value.requires_grad:
+        assert bool(torch.isfinite(torch.autograd.grad(value.sum(), x)[0]).all())
+
+
+def statistics_by_numpy(state):
+    """The classical statistics of one system, body by body."""
+    m, x, v = (y[0].numpy() for y in (state.mass, state.position, state.velocity))
+    n, dimensions = x.shape
+    pull = np.zeros_like(x)
+    separation = []
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                d = x[j] - x[i]
+                pull[i] += state.G * m[j] * d / (d @ d + state.softening**2) ** 1.5
+            if i < j:
+                separation.append(np.linalg.norm(x[j] - x[i]))
+    values = {
+        "mass": m,
+        "distance": np.linalg.norm(x - np.average(x, axis=0, weights=m), axis=1),
+        "speed": np.linalg.norm(v - np.average(v, axis=0, weights=m), axis=1),
+        "acceleration": np.linalg.norm(pull, axis=1),
+        "separation": np.array(separation),
+    }
+    found = {"n_bodies": n, "n_dimensions": dimensions, "total_mass": m.sum()}
+    found["softening"] = state.softening
+    for what, value in values.items():
+        found[f"mean_{what}"] = value.mean()
+        found[f"min_{what}"] = value.min()
+        found[f"max_{what}"] = value.max()
+        found[f"rms_{what}"] = np.sqrt((value**2).mean())
+    return found
+
+
+BASIC = (
+    "n_bodies n_dimensions total_mass mean_distance max_distance mean_speed max_speed "
+    "mean_acceleration max_acceleration min_separation mean_separation"
+)
+
+
+def test_basic_and_rich_hold_the_eleven_and_twenty_three_statistics():
+    kinds = ("mean", "min", "max", "rms")
+    rich = {"n_bodies", "n_dimensions", "total_mass", "softening"}
+    rich |= {f"{k}_{w}" for k in kinds for w in ("mass", "distance", "speed", "acceleration")}
+    rich |= {f"{k}_separation" for k in ("mean", "min", "max")}
+    assert FEATURE_SETS["basic"] == tuple(BASIC.split())
+    assert len(FEATURE_SETS["basic"]) == 11
+    assert set(FEATURE_SETS["rich"]) == rich
+    assert len(FEATURE_SETS["rich"]) == 23
+
+
+@pytest.mark.parametrize("name", [n for n in FEATURES if n not in FEATURE_SETS["scale_free"]])
+def test_statistic_agrees_with_plain_numpy(name):
+    state = random_states(4, 1, 5, softening=0.2, G=1.7)
+    assert feature(name, state).item() == pytest.approx(statistics_by_numpy(state)[name], rel=1e-13)
+
+
+UNITS = {"distance": 0, "separation": 0, "speed": 1, "acceleration": 2}
+WITH_UNIT = [name for name in FEATURE_SETS["rich"] if name.split("_")[-1] in UNITS]
+
+
+def test_automatic_units_are_those_of_the_state():
+    state = random_states(4, 1, 5)
+    found = statistics_by_numpy(state)
+    length, speed, pull, time = scales_of(state, "automatic")[0].tolist()
+    assert length == pytest.approx(found["mean_separation"], rel=1e-13)
+    assert speed == pytest.approx(found["rms_speed"], rel=1e-13)
+    assert pull == pytest.approx(found["rms_acceleration"], rel=1e-13)
+    assert time == pytest.approx(length / speed, rel=1e-15)
+
+
+@pytest.mark.parametrize("name", [*WITH_UNIT, "softening"])
+def test_a_statistic_in_automatic_units_does_not_depend_on_units(name):
+    state = random_states(4, 8, 5, softening=0.1)
+    other = in_other_units(state)
+    torch.testing.assert_close(
+        feature(name, other, scales_of(other, "automatic")),
+        feature(name, state, scales_of(state, "automatic")),
+        rtol=1e-12,
+        atol=0,
+    )
+
+
+def test_automatic_units_are_finite_at_rest():
+    scales = scales_of(scenarios.make("pythagorean"), "automatic")
+    assert bool((torch.isfinite(scales) & (scales > 0)).all())
+
+
+def test_manual_units_take_acceleration_from_speed_and_length_unless_given():
+    state = random_states(n_systems=2)
+    assert scales_of(state, "manual", 4.0, 2.0).tolist() == [[4.0, 2.0, 1.0, 2.0]] * 2
+    assert scales_of(state, "manual", 4.0, 2.0, 7.0).tolist() == [[4.0, 2.0, 7.0, 2.0]] * 2
+    assert scales_of(state, "raw").tolist() == [[1.0] * 4] * 2
+
+
+@pytest.mark.parametrize("name", WITH_UNIT)
+def test_a_statistic_is_divided_by_its_unit(name):
+    state = random_states(4, 3)
+    scales = scales_of(state, "manual", 4.0, 2.0, 7.0)
+    unit = scales[:, UNITS[name.split("_")[-1]]]
+    torch.testing.assert_close(feature(name, state, scales) * unit, feature(name, state))
+
+
+def test_delta_features_agree_with_plain_numpy():
+    before, after = random_states(1, 3, softening=0.1), random_states(2, 3, softening=0.1)
+    after = after.replace(mass=before.mass)
+    dt = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    scales = scales_of(before, "manual", 4.0, 2.0, 7.0)
+    found = delta_features(before, after, dt, scales)
+    assert found.shape == (3, len(DELTA_FEATURES)) == (3, 10)
+    for k in range(3):
+        expected = {"dt": dt[k].item() / 2.0}
+        for what, unit in (("x", 4.0), ("v", 2.0), ("a", 7.0)):
+            change = quantity(after, what, k) - quantity(before, what, k)
+            size = np.sqrt((change**2).sum(axis=1)) / unit
+            expected[f"mean_d{what}"] = size.mean()
+            expected[f"max_d{what}"] = size.max()
+            expected[f"rms_d{what}"] = np.sqrt((size**2).mean())
+        assert found[k].tolist() == pytest.approx([expected[n] for n in DELTA_FEATURES], rel=1e-13)
+
+
+def quantity(state, what, k):
+    m, x, v = (y[k].numpy() for y in (state.mass, state.position, state.velocity))
+    if what != "a":
+        return {"x": x, "v": v}[what]
+    R = x[None] - x[:, None]
+    weight = m[None] / ((R**2).sum(-1) + state.softening**2) ** 1.5
+    return (weight[..., None] * R).sum(axis=1)
+
+
+def test_sets_are_written_out_once_and_history_is_set_aside():
+    names, looks_back = expand_names(["basic", "mean_speed", "virial", "delta_mag"], 3)
+    assert names == (*FEATURE_SETS["basic"], "virial")
+    assert looks_back
+    assert expand_names(["scale_free"], 0) == (FEATURE_SETS["scale_free"], False)
+
+
+def test_unknown_feature_is_an_error_with_the_nearest_name():
+    with pytest.raises(InputError, match="'mean_sped' is unknown; did you mean 'mean_speed'"):
+        expand_names(["mean_sped"], 0)
+
+
+@pytest.mark.parametrize(("names", "history"), [(["delta_mag"], 0), (["basic"], 2)])
+def test_history_features_and_history_go_together(names, history):
+    with pytest.raises(InputError, match=f"history = {history} don't go together"):
+        expand_names(names, history)
+
+
+def test_no_features_is_an_error():
+    with pytest.raises(InputError, match="features is empty"):
+        expand_names([], 0)

@@ -1,0 +1,363 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from symmetries import OF_SPACE, SYMMETRIES, random_states
+
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.criteria import CRITERIA, get_criterion
+from nbcore.stepping.features import DELTA_FEATURES, FEATURE_SETS
+from nbcore.stepping.models import ACTIVATIONS, StepNetwork
+from nbcore.stepping.policies import (
+    Criterion,
+    Custom,
+    FixedStep,
+    LearnedPolicy,
+    Policy,
+    PolicySpec,
+    as_policy,
+)
+
+HISTORY = PolicySpec(features=("virial", "delta_mag"), history=3)
+
+
+def tolerances(state, value=1e-6):
+    return torch.full_like(state.time, value)
+
+
+def random_policy(seed=0, spread=1.0, **settings):
+    """A policy with normal weights, so that the network matters."""
+    policy = LearnedPolicy(PolicySpec(**settings))
+    generator = torch.Generator().manual_seed(seed)
+    for weight in policy.parameters():
+        weight.data.normal_(std=spread, generator=generator)
+    return policy
+
+
+# The untrained policy
+
+
+@pytest.mark.parametrize("order", [2, 4, 6, 8])
+@pytest.mark.parametrize(
+    "features", [("scale_free",), ("basic",), ("rich",), ("scale_free", "rich")]
+)
+def test_untrained_policy_is_the_classical_criterion(order, features):
+    state = random_states(0, 5)
+    policy = LearnedPolicy(PolicySpec(order=order, features=features))
+    tolerance = torch.logspace(-12, -1, 5, dtype=torch.float64)
+    expected = get_criterion("boekholt").time_scale(state) * tolerance ** (1 / (order + 1))
+    torch.testing.assert_close(policy(state, tolerance), expected, rtol=1e-14, atol=0)
+
+
+def test_untrained_policy_expects_the_tolerance_as_its_error():
+    state = random_states()
+    policy = LearnedPolicy(PolicySpec(predict_error=True))
+    prediction = policy.predict(state, tolerances(state, 1e-5), policy.begin(state))
+    assert prediction.log10_error.tolist() == pytest.approx([-5.0] * 4)
+    assert prediction.correction.tolist() == pytest.approx([1.0] * 4)
+
+
+def test_network_of_zeros_has_the_shape_that_was_asked_for():
+    torch.manual_seed(0)
+    network = StepNetwork(5, hidden=(7, 3), fourier_features=6, n_outputs=2)
+    shapes = [tuple(w.shape) for w in network.parameters() if w.ndim == 2]
+    assert shapes == [(7, 12), (3, 7), (2, 3)]
+    assert bool((network(torch.randn(4, 5)) == 0).all())
+
+
+def test_standardised_inputs_have_mean_zero_and_deviation_one():
+    torch.manual_seed(0)
+    samples = 3 + 2 * torch.randn(50, 2)
+    samples[:, 1] = 7.0
+    network = StepNetwork(2, hidden=())
+    network.standardise(samples)
+    scaled = (samples - network.mean) / network.deviation
+    assert scaled[:, 0].mean().item() == pytest.approx(0, abs=1e-6)
+    assert scaled[:, 0].std(correction=0).item() == pytest.approx(1, rel=1e-6)
+    assert scaled[:, 1].tolist() == [0.0] * 50  # never varies: centred and left alone
+
+
+# Any policy at any state
+
+
+@given(
+    seed=some.integers(0, 2**32 - 1),
+    spread=some.sampled_from([0.1, 1.0, 30.0, 1e3]),
+    activation=some.sampled_from(sorted(ACTIVATIONS)),
+    features=some.sampled_from(["scale_free", "basic", "rich"]),
+    normalisation=some.sampled_from(["raw", "manual", "automatic"]),
+    fourier_features=some.sampled_from([0, 8]),
+    precision=some.sampled_from(["float32", "float64"]),
+    length=some.floats(-25, 25),
+    mass=some.floats(-25, 25),
+    G=some.floats(-15, 15),
+    slow=some.sampled_from([0.0, 1e-12, 1.0, 1e6]),
+    tolerance=some.floats(1e-16, 0.99),
+)
+def test_learned_step_is_positive_finite_and_near_the_classical_one(
+    seed, spread, activation, features, normalisation, fourier_features, precision,
+    length, mass, G, slow, tolerance,
+):  # fmt: skip
+    start = random_states(seed % 1000, 2)
+    # cgs to megaparsecs, at rest to far beyond escape
+    length, mass, G = 10.0**length, 10.0**mass, 10.0**G
+    speed = slow * (G * mass / length) ** 0.5
+    state = start.replace(
+        position=length * start.position,
+        mass=mass * start.mass,
+        velocity=speed * start.velocity,
+        G=G,
+    )
+    policy = random_policy(
+        seed,
+        spread,
+        features=(features, "delta_mag"),
+        history=2,
+        normalisation=normalisation,
+        activation=activation,
+        fourier_features=fourier_features,
+        dropout=0.5,
+        precision=precision,
+        predict_error=True,
+    )
+    wanted = tolerances(state, tolerance)
+    memory = policy.begin(state)
+    for _ in range(2):
+        prediction = policy.predict(state, wanted, memory)
+        classical = get_criterion("boekholt").time_scale(state) * tolerance**0.2
+        ratio = prediction.dt / classical
+        assert bool((torch.isfinite(prediction.dt) & (prediction.dt > 0)).all())
+        assert bool(((ratio > 0.99 / 20) & (ratio < 1.01 * 20)).all())
+        assert bool(((prediction.log10_error - wanted.log10()).abs() <= 8).all())
+        after = state.replace(
+            position=state.position + prediction.dt[:, None, None] * state.velocity
+        )
+        memory = policy.advance(memory, state, after, prediction.dt)
+
+
+def test_dropout_is_off_in_use():
+    state = random_states()
+    policy = random_policy(dropout=0.5)
+    once, again = (policy(state, tolerances(state)) for _ in range(2))
+    assert torch.equal(once, again)
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_a_learned_step_is_invariant(symmetry):
+    change, factor = SYMMETRIES[symmetry]
+    state = random_states(1, 16, softening=0.1)
+    policy = random_policy(precision="float64")
+    dt, other = (policy(s, tolerances(s)) for s in (state, change(state)))
+    torch.testing.assert_close(other / factor, dt, rtol=1e-12, atol=0)
+
+
+# Whole runs that must not depend on frame, order or units
+
+RUNS = {
+    # A regular triple, and a quarter of an orbit: what rounding does to a step grows by powers of
+    # the time and not exponentially, so that 1e-16 in the start stays below 1e-12.
+    "triple": lambda: scenarios.make(
+        "hierarchical_triple", masses=(1.0, 0.5, 0.8), inner_eccentricity=0.3, mutual_inclination=40
+    ),
+    "two bodies": lambda: scenarios.make("kepler", eccentricity=0.5, mass_ratio=0.3),
+}
+
+
+def sequence_of_steps(state, policy, stepping, n_steps=100):
+    with pytest.warns(RuntimeWarning, match="1 MAX_STEPS"):
+        run = simulate(
+            state, float("inf"), policy, max_steps=n_steps, tolerance=1e-7, stepping=stepping
+        )
+    return torch.as_tensor(run.dt[1:])
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+@pytest.mark.parametrize("problem", RUNS)
+def test_frame_order_and_units_leave_the_sequence_of_steps_unchanged(problem, stepping):
+    start = RUNS[problem]()
+    policy = random_policy(3, 0.4, precision="float64")
+    steps = sequence_of_steps(start, policy, stepping)
+    # The weights matter, and so the test does.
+    untrained = sequence_of_steps(start, LearnedPolicy(PolicySpec()), stepping)
+    assert bool(((steps / untrained)[:-1].log().abs() > 0.1).any())
+    for change, factor in OF_SPACE.values():
+        other = sequence_of_steps(change(start), policy, stepping)
+        torch.testing.assert_close(other / factor, steps, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("problem", RUNS)
+def test_with_a_float32_network_the_steps_agree_to_its_rounding(problem):
+    """An input that rounds to the neighbouring float32 moves a step by some 1e-7 of itself."""
+    start = RUNS[problem]()
+    policy = random_policy(3, 0.4)
+    steps = sequence_of_steps(start, policy, "plain")
+    for change, factor in OF_SPACE.values():
+        other = sequence_of_steps(change(start), policy, "plain")
+        torch.testing.assert_close(other / factor, steps, rtol=1e-5, atol=0)
+
+
+# Memory
+
+
+def steps_made(policy, n_steps, dt=None):
+    """States and memory after steps of a batch of 2."""
+    state = random_states(0, 2)
+    memory, states = policy.begin(state), [state]
+    for k in range(n_steps):
+        after = random_states(k + 1, 2).replace(mass=state.mass)
+        step = torch.full((2,), 0.1 * (k + 1), dtype=torch.float64) if dt is None else dt[k]
+        memory = policy.advance(memory, states[-1], after, step)
+        states.append(after)
+    return states, memory
+
+
+def history_of(policy, state, memory):
+    """The history as the network sees it, (B, K, 10)."""
+    from nbcore.stepping.features import Measures
+
+    inputs = policy.inputs(Measures(state), tolerances(state), memory)
+    return inputs[:, 2:].unflatten(1, (policy.spec.history, len(DELTA_FEATURES)))
+
+
+def test_history_holds_the_newest_transition_first():
+    policy = LearnedPolicy(HISTORY)
+    states, memory = steps_made(policy, 5)
+    seen = history_of(policy, states[-1], memory)
+    assert seen[:, :, -1].tolist() == [pytest.approx([0.5, 0.4, 0.3])] * 2
+    moved = (states[-1].position - states[-2].position).norm(dim=-1).mean(dim=1)
+    torch.testing.assert_close(seen[:, 0, 0], moved)
+
+
+@pytest.mark.parametrize(
+    ("padding", "dts"),
+    [
+        ("zero", [[0, 0, 0], [0.1, 0, 0], [0.2, 0.1, 0], [0.3, 0.2, 0.1]]),
+        ("oldest", [[0, 0, 0], [0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [0.3, 0.2, 0.1]]),
+    ],
+)
+def test_a_short_history_is_padded(padding, dts):
+    policy = LearnedPolicy(dataclasses.replace(HISTORY, history_padding=padding))
+    for n_steps, expected in enumerate(dts):
+        states, memory = steps_made(policy, n_steps)
+        seen = history_of(policy, states[-1], memory)
+        assert seen[0, :, -1].tolist() == pytest.approx(expected)
+
+
+def test_each_member_of_a_batch_has_its_own_history():
+    policy = LearnedPolicy(HISTORY)
+    steps = torch.tensor([[0.1, 0.4], [0.2, 0.0], [0.3, 0.6]], dtype=torch.float64)
+    states, memory = steps_made(policy, 3, steps)
+    seen = history_of(policy, states[-1], memory)[:, :, -1]
+    # The second member made no step the second time.
+    assert seen.tolist() == [pytest.approx([0.3, 0.2, 0.1]), pytest.approx([0.6, 0.4, 0.0])]
+    assert memory["steps"].tolist() == [3.0, 2.0]
+
+
+def test_a_policy_with_history_runs_the_same_alone_and_in_a_batch():
+    state = scenarios.make("few_body", n_systems=3, seed=4)
+    policy = random_policy(1, 0.3, features=("scale_free", "delta_mag"), history=2)
+    together = simulate(state, 0.2, policy)
+    for k in range(3):
+        alone = simulate(state.select(torch.tensor([k])).replace(batched=False), 0.2, policy)
+        assert alone.n_steps == together.n_steps[k]
+        # In float32 a sum of another length may round otherwise, by some 1e-7 of a step.
+        assert alone.time == pytest.approx(together.system(k).time, rel=1e-5)
+
+
+def test_units_of_a_run_are_those_of_its_start():
+    policy = LearnedPolicy(PolicySpec(features=("basic",), normalisation="automatic"))
+    state = random_states(0, 2)
+    memory = policy.begin(state)
+    assert policy.advance(memory, state, random_states(1, 2), state.time + 1) is memory
+    assert memory["scales"].shape == (2, 4)
+
+
+# The other policies
+
+
+def test_fixed_step_is_the_same_always_or_one_a_system():
+    state = random_states(0, 3)
+    assert FixedStep(0.1)(state, tolerances(state)).tolist() == [0.1] * 3
+    each = torch.tensor([0.1, 0.2, 0.3])
+    assert FixedStep(each)(state, tolerances(state)).tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_criterion_multiplies_the_time_scale_by_eta(name):
+    state = random_states(0, 3, softening=0.1)
+    row = get_criterion(name)
+    expected = 0.09**row.eta_power * row.time_scale(state)
+    torch.testing.assert_close(Criterion(name, 0.09)(state, tolerances(state)), expected)
+    each = torch.tensor([0.01, 0.04, 0.09], dtype=torch.float64)
+    dt = Criterion(name, each)(state, tolerances(state))
+    torch.testing.assert_close(dt, each**row.eta_power * row.time_scale(state))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_step_or_eta_that_is_not_positive_is_an_error(value):
+    with pytest.raises(InputError, match=f"dt is {value}"):
+        FixedStep(value)
+    with pytest.raises(InputError, match=f"eta is {value}"):
+        Criterion("boekholt", value)
+    with pytest.raises(InputError, match="dt is"):
+        FixedStep(torch.tensor([0.1, value]))
+
+
+@pytest.mark.parametrize("policy", [FixedStep(torch.ones(2)), Criterion("tidal", torch.ones(2))])
+def test_numbers_for_another_batch_are_an_error(policy):
+    state = random_states(0, 3)
+    with pytest.raises(InputError, match=r"has shape \(2,\) for 3 systems"):
+        policy(state, tolerances(state))
+
+
+def test_unknown_names_are_errors_with_the_nearest_name():
+    with pytest.raises(InputError, match="did you mean 'aarseth85'"):
+        Criterion("aarseth", 0.1)
+    with pytest.raises(InputError, match="did you mean 'softsign'"):
+        LearnedPolicy(PolicySpec(activation="softsin"))
+    with pytest.raises(InputError, match="did you mean 'virial'"):
+        LearnedPolicy(PolicySpec(features=("virail",)))
+
+
+def test_a_function_is_a_policy():
+    state = random_states(0, 3)
+
+    def tenth_of_the_tolerance(state, tolerance):
+        return 0.1 * tolerance
+
+    policy = as_policy(tenth_of_the_tolerance)
+    assert isinstance(policy, Custom)
+    assert str(policy) == "tenth_of_the_tolerance"
+    assert policy(state, tolerances(state, 0.5)).tolist() == pytest.approx([0.05] * 3)
+
+
+def test_a_function_of_the_wrong_shape_is_an_error():
+    state = random_states(0, 3)
+    with pytest.raises(InputError, match=r"returned shape \(\) for 3 systems"):
+        as_policy(lambda state, tolerance: 0.1)(state, tolerances(state), {})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [FixedStep(0.1), Criterion("tidal", 0.1), Custom(print), LearnedPolicy(PolicySpec())],
+    ids=str,
+)
+def test_a_policy_is_taken_as_it_is(policy):
+    assert isinstance(policy, Policy)
+    assert as_policy(policy) is policy
+
+
+@pytest.mark.parametrize("thing", ["boekholt", 0.1, object()])
+def test_anything_else_is_an_error(thing):
+    with pytest.raises(InputError, match="is not a policy"):
+        as_policy(thing)
+
+
+def test_number_of_inputs_is_that_of_the_features():
+    policy = LearnedPolicy(PolicySpec(features=("rich", "delta_mag"), history=4))
+    first = next(iter(policy.network.layers))
+    assert first.in_features == 1 + len(FEATURE_SETS["rich"]) + 4 * len(DELTA_FEATURES)
