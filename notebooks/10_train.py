@@ -34,7 +34,9 @@ result = nb.train(config, run.path)
 
 # %% tags=["headline"]
 first, last = result.history[0], result.history[-1]
-print(f"{len(result.history)} epochs; loss {first['loss']:.3g} at first, {last['loss']:.3g} at last")
+print(
+    f"{len(result.history)} epochs; loss {first['loss']:.3g} at first, {last['loss']:.3g} at last"
+)
 
 # %%
 with nb.plots.style():

@@ -87,7 +87,7 @@ def headline(table: pd.DataFrame) -> str:
 
 def as_text(table: pd.DataFrame) -> str:
     """Write a comparison for a terminal: errors in two digits, costs in whole evaluations."""
-    short = {name: "{:.1e}".format for name in ("median", "p10", "p90", "final")}
+    short = dict.fromkeys(("median", "p10", "p90", "final"), "{:.1e}".format)
     return table.to_string(formatters={**short, "cost_ratio": "{:.2f}".format})
 
 

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from nbcore.config import Config, Network
 from nbcore.errors import InputError
-from nbcore.stepping.checkpoints import load_tree, save_policy, save_tree
 from nbcore.learning.optimisation import Learner
 from nbcore.learning.schemes import SCHEMES, Scheme, draw_tolerances, visited_states, warm_up
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
 from nbcore.simulation.setup import initial_state
+from nbcore.stepping.checkpoints import load_tree, save_policy, save_tree
 from nbcore.stepping.features import Measures
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
 

@@ -35,6 +35,9 @@ __all__ = [
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
+# The smoke preset trains first; a notebook that only simulates has no policy of its own.
+SMOKE_OVERRIDES = {"20_simulate": ["simulate.policy=boekholt"]}
+
 
 class NotebookError(RuntimeError):
     """A cell failed, or the kernel died.
@@ -221,7 +224,7 @@ def sync(chosen: Iterable[str] | None = None, *, preset: str = "smoke") -> list[
                 executed = execute(name, simulated)
             else:
                 run = Run.create(name, root=folder)
-                executed = execute(name, run, preset, [])
+                executed = execute(name, run, preset, SMOKE_OVERRIDES.get(name, []))
                 simulated = run if run.trajectory_file.exists() else simulated
             text = executed.read_text(encoding="utf-8")
             text = text.replace(str(executed.parents[1]), "outputs")

@@ -155,7 +155,7 @@ class Custom(_Forgetful):
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Whatever the rule says."""
-        dt = torch.as_tensor(self.rule(state, tolerance)).to(state.time)
+        dt = torch.as_tensor(self.rule(state, tolerance), dtype=state.time.dtype)
         if dt.shape != state.time.shape:
             raise InputError(
                 f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
@@ -343,7 +343,7 @@ def as_policy(policy: object) -> Policy:
 
 def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
     """One number, or one a system, beside the state."""
-    tensor = torch.as_tensor(value).to(state.time)
+    tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
     if tensor.shape not in ((), state.time.shape):
         raise InputError(
             f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
