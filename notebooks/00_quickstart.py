@@ -70,9 +70,10 @@ with nb.plots.style():
 
 # %%
 with nb.plots.style():
-    figure = nb.plots.summary_figure(shown)
-run.save_figure(figure, "system")
-figure
+    figure = plt.figure(figsize=(10, 5), layout="constrained")
+    nb.plots.summary_figure(shown, figure)
+    run.save_figure(figure, "system")
+    plt.show()
 
 # %%
 nb.movies.movie(shown, run.movie_file, **config.movie.settings())

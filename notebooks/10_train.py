@@ -52,9 +52,10 @@ with nb.plots.style():
 one = result.systems.select([0])
 trajectory = nb.simulate(one, one.time + config.train.orbit_time, result.policy).system(0)
 with nb.plots.style():
-    figure = nb.plots.summary_figure(trajectory)
-run.save_figure(figure, "system")
-figure
+    figure = plt.figure(figsize=(10, 5), layout="constrained")
+    nb.plots.summary_figure(trajectory, figure)
+    run.save_figure(figure, "system")
+    plt.show()
 
 # %%
 run.save_metrics(epochs=len(result.history), **last)

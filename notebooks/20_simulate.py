@@ -22,6 +22,8 @@ overrides = []
 run_dir = None
 
 # %%
+import matplotlib.pyplot as plt
+
 import nbcore as nb
 
 config, run = nb.start_run(preset, overrides, run_dir, label="simulate")
@@ -37,9 +39,10 @@ print("\n".join(f"{name:32} {value}" for name, value in metrics.items()))
 
 # %%
 with nb.plots.style():
-    figure = nb.plots.summary_figure(shown)
-run.save_figure(figure, "system")
-figure
+    figure = plt.figure(figsize=(10, 5), layout="constrained")
+    nb.plots.summary_figure(shown, figure)
+    run.save_figure(figure, "system")
+    plt.show()
 
 # %%
 nb.movies.movie(shown, run.movie_file, **config.movie.settings())

@@ -77,18 +77,17 @@ def test_first_step_leans_by_half_the_rate_of_the_proposals(phase):
 
 
 def test_first_step_stays_within_a_factor_of_four():
-    state = scenarios.make("kepler", eccentricity=0.5, phase=0.2)
+    start = scenarios.make("kepler", eccentricity=0.5, phase=0.2)
 
     def steep(sign):
         def propose(state):
-            r = (state.position[:, 1] - state.position[:, 0]).norm(dim=1)
-            return 0.1 * torch.exp(sign * 300 * r)
+            moved = (state.position[:, 1] - start.position[:, 1]) @ start.velocity[0, 1]
+            return 0.1 * torch.exp(sign * 1e3 * moved)
 
         return propose
 
-    up, down = (first_step(state, steep(sign)) / steep(sign)(state) for sign in (1, -1))
-    assert up.item() <= 4
-    assert down.item() >= 1 / 4
+    assert first_step(start, steep(+1)).item() == pytest.approx(0.1 * 4)
+    assert first_step(start, steep(-1)).item() == pytest.approx(0.1 / 4)
 
 
 def test_the_same_steps_are_found_backward_in_time():
@@ -118,7 +117,7 @@ def errors_at_apocentre(stepping, orbits):
     run = simulate(
         state,
         2 * np.pi * orbits[-1],
-        Criterion("boekholt", 0.1),
+        Criterion("boekholt", 0.07),
         integrator="leapfrog",
         stepping=stepping,
         record=2 * np.pi * np.array(orbits),
@@ -128,11 +127,12 @@ def errors_at_apocentre(stepping, orbits):
 
 @pytest.mark.long
 def test_reversible_steps_do_not_let_the_energy_drift_and_plain_steps_do():
-    drifting = errors_at_apocentre("plain", [10, 50])
-    steady = errors_at_apocentre("reversible", [10, 50])
+    drifting = errors_at_apocentre("plain", [5, 25])
+    steady = errors_at_apocentre("reversible", [5, 25])
     # Plain steps err the same way every orbit: five times as far after five times as many.
     assert drifting[1] / drifting[0] == pytest.approx(5, rel=0.2)
-    assert steady[1] < drifting[1] / 30
+    # What is left is the part of an orbit by which the phase is off.
+    assert steady[1] < drifting[1] / 1000
 
 
 @pytest.mark.parametrize("name", ["leapfrog", "suzuki4"])

@@ -41,8 +41,8 @@ def test_training_lowers_the_loss(scheme):
         tolerances=(1e-4, 1e-4),
         epochs=30,
         learning_rate=0.03,
-        max_retrain_steps=0,
-        replay_steps=4,
+        energy_threshold=100.0,
+        loss={"weights": {"energy_band": 1.0}, "energy_upper": 0.01},
     )
     loss = [epoch["loss"] for epoch in train(config).history]
     assert np.mean(loss[-5:]) < 0.5 * np.mean(loss[:5])
@@ -116,7 +116,7 @@ def test_every_way_of_training_moves_the_weights_and_ends_in_a_usable_policy(var
     assert not torch.equal(last[0], last[1])
     assert all(bool(torch.isfinite(p).all()) for p in result.policy.parameters())
     run = nb.simulate(result.systems, 0.2, result.policy, tolerance=1e-3)
-    assert (run.status == nb.Status.SUCCESS).all()
+    assert np.all(run.status == nb.Status.SUCCESS)
 
 
 def test_dropout_plays_no_part_in_use():
@@ -193,9 +193,10 @@ def test_a_training_that_was_stopped_goes_on_to_bitwise_the_same_weights(
     config = tiny(RESUMED[way], epochs=5)
     whole = train(config)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         interrupt(patch, SCHEMES[config.train.scheme], "epoch", call=done)
-        train(config, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
     rest = train(config, tmp_path)
     assert weights_of(rest.policy) == weights_of(whole.policy)
     assert without_seconds(rest.history) == without_seconds(whole.history)
@@ -205,9 +206,10 @@ def test_a_training_that_was_stopped_goes_on_to_bitwise_the_same_weights(
 def test_a_training_stopped_within_an_epoch_repeats_that_epoch(tmp_path, monkeypatch):
     config = tiny(epochs=4)
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         interrupt(patch, Learner, "learn", call=5)  # the second batch of the third epoch
-        train(config, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
     assert weights_of(train(config, tmp_path).policy) == weights_of(train(config).policy)
 
 
@@ -362,8 +364,8 @@ def test_a_gradient_that_is_not_finite_teaches_nothing(broken_loss):
 
 def test_anomaly_names_the_operation_that_made_a_gradient_nan(broken_loss):
     with (
-        pytest.warns(UserWarning, match="SqrtBackward0"),
-        pytest.raises(RuntimeError, match="SqrtBackward0.*nan"),
+        pytest.warns(UserWarning, match="Error detected in MulBackward0"),
+        pytest.raises(RuntimeError, match=r"MulBackward0.*nan"),
     ):
         train(tiny(anomaly=True))
     assert not torch.is_anomaly_enabled()

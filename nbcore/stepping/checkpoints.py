@@ -168,7 +168,9 @@ def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies, because memory that is not aligned changes the last bits of a dot product,
+            # and a training that goes on must make the same ones.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         words = " ".join(str(error).split())
         raise InputError(

@@ -155,7 +155,8 @@ class Custom(_Forgetful):
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Whatever the rule says."""
-        dt = torch.as_tensor(self.rule(state, tolerance), dtype=state.time.dtype)
+        dt = self.rule(state, tolerance)
+        dt = torch.as_tensor(dt, dtype=state.time.dtype, device=state.time.device)
         if dt.shape != state.time.shape:
             raise InputError(
                 f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "

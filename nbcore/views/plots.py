@@ -224,11 +224,18 @@ def cost_comparison(
     return artists
 
 
-def summary_figure(trajectory: Trajectory) -> Figure:
-    """Orbits, errors and steps of one system in one figure."""
+def summary_figure(trajectory: Trajectory, figure: Figure | None = None) -> Figure:
+    """Orbits, errors and steps of one system in one figure.
+
+    Parameters
+    ----------
+    figure
+        Empty figure to draw in, such as `plt.figure(...)`, which a notebook shows by itself; a new
+        one without it.
+    """
     one_system(trajectory)
     with style():
-        figure = Figure(figsize=(10, 5), layout="constrained")
+        figure = figure or Figure(figsize=(10, 5), layout="constrained")
         panels = figure.subplot_mosaic([["orbits", "errors"], ["orbits", "steps"]])
         orbits(trajectory, panels["orbits"])
         errors(trajectory, panels["errors"])

@@ -1,0 +1,317 @@
+"""Every setting changes something; a setting that nobody tests here fails."""
+
+import typing
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from pydantic import BaseModel
+from tiny_training import HISTORY, TINY, weights_of
+
+import nbcore as nb
+from nbcore.analysis.comparison import at_equal_cost
+from nbcore.config import Config, load_config
+from nbcore.errors import InputError
+from nbcore.learning.training import make_policy, train
+from nbcore.simulation.setup import setup
+from nbcore.views.movies import movie
+
+RUN = {
+    "simulate.scenario.source": "kepler_orbits",
+    "simulate.scenario.parameters": {"n_systems": 2, "eccentricity": (0.3, 0.5)},
+    "simulate.integrator": "leapfrog",
+    "simulate.t_end": 1.0,
+    "simulate.progress": False,
+}
+SMALL_MOVIE = {"movie.max_frames": 3, "movie.dpi": 20, "movie.trail": 2}
+
+
+def leaves(section: type[BaseModel] = Config, prefix: str = ""):
+    """Dotted path of every setting that holds no further settings."""
+    for name, field in section.model_fields.items():
+        options = (field.annotation, *typing.get_args(field.annotation))
+        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if inner:
+            yield from leaves(inner[0], f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@cache
+def _trained(settings: str):
+    return train(Config.model_validate_json(settings))
+
+
+def trained(config: Config):
+    return _trained(config.model_dump_json(include={"network", "train"}))
+
+
+def weights(config: Config) -> str:
+    return weights_of(trained(config).policy)
+
+
+def epochs(config: Config) -> int:
+    return len(trained(config).history)
+
+
+def refusal(config: Config) -> str:
+    """What the user is told, or that all is well."""
+    try:
+        train(config)
+        setup(config.simulate).run()
+    except InputError as error:
+        return str(error)
+    return "runs"
+
+
+def standard_inputs(config: Config) -> list[float]:
+    """What a policy sees of a state, in its units."""
+    state = nb.scenarios.make("kepler_orbits", n_systems=2)
+    policy = make_policy(config.network)
+    memory, measures = policy.begin(state), nb_measures(state, policy.begin(state))
+    return policy.inputs(measures, torch.full_like(state.time, 1e-5), memory).flatten().tolist()
+
+
+def nb_measures(state, memory):
+    from nbcore.stepping.features import Measures
+
+    return Measures(state, memory["scales"])
+
+
+def predicts_an_error(config: Config) -> bool:
+    state = nb.scenarios.make("kepler")
+    policy = make_policy(config.network)
+    return policy.predict(state, state.time + 1e-5, policy.begin(state)).log10_error is not None
+
+
+def anomaly_is_on(config: Config) -> bool:
+    seen = []
+
+    def look(r, config):
+        seen.append(torch.is_anomaly_enabled())
+        return r.stretch.sum(dim=0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nb.learning.losses.LOSSES, "step_size", look)
+        train(config)
+    return seen[0]
+
+
+def simulated(config: Config):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # systems that stop early are meant to
+        return setup(config.simulate, trained=make_policy(config.network, "leapfrog")).run()
+
+
+def path_of_bodies(config: Config) -> bytes:
+    run = simulated(config)
+    return b"".join(np.ascontiguousarray(a).tobytes() for a in (run.time, run.position))
+
+
+def records(config: Config) -> int:
+    return int(simulated(config).n_records.max())
+
+
+def longest_step(config: Config) -> float:
+    return float(np.nanmax(simulated(config).dt))
+
+
+def status(config: Config) -> list[int]:
+    return simulated(config).status.tolist()
+
+
+def ends(config: Config) -> list[float]:
+    return simulated(config).final.time.tolist()
+
+
+def compared(config: Config) -> str:
+    table = at_equal_cost(
+        setup(config.simulate), config.compare.criteria, config.compare.tuning_runs
+    )
+    return table.to_csv()
+
+
+@cache
+def _filmed() -> nb.Trajectory:
+    return setup(load_config(None, RUN).simulate).run()
+
+
+def filmed(config: Config) -> tuple[Any, np.ndarray]:
+    """What the file says of itself, and its pictures."""
+    settings = config.movie.model_dump()
+    one = _filmed().system(settings.pop("system"))
+    with pytest.MonkeyPatch.context() as patch:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = movie(one, Path(folder) / "movie.mp4", **settings)
+            stream = imageio_ffmpeg.read_frames(str(path))
+            about = next(stream)
+            frames = np.stack([np.frombuffer(f, np.uint8) for f in stream])
+        patch.undo()
+    return about, frames
+
+
+def n_frames(config: Config) -> int:
+    return len(filmed(config)[1])
+
+
+def frame_rate(config: Config) -> float:
+    return filmed(config)[0]["fps"]
+
+
+def frame_size(config: Config) -> tuple[int, int]:
+    return filmed(config)[0]["size"]
+
+
+def pictures(config: Config) -> bytes:
+    return filmed(config)[1].tobytes()
+
+
+class Row(NamedTuple):
+    """Two values of a setting, what shows the difference, and the other settings."""
+
+    a: Any
+    b: Any
+    shows: Callable[[Config], Any]
+    base: dict[str, Any] = {}  # noqa: RUF012
+
+
+BASIC = {"network.features": ("basic",)}
+MANUAL = {**BASIC, "network.normalisation": "manual"}
+FIELD = {"mass": 1.0, "position": (4.0, 0.0), "velocity": (0.0, 0.5)}
+IN_FIELD = {"train.scenario.field": FIELD, "simulate.scenario.field": FIELD}
+TWO_PHASE = {"train.scheme": "two_phase"}
+LEARNED = {"simulate.policy": "trained"}
+LONG = {"train.epochs": 12, "train.batches": 1}
+
+
+def only(loss: str) -> dict[str, Any]:
+    return {"train.loss.weights": {loss: 1.0}}
+
+
+def scenario(section: str, shows: Callable[[Config], Any]) -> dict[str, Row]:
+    """Rows of the scenario of a section."""
+    start = f"{section}.scenario."
+    return {
+        start + "source": Row("kepler_orbits", "hierarchical_triple", shows, {start + "parameters": {}}),
+        start + "parameters": Row({"n_systems": 2}, {"n_systems": 2, "seed": 1}, shows),
+        start + "G": Row(1.0, 2.0, shows),
+        start + "softening": Row(0.0, 0.1, shows),
+        start + "field.mass": Row(1.0, 2.0, shows, IN_FIELD),
+        start + "field.position": Row((4.0, 0.0), (0.0, 4.0), shows, IN_FIELD),
+        start + "field.velocity": Row(None, (0.0, 2.0), shows, IN_FIELD),
+    }
+
+
+EFFECTS: dict[str, Row] = {
+    "network.features": Row(("scale_free",), ("basic",), weights),
+    "network.history": Row(1, 2, weights, HISTORY),
+    "network.history_padding": Row("zero", "oldest", weights, HISTORY),
+    "network.normalisation": Row("raw", "automatic", weights, BASIC),
+    "network.length_scale": Row(1.0, 2.0, standard_inputs, MANUAL),
+    "network.velocity_scale": Row(1.0, 2.0, standard_inputs, MANUAL),
+    "network.acceleration_scale": Row(None, 2.0, standard_inputs, MANUAL),
+    "network.hidden": Row((6,), (5, 4), weights),
+    "network.activation": Row("softsign", "tanh", weights),
+    "network.dropout": Row(0.0, 0.5, weights),
+    "network.fourier_features": Row(0, 4, weights),
+    "network.fourier_scale": Row(1.0, 0.1, weights, {"network.fourier_features": 4}),
+    "network.predict_error": Row(False, True, predicts_an_error),
+    "network.largest_correction": Row(20.0, 1.1, weights),
+    "network.precision": Row("float32", "float64", weights),
+    **scenario("train", weights),
+    "train.loss.weights": Row({"energy_band": 1.0}, {"step_size": 1.0}, weights),
+    "train.loss.error_at": Row("next", "max", weights, only("energy_band")),
+    "train.loss.energy_upper": Row(1e-3, 1e-2, weights, only("energy_band")),
+    "train.loss.momentum_upper": Row(1e-12, 1e-4, weights, only("momentum_band") | IN_FIELD),
+    "train.loss.angular_momentum_upper": Row(
+        1e-10, 1e-4, weights, only("angular_momentum_band") | IN_FIELD
+    ),
+    "train.scheme": Row("batched", "two_phase", weights),
+    "train.integrator": Row("leapfrog", "yoshida4", weights),
+    "train.tolerances": Row((1e-4, 1e-3), (1e-3, 1e-2), weights),
+    "train.n_steps": Row(2, 3, weights),
+    "train.orbit_time": Row(0.5, 1.0, weights),
+    "train.pool_size": Row(64, 16, weights),
+    "train.batch_size": Row(8, 4, weights),
+    "train.batches": Row(2, 3, weights),
+    "train.steps_per_epoch": Row(3, 2, weights, TWO_PHASE),
+    "train.energy_threshold": Row(0.01, 100.0, weights, TWO_PHASE),
+    "train.max_retrain_steps": Row(0, 2, weights, TWO_PHASE),
+    "train.replay_batch_size": Row(4, 64, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
+    "train.min_replay_size": Row(2, 1000, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
+    "train.replay_steps": Row(1, 3, weights, TWO_PHASE),
+    "train.epochs": Row(3, 2, epochs),
+    "train.max_seconds": Row(None, 1e-9, epochs),
+    "train.patience": Row(None, 1, epochs, LONG),
+    "train.optimiser": Row("adam", "sgd", weights),
+    "train.learning_rate": Row(1e-3, 1e-2, weights),
+    "train.weight_decay": Row(0.0, 0.1, weights),
+    "train.momentum": Row(0.0, 0.9, weights, {"train.optimiser": "sgd"}),
+    "train.schedule": Row("cosine", "constant", weights),
+    "train.lbfgs_epochs": Row(0, 1, weights),
+    "train.gradient_clip": Row(None, 1e-3, weights, {"train.optimiser": "sgd"}),
+    "train.seed": Row(0, 1, weights),
+    "train.device": Row("cpu", "cuda", refusal),
+    "train.anomaly": Row(False, True, anomaly_is_on),
+    **scenario("simulate", path_of_bodies),
+    "simulate.policy": Row("boekholt", "fixed", path_of_bodies),
+    "simulate.eta": Row(0.05, 0.1, longest_step),
+    "simulate.dt": Row(1e-2, 2e-2, longest_step, {"simulate.policy": "fixed"}),
+    "simulate.integrator": Row("leapfrog", None, path_of_bodies),
+    "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
+    "simulate.stepping": Row("plain", "reversible", path_of_bodies),
+    "simulate.engine": Row("auto", "unheard-of", refusal),
+    "simulate.t_end": Row(1.0, 0.5, ends),
+    "simulate.periods": Row(0.5, 0.25, ends, {"simulate.t_end": None}),
+    "simulate.record_every": Row(1, 3, records),
+    "simulate.record_times": Row(0, 5, records),
+    "simulate.max_steps": Row(None, 5, status),
+    "simulate.collision_distance": Row(None, 10.0, status),
+    "simulate.escape_distance": Row(None, 1e-3, status),
+    "compare.criteria": Row(("boekholt",), ("free_fall",), compared),
+    "compare.tuning_runs": Row(1, 2, compared, {"compare.criteria": ("free_fall",)}),
+    "movie.system": Row(0, 1, pictures),
+    "movie.max_frames": Row(3, 4, n_frames),
+    "movie.frames_per_second": Row(30, 10, frame_rate),
+    "movie.dpi": Row(20, 40, frame_size),
+    "movie.trail": Row(1, 3, pictures),
+}
+PROGRESS = {"train.progress": train, "simulate.progress": simulated}
+
+
+def test_every_setting_is_tested_for_its_effect():
+    assert set(leaves()) == set(EFFECTS) | set(PROGRESS)
+
+
+@pytest.mark.parametrize("path", EFFECTS)
+def test_a_setting_has_an_effect(path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    row = EFFECTS[path]
+    results = [
+        row.shows(load_config(None, {**TINY, **RUN, **SMALL_MOVIE, **row.base, path: value}))
+        for value in (row.a, row.b)
+    ]
+    assert results[0] != results[1]
+
+
+@pytest.mark.parametrize("path", PROGRESS)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_progress_bar_is_shown_where_it_is_wanted(path, wanted, capfd):
+    PROGRESS[path](load_config(None, {**TINY, **RUN, path: wanted}))
+    assert bool(capfd.readouterr().err) == wanted
+
+
+@pytest.mark.parametrize("shows", [weights, path_of_bodies, compared, pictures])
+def test_what_shows_an_effect_shows_none_without_a_change(shows):
+    config = load_config(None, {**TINY, **RUN, **SMALL_MOVIE, "compare.tuning_runs": 1})
+    first = shows(config)
+    _trained.cache_clear()
+    assert shows(config) == first
