@@ -1,5 +1,7 @@
 """Every setting changes something; a setting that nobody tests here fails."""
 
+import subprocess
+import tempfile
 import typing
 import warnings
 from collections.abc import Callable
@@ -18,8 +20,10 @@ import nbcore as nb
 from nbcore.analysis.comparison import at_equal_cost
 from nbcore.config import Config, load_config
 from nbcore.errors import InputError
+from nbcore.learning.losses import LOSSES
 from nbcore.learning.training import make_policy, train
 from nbcore.simulation.setup import setup
+from nbcore.stepping.features import Measures
 from nbcore.views.movies import movie
 
 RUN = {
@@ -70,18 +74,13 @@ def refusal(config: Config) -> str:
     return "runs"
 
 
-def standard_inputs(config: Config) -> list[float]:
+def inputs(config: Config) -> list[float]:
     """What a policy sees of a state, in its units."""
     state = nb.scenarios.make("kepler_orbits", n_systems=2)
     policy = make_policy(config.network)
-    memory, measures = policy.begin(state), nb_measures(state, policy.begin(state))
+    memory = policy.begin(state)
+    measures = Measures(state, memory["scales"])
     return policy.inputs(measures, torch.full_like(state.time, 1e-5), memory).flatten().tolist()
-
-
-def nb_measures(state, memory):
-    from nbcore.stepping.features import Measures
-
-    return Measures(state, memory["scales"])
 
 
 def predicts_an_error(config: Config) -> bool:
@@ -98,7 +97,7 @@ def anomaly_is_on(config: Config) -> bool:
         return r.stretch.sum(dim=0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(nb.learning.losses.LOSSES, "step_size", look)
+        patch.setitem(LOSSES, "step_size", look)
         train(config)
     return seen[0]
 
@@ -138,40 +137,44 @@ def compared(config: Config) -> str:
 
 
 @cache
-def _filmed() -> nb.Trajectory:
+def _every_orbit() -> nb.Trajectory:
     return setup(load_config(None, RUN).simulate).run()
 
 
-def filmed(config: Config) -> tuple[Any, np.ndarray]:
-    """What the file says of itself, and its pictures."""
-    settings = config.movie.model_dump()
-    one = _filmed().system(settings.pop("system"))
-    with pytest.MonkeyPatch.context() as patch:
-        import tempfile
+class Film(NamedTuple):
+    """What a player finds in a file."""
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = movie(one, Path(folder) / "movie.mp4", **settings)
-            stream = imageio_ffmpeg.read_frames(str(path))
-            about = next(stream)
-            frames = np.stack([np.frombuffer(f, np.uint8) for f in stream])
-        patch.undo()
-    return about, frames
+    n_frames: int
+    seconds: float
+    pixels: bytes
+
+
+def filmed(config: Config) -> Film:
+    settings = config.movie.model_dump()
+    one = _every_orbit().system(settings.pop("system"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(movie(one, Path(folder) / "movie.mp4", **settings))
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", path]
+        raw = subprocess.run(
+            [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], capture_output=True, check=True
+        )
+        return Film(*imageio_ffmpeg.count_frames_and_secs(path), raw.stdout)
 
 
 def n_frames(config: Config) -> int:
-    return len(filmed(config)[1])
+    return filmed(config).n_frames
 
 
-def frame_rate(config: Config) -> float:
-    return filmed(config)[0]["fps"]
+def seconds(config: Config) -> float:
+    return filmed(config).seconds
 
 
-def frame_size(config: Config) -> tuple[int, int]:
-    return filmed(config)[0]["size"]
+def n_pixels(config: Config) -> int:
+    return len(filmed(config).pixels)
 
 
 def pictures(config: Config) -> bytes:
-    return filmed(config)[1].tobytes()
+    return filmed(config).pixels
 
 
 class Row(NamedTuple):
@@ -200,7 +203,9 @@ def scenario(section: str, shows: Callable[[Config], Any]) -> dict[str, Row]:
     """Rows of the scenario of a section."""
     start = f"{section}.scenario."
     return {
-        start + "source": Row("kepler_orbits", "hierarchical_triple", shows, {start + "parameters": {}}),
+        start + "source": Row(
+            "kepler_orbits", "hierarchical_triple", shows, {start + "parameters": {}}
+        ),
         start + "parameters": Row({"n_systems": 2}, {"n_systems": 2, "seed": 1}, shows),
         start + "G": Row(1.0, 2.0, shows),
         start + "softening": Row(0.0, 0.1, shows),
@@ -215,9 +220,9 @@ EFFECTS: dict[str, Row] = {
     "network.history": Row(1, 2, weights, HISTORY),
     "network.history_padding": Row("zero", "oldest", weights, HISTORY),
     "network.normalisation": Row("raw", "automatic", weights, BASIC),
-    "network.length_scale": Row(1.0, 2.0, standard_inputs, MANUAL),
-    "network.velocity_scale": Row(1.0, 2.0, standard_inputs, MANUAL),
-    "network.acceleration_scale": Row(None, 2.0, standard_inputs, MANUAL),
+    "network.length_scale": Row(1.0, 2.0, inputs, MANUAL),
+    "network.velocity_scale": Row(1.0, 2.0, inputs, MANUAL),
+    "network.acceleration_scale": Row(None, 2.0, inputs, MANUAL),
     "network.hidden": Row((6,), (5, 4), weights),
     "network.activation": Row("softsign", "tanh", weights),
     "network.dropout": Row(0.0, 0.5, weights),
@@ -280,8 +285,8 @@ EFFECTS: dict[str, Row] = {
     "compare.tuning_runs": Row(1, 2, compared, {"compare.criteria": ("free_fall",)}),
     "movie.system": Row(0, 1, pictures),
     "movie.max_frames": Row(3, 4, n_frames),
-    "movie.frames_per_second": Row(30, 10, frame_rate),
-    "movie.dpi": Row(20, 40, frame_size),
+    "movie.frames_per_second": Row(30, 10, seconds),
+    "movie.dpi": Row(20, 40, n_pixels),
     "movie.trail": Row(1, 3, pictures),
 }
 PROGRESS = {"train.progress": train, "simulate.progress": simulated}
