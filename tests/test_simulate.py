@@ -67,12 +67,14 @@ def test_no_step_of_rounding_size_is_left_for_the_end():
 
 
 def test_the_default_policy_is_the_smooth_criterion_scaled_with_the_tolerance():
-    run = simulate(few(), 0.5, tolerance=1e-6)
+    run = simulate(few(), 0.2, tolerance=1e-6)
     assert run.integrator == "suzuki4"
-    expected = simulate(few(), 0.5, Criterion("boekholt", 1e-6**0.2))
+    expected = simulate(few(), 0.2, Criterion("boekholt", 1e-6**0.2))
     assert run.n_steps.tolist() == expected.n_steps.tolist()
     torch.testing.assert_close(run.final.position, expected.final.position, rtol=0, atol=1e-12)
-    assert (simulate(few(), 0.5, tolerance=1e-9).n_steps > 3 * run.n_steps).all()
+    # 10^(3/5) times as many steps
+    finer = simulate(few(), 0.2, tolerance=1e-9)
+    assert finer.n_steps / run.n_steps == pytest.approx(10**0.6, rel=0.1)
 
 
 def test_the_default_policy_fits_the_integrator():
@@ -88,7 +90,7 @@ def test_the_default_policy_fits_the_integrator():
 @pytest.mark.parametrize("stepping", ["plain", "reversible"])
 @pytest.mark.parametrize("name", ["boekholt", "prs23"])
 def test_a_member_does_the_same_alone_and_in_a_batch(name, stepping):
-    state, t_end = few(), each(0.5, 1.0, 1.5, 2.0)
+    state, t_end = few(), each(0.2, 0.4, 0.6, 0.8)
     together = simulate(state, t_end, Criterion(name, 0.1), stepping=stepping)
     for k in range(4):
         alone = simulate(member(state, k), t_end[k], Criterion(name, 0.1), stepping=stepping)
@@ -166,8 +168,8 @@ def test_ends_are_two_records_and_the_largest_error_is_that_of_every_step():
     every, ends = (simulate(orbit(), 2 * math.pi, RULE, record=r) for r in (None, "ends"))
     assert ends.time.tolist() == [0.0, 2 * math.pi]
     assert ends.max_energy_error == every.energy_error.max()
-    # Far above what is left at the end of an orbit.
-    assert ends.max_energy_error > 10 * ends.energy_error.max()
+    # The peak at pericentre, far above what is left at the end of an orbit.
+    assert ends.max_energy_error > 5 * ends.energy_error.max()
 
 
 # Output times
@@ -226,7 +228,7 @@ def of_one(k, usual, special, after=0.0):
 
     def rule(state, tolerance):
         dt = torch.full_like(state.time, usual)
-        dt[k] = torch.where(state.time[k] >= after, special, usual)
+        dt[k] = special if state.time[k] >= after else usual
         return dt
 
     return rule
@@ -292,9 +294,8 @@ def test_a_collision_ends_its_member_only():
 
 
 def test_an_escape_ends_its_member_only():
-    parts = [scenarios.make("kepler"), scenarios.make("kepler").replace()]
-    parts[1] = parts[1].replace(velocity=2 * parts[1].velocity)
-    state = State.concatenate(parts)
+    bound = scenarios.make("kepler")
+    state = State.concatenate([bound, bound.replace(velocity=2 * bound.velocity)])
     # From the centre of mass, wherever that is and goes.
     state = state.replace(position=state.position + 100, velocity=state.velocity + 3)
     with pytest.warns(RuntimeWarning, match="1 ESCAPE"):
@@ -373,12 +374,16 @@ def counted(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("integrator", INTEGRATORS)
+@pytest.mark.parametrize(
+    ("integrator", "stepping"),
+    [
+        (name, stepping)
+        for name, rule in INTEGRATORS.items()
+        for stepping in (("plain", "reversible") if rule.reversible else ("plain",))
+    ],
+)
 @pytest.mark.parametrize("policy", ["fixed", "boekholt", "prs23", "aarseth85", "tidal", "learned"])
-@pytest.mark.parametrize("stepping", ["plain", "reversible"])
 def test_every_evaluation_is_counted_and_none_made_twice(integrator, policy, stepping, counted):
-    if stepping == "reversible" and not INTEGRATORS[integrator].reversible:
-        pytest.skip("can't be reversible")
     if policy == "fixed":
         chosen = FixedStep(0.05)
     elif policy == "learned":
@@ -413,14 +418,13 @@ def test_a_run_costs_a_start_and_its_steps(integrator, start, a_step):
 @pytest.mark.parametrize("velocity", [None, (-1.0, 0.4)])
 def test_energy_is_kept_in_an_external_field(velocity):
     field = TidalField(5.0, (4.0, 3.0), velocity)
-    state = few(field=field)
-    coarse, fine = (simulate(state, 1.0, FixedStep(dt)) for dt in (0.01, 0.005))
-    # 4th order, and so 16 times less, give or take the errors' mixture.
+    state = scenarios.make("kepler_orbits", eccentricity=(0.2, 0.6), n_systems=4, field=field)
+    coarse, fine = (simulate(state, 5.0, FixedStep(dt)) for dt in (0.04, 0.02))
     ratio = coarse.max_energy_error / fine.max_energy_error
-    assert (np.log2(ratio) > 3).all()
-    assert (fine.max_energy_error < 1e-4).all()
+    assert np.log2(ratio) == pytest.approx(4, abs=0.3)
+    assert (fine.max_energy_error < 1e-5).all()
     if velocity:
-        # which is not that of the bodies alone
+        # The bodies' own energy does change.
         assert (fine.final.work.abs() > 1e-2 * gravity.energy(state).abs()).all()
 
 

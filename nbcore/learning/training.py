@@ -19,6 +19,7 @@ from nbcore.learning.schemes import SCHEMES, Scheme, draw_tolerances, visited_st
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
 from nbcore.simulation.setup import initial_state
+from nbcore.simulation.threads import threads_for
 from nbcore.stepping.checkpoints import load_tree, save_policy, save_tree
 from nbcore.stepping.features import Measures
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
@@ -84,7 +85,10 @@ def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
     """
     with torch.random.fork_rng(), _anomalies(config.train.anomaly):
         trainer = _Trainer(config, None if run_dir is None else Path(run_dir))
-        trainer.run()
+        c, systems = config.train, trainer.systems
+        largest = max(c.batch_size, c.replay_batch_size, systems.n_systems)
+        with threads_for(largest, systems.n_bodies, systems.n_dimensions):
+            trainer.run()
     return TrainingResult(
         trainer.policy.cpu(), trainer.history, trainer.systems.to("cpu"), trainer.run_dir
     )

@@ -69,6 +69,11 @@ def setup(config: Simulation, trained: Policy | None = None) -> Setup:
         A scenario, parameter, file, policy or name can't be used.
     """
     if config.scenario.source == "checkpoint":
+        if config.scenario != ScenarioConfig(source="checkpoint"):
+            raise InputError(
+                "the source 'checkpoint' brings everything with it; "
+                "leave scenario.parameters, G, softening and field out"
+            )
         state = training_systems(config.policy)
     else:
         state = initial_state(config.scenario)

@@ -17,6 +17,7 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
+from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.simulation.trajectory import SUMMARY, Recorder, Status, Trajectory
 from nbcore.stepping.control import get_control
@@ -104,7 +105,8 @@ def simulate(
     state = state.detach().replace(acceleration=None, jerk=None)
     limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
-    outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
+    with threads_for(*state.position.shape):
+        outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
     numbers = (outcome.status, outcome.n_steps, outcome.n_force_evaluations, *outcome.max_errors)
     about = {
         "integrator": name,

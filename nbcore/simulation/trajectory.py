@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-import zarr.errors
 
 from nbcore.errors import InputError
 from nbcore.physics.fields import TidalField
@@ -236,7 +235,7 @@ class Trajectory:
         """
         try:
             group = zarr.open_group(Path(path), mode="r")
-        except (zarr.errors.GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+        except (ValueError, FileNotFoundError, NotADirectoryError):  # an array, no JSON, nothing
             raise InputError(f"there is no trajectory at {str(path)!r}") from None
         attributes = dict(group.attrs)
         if attributes.get("nbcore_trajectory") != FORMAT:
