@@ -206,7 +206,8 @@ def test_sync_writes_pairs_that_match_and_carry_outputs(folder):
     simulated = folder / "20_simulate.ipynb"
     *_, first, last = cells(simulated)
     assert [output.get("name") for output in first.outputs] == ["stdout"]
-    assert last.outputs[0].text == "smoke [] True\n"
+    overrides = notebooks.SMOKE_OVERRIDES["20_simulate"]
+    assert last.outputs[0].text == f"smoke {overrides} True\n"
     assert [cell.execution_count for cell in cells(simulated)] == [1, 2, 3]
     assert "injected-parameters" not in simulated.read_text(encoding="utf-8")
     assert "papermill" not in simulated.read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -51,6 +52,20 @@ def test_untrained_policy_is_the_classical_criterion(order, features):
     tolerance = torch.logspace(-12, -1, 5, dtype=torch.float64)
     expected = get_criterion("boekholt").time_scale(state) * tolerance ** (1 / (order + 1))
     torch.testing.assert_close(policy(state, tolerance), expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("output", [-100.0, -1.0, -0.01, 0.0, 0.01, 1.0, 100.0])
+def test_the_network_s_output_is_the_logarithm_of_the_correction(output):
+    state = random_states()
+    policy = LearnedPolicy(PolicySpec(largest_correction=50.0, precision="float64"))
+    last = list(policy.network.layers)[-1]
+    last.bias.data.fill_(output)
+    prediction = policy.predict(state, tolerances(state), policy.begin(state))
+    bound = math.log(50)
+    # bent to the bound: by a third of the cube of their ratio, at first
+    bent = output - output**3 / bound**2 / 3 if abs(output) <= 1 else math.copysign(bound, output)
+    logarithm = prediction.correction.log().tolist()
+    assert logarithm == pytest.approx([bent] * 4, abs=abs(output / bound) ** 5 * bound)
 
 
 def test_untrained_policy_expects_the_tolerance_as_its_error():

@@ -33,6 +33,10 @@ def each(*numbers):
     return torch.tensor(numbers, dtype=torch.float64)
 
 
+def four_ends(**options):
+    return simulate(few(), each(1.0, 1.1, 1.2, 1.3), RULE, **options)
+
+
 def same_end(a, b):
     return torch.equal(a.final.position, b.final.position) and torch.equal(
         a.final.velocity, b.final.velocity
@@ -53,6 +57,14 @@ def test_every_member_ends_at_its_own_end_to_the_last_bit(start, stepping):
     assert run.status.tolist() == [Status.SUCCESS] * 4
     for k in range(4):
         assert run.system(k).time[-1] == t_end[k]
+
+
+def test_the_end_is_not_the_rounded_sum_of_the_last_step():
+    rng = np.random.default_rng(0)
+    start, end = torch.as_tensor(rng.random(64)), torch.as_tensor(1 + rng.random(64))
+    assert bool((start + (end - start) != end).any())
+    run = simulate(few(64).replace(time=start), end, FixedStep(5.0), integrator="leapfrog")
+    assert torch.equal(run.final.time, end)
 
 
 def test_a_step_longer_than_the_run_is_cut():
@@ -131,17 +143,16 @@ RECORDS = [None, 1, 3, 1000, "ends", np.array([0.0, 0.1, 0.55, 1.0]), [0.3], np.
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: str(r)[:12])
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_is_recorded_changes_no_step(record, stream, tmp_path):
-    state, t_end = few(), each(1.0, 1.2, 1.5, 2.0)
-    base = simulate(state, t_end, RULE)
+    base = four_ends()
     path = tmp_path / "run.zarr" if stream else None
-    run = simulate(state, t_end, RULE, record=record, path=path)
+    run = four_ends(record=record, path=path)
     assert same_end(run, base)
     for name, value in base.summary.items():
         assert (run.summary[name] == value).all(), name
 
 
 def test_all_steps_are_recorded_unless_asked_otherwise():
-    run = simulate(few(), each(0.5, 1.0, 1.5, 2.0), RULE)
+    run = four_ends()
     assert (run.n_records == run.n_steps + 1).all()
     for k in range(4):
         one = run.system(k)
@@ -153,8 +164,7 @@ def test_all_steps_are_recorded_unless_asked_otherwise():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 def test_every_nth_step_is_recorded_and_both_ends(n):
-    t_end = each(0.5, 1.0, 1.5, 2.0)
-    every, some = (simulate(few(), t_end, RULE, record=r) for r in (None, n))
+    every, some = (four_ends(record=r) for r in (None, n))
     for k in range(4):
         steps = every.n_steps[k]
         rows = sorted({*range(0, steps, n), steps})

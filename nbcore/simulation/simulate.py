@@ -159,10 +159,8 @@ class _Observer:
         self._steps += 1
         if self._times is None:
             self._dt = torch.where(h > 0, h, self._dt)
-            due = self._record > 0 and self._steps % self._record == 0
-            new = after.time > self._written
-            self._write(after, self._dt, errors, new if due else new & (status != Status.RUNNING))
-            if due:
+            if self._record > 0 and self._steps % self._record == 0:
+                self._write(after, self._dt, errors, after.time > self._written)
                 self._next_row()
         else:
             self._write_times(before, after, h)
@@ -218,7 +216,7 @@ class _Observer:
 
     def finish(self, summary, final: State, about) -> Trajectory:
         if self._times is None:
-            # An interrupt leaves last steps that were not due.
+            # last steps that were not due
             self._write(final, self._dt, None, final.time > self._written)
         if not self._bar.disable:
             self._show(final, torch.as_tensor(summary["status"]))
