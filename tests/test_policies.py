@@ -11,7 +11,7 @@ from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.criteria import CRITERIA, get_criterion
-from nbcore.stepping.features import DELTA_FEATURES, FEATURE_SETS
+from nbcore.stepping.features import DELTA_FEATURES, FEATURE_SETS, Measures
 from nbcore.stepping.models import ACTIVATIONS, StepNetwork
 from nbcore.stepping.policies import (
     Criterion,
@@ -232,8 +232,6 @@ def steps_made(policy, n_steps, dt=None):
 
 def history_of(policy, state, memory):
     """The history as the network sees it, (B, K, 10)."""
-    from nbcore.stepping.features import Measures
-
     inputs = policy.inputs(Measures(state), tolerances(state), memory)
     return inputs[:, 2:].unflatten(1, (policy.spec.history, len(DELTA_FEATURES)))
 

@@ -100,7 +100,8 @@ def window(points: Floats, margin: float = 0.06) -> tuple[Floats, Floats]:
     A body that goes farther than 3.5 times the distance from the median position within which it
     spends a quarter of the time escapes (a straight flight goes to 4 times, a bound two-body
     orbit only to 2). It is followed to 3 times the reach of those that don't escape, or, if all
-    do, through half a straight flight. And no body is followed farther than 3 times 9 of 10.
+    do, to the end, so that no picture is empty. And no body is followed farther than 3 times 9
+    of 10.
 
     Parameters
     ----------
@@ -118,9 +119,7 @@ def window(points: Floats, margin: float = 0.06) -> tuple[Floats, Floats]:
     distance = np.linalg.norm(points - np.median(points, axis=(0, 1)), axis=-1)
     reach, quarter = distance.max(axis=0), np.quantile(distance, 0.25, axis=0)
     escapes = reach > 3.5 * quarter
-    if escapes.all():
-        reach = 2 * quarter
-    elif escapes.any():
+    if escapes.any() and not escapes.all():
         reach[escapes] = np.minimum(reach, 3 * reach[~escapes].max())[escapes]
     reach = np.minimum(reach, 3 * np.quantile(reach, 0.9))
     seen = points[distance <= reach * (1 + 1e-9)]
