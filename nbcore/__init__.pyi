@@ -15,7 +15,7 @@ from .simulation.setup import Setup as Setup
 from .simulation.setup import initial_state as initial_state
 from .simulation.setup import setup as setup
 from .simulation.simulate import simulate as simulate
-from .simulation.trajectory import Status as Status
+from .simulation.status import Status as Status
 from .simulation.trajectory import Trajectory as Trajectory
 from .stepping.checkpoints import load_policy as load_policy
 from .stepping.checkpoints import save_policy as save_policy

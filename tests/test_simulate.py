@@ -11,7 +11,8 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import INTEGRATORS
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
-from nbcore.simulation.trajectory import Status, Trajectory
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
 
 RULE = Criterion("boekholt", 0.1)

@@ -13,9 +13,11 @@ import zarr
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.fields import TidalField
-from nbcore.simulation import trajectory as module
+from nbcore.simulation import storage as module
 from nbcore.simulation.simulate import simulate
-from nbcore.simulation.trajectory import RECORDED, SUMMARY, Status, Trajectory
+from nbcore.simulation.status import Status
+from nbcore.simulation.storage import RECORDED, SUMMARY
+from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.policies import Criterion, FixedStep
 
 RULE = Criterion("boekholt", 0.1)
@@ -180,10 +182,10 @@ KILLED = """
 import os, signal, sys
 import torch
 from nbcore.physics import scenarios
-from nbcore.simulation import trajectory
+from nbcore.simulation import storage
 from nbcore.simulation.simulate import simulate
 
-trajectory.CHUNK_BYTES = 1
+storage.CHUNK_BYTES = 1
 calls = iter(range(10**6))
 
 def rule(state, tolerance):
@@ -231,7 +233,7 @@ def test_a_run_killed_before_its_first_chunk_says_so(tmp_path):
 @pytest.mark.usefixtures("tiny_chunks")
 def test_a_run_killed_while_it_writes_a_chunk_loads_up_to_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"
-    append, calls = module._Store.append, []
+    append, calls = module.Store.append, []
 
     def halfway(store, block):
         calls.append(block)
@@ -244,7 +246,7 @@ def test_a_run_killed_while_it_writes_a_chunk_loads_up_to_the_one_before(tmp_pat
             raise MemoryError
         append(store, block)
 
-    monkeypatch.setattr(module._Store, "append", halfway)
+    monkeypatch.setattr(module.Store, "append", halfway)
     with pytest.raises(MemoryError):
         single(path=path)
     assert Trajectory.load(path).n_records.tolist() == [2 * SMALLEST_CHUNK]
@@ -299,3 +301,17 @@ def test_a_status_reads_as_its_name():
     assert Status(batch().status[0]).name == "SUCCESS"
     # Zero is good, so that any() asks whether one failed.
     assert Status.SUCCESS == 0
+
+
+def test_a_run_that_can_not_begin_leaves_nothing_at_its_path(tmp_path):
+    path = tmp_path / "run.zarr"
+    needs_softening = Criterion("softened_acceleration", 0.1)
+    with pytest.raises(InputError, match="softening > 0"):
+        simulate(scenarios.make("pythagorean"), 1.0, needs_softening, path=path)
+    assert not path.exists()
+    assert simulate(scenarios.make("pythagorean"), 0.1, RULE, path=path).status is Status.SUCCESS
+
+
+def test_a_trajectory_says_in_a_line_what_it_is():
+    assert repr(single()).count("\n") == 0
+    assert "boekholt" in repr(single())

@@ -12,7 +12,8 @@ import torch
 from nbcore.errors import InputError
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.setup import Setup
-from nbcore.simulation.trajectory import Status, Trajectory
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.policies import Criterion, FixedStep, Policy
 

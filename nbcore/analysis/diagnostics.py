@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from nbcore.physics import gravity
-from nbcore.simulation.trajectory import Status, Trajectory
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
 
 __all__ = ["closest_separation", "conserved_quantities", "metrics"]
 

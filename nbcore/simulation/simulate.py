@@ -17,9 +17,11 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
+from nbcore.simulation.status import Status
+from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
-from nbcore.simulation.trajectory import SUMMARY, Recorder, Status, Trajectory
+from nbcore.simulation.trajectory import Recorder, Trajectory
 from nbcore.stepping.control import get_control
 from nbcore.stepping.policies import LearnedPolicy, Policy, PolicySpec, as_policy
 
@@ -105,8 +107,12 @@ def simulate(
     state = state.detach().replace(acceleration=None, jerk=None)
     limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
-    with threads_for(*state.position.shape):
-        outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
+    try:
+        with threads_for(*state.position.shape):
+            outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
+    except BaseException:
+        observer.abandon()
+        raise
     numbers = (outcome.status, outcome.n_steps, outcome.n_force_evaluations, *outcome.max_errors)
     about = {
         "integrator": name,
@@ -213,6 +219,10 @@ class _Observer:
         done = torch.where(status == Status.RUNNING, torch.maximum(done, steps), 1.0)
         self._bar.n = float(done.mean())
         self._bar.set_postfix_str(f"{self._steps} steps", refresh=True)
+
+    def abandon(self) -> None:
+        self._bar.close()
+        self._recorder.abandon()
 
     def finish(self, summary, final: State, about) -> Trajectory:
         if self._times is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from nbcore.physics import gravity
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
-from nbcore.simulation.trajectory import Status
+from nbcore.simulation.status import Status
 from nbcore.stepping.control import first_step, get_control
 from nbcore.stepping.policies import Policy
 

@@ -1,9 +1,4 @@
-"""What a run leaves behind: records, errors over every step, storage.
-
-On disk a trajectory is a Zarr group that xarray opens. Records are appended in chunks, and the
-group's attribute `records` is set after each chunk is complete, so that a run that was killed at
-any moment leaves a trajectory that loads up to there.
-"""
+"""What a run leaves behind: records and errors over every step."""
 
 from __future__ import annotations
 
@@ -11,47 +6,22 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import zarr
 
 from nbcore.errors import InputError
-from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
+from nbcore.simulation import storage
+from nbcore.simulation.status import Status
+from nbcore.simulation.storage import RECORDED, Store
 
 __all__ = ["Recorder", "Status", "Trajectory"]
 
-FORMAT = 1
-CHUNK_BYTES = 4 << 20
-_DIMENSIONS = ("system", "record", "body", "axis")
-_PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")
-RECORDED = (*_PER_RECORD, "position", "velocity")
-_MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
-_FINAL = ("position", "velocity", "time", "work")
-SUMMARY = ("status", "n_steps", "n_force_evaluations", *_MAXIMA)
 
-
-class Status(IntEnum):
-    """How the run of a system ended."""
-
-    SUCCESS = 0
-    RUNNING = 1
-    MAX_STEPS = 2
-    DT_UNDERFLOW = 3
-    NON_FINITE = 4
-    COLLISION = 5
-    ESCAPE = 6
-    INTERRUPTED = 7
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Trajectory:
     """A run of B systems; attributes of a single system come without the leading B.
 
@@ -74,6 +44,12 @@ class Trajectory:
     summary: dict[str, np.ndarray]
     final: State
     about: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Trajectory of {len(self.n_records)} systems of {self.final.n_bodies} bodies, "
+            f"{int(self.n_records.max(initial=0))} records, {self.integrator} with {self.policy}"
+        )
 
     @property
     def batched(self) -> bool:
@@ -212,15 +188,15 @@ class Trajectory:
         InputError
             Something is at `path` already.
         """
-        path = _free(path)
+        path = storage.free(path)
         part = path.with_name(path.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         width = int(self.n_records.max(initial=0))
-        store = _Store(part, self.final, {k: v.shape[2:] for k, v in self.arrays.items()})
+        store = Store(part, self.final, {k: v.shape[2:] for k, v in self.arrays.items()})
         for start in range(0, width, store.rows):
             rows = slice(start, min(start + store.rows, width))
             store.append({k: np.asarray(v[:, rows]) for k, v in self.arrays.items()})
-        store.finish(self)
+        store.finish(self.n_records, self.summary, self.final, self.about)
         part.rename(path)
         return path
 
@@ -233,17 +209,7 @@ class Trajectory:
         InputError
             There is no trajectory at `path`, or one of another version.
         """
-        try:
-            group = zarr.open_group(Path(path), mode="r")
-        except (ValueError, FileNotFoundError, NotADirectoryError):  # an array, no JSON, nothing
-            raise InputError(f"there is no trajectory at {str(path)!r}") from None
-        attributes = dict(group.attrs)
-        if attributes.get("nbcore_trajectory") != FORMAT:
-            raise InputError(
-                f"{str(path)!r} is not a trajectory of version {FORMAT} (it says "
-                f"{attributes.get('nbcore_trajectory')}); write it again with this version"
-            )
-        return _read(group, attributes)
+        return cls(*storage.read(path))
 
     def to_xarray(self):
         """As an xarray.Dataset with dimensions system, record, body, axis."""
@@ -251,7 +217,7 @@ class Trajectory:
 
         width = int(self.n_records.max(initial=0))
         data = {
-            name: (_dimensions(name), np.asarray(values[:, :width]))
+            name: (storage.dimensions(name), np.asarray(values[:, :width]))
             for name, values in self.arrays.items()
         }
         data |= {name: (("system",), values) for name, values in self.summary.items()}
@@ -278,8 +244,8 @@ class Recorder:
         self._shapes = {name: body if name in ("position", "velocity") else () for name in RECORDED}
         self.n_records = np.zeros(initial.n_systems, dtype=np.int64)
         self._n_systems = initial.n_systems
-        self._store = None if path is None else _Store(_free(path), initial, self._shapes)
-        self._chunk = _chunk_rows(initial)
+        self._store = None if path is None else Store(storage.free(path), initial, self._shapes)
+        self._chunk = storage.chunk_rows(initial)
         self._capacity = rows or self._chunk + 1
         self._buffer = self._blank(self._capacity)
         self._offset = 0
@@ -314,6 +280,11 @@ class Recorder:
             values[:, -rows:] = np.nan
         self._offset += rows
 
+    def abandon(self) -> None:
+        """Leave nothing behind where nothing was recorded; complete chunks stay."""
+        if self._store is not None and self._offset == 0:
+            shutil.rmtree(self._store.path)
+
     def finish(self, summary: dict[str, np.ndarray], final: State, about: dict) -> Trajectory:
         """Complete the records and hand over the trajectory."""
         rest = int(self.n_records.max(initial=0)) - self._offset
@@ -328,123 +299,5 @@ class Recorder:
             }
         trajectory = Trajectory(arrays, self.n_records, summary, final, about)
         if self._store is not None:
-            self._store.finish(trajectory)
+            self._store.finish(self.n_records, summary, final, about)
         return trajectory
-
-
-class _Store:
-    """A growing Zarr group."""
-
-    def __init__(self, path: Path, state: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = _chunk_rows(state)
-        self.group = zarr.create_group(path, overwrite=False)
-        n_systems = state.n_systems
-        self.arrays = {
-            name: self.group.create_array(
-                name,
-                shape=(n_systems, 0, *shape),
-                chunks=(n_systems, self.rows, *shape),
-                dtype="float64",
-                fill_value=float("nan"),
-                dimension_names=_dimensions(name),
-            )
-            for name, shape in shapes.items()
-        }
-        _put(self.group, "mass", state.mass.detach().cpu().numpy(), ("system", "body"))
-        self._records = 0
-        self.group.attrs.update(
-            {
-                "nbcore_trajectory": FORMAT,
-                "records": 0,
-                "complete": False,
-                "batched": state.batched,
-                "G": state.G,
-                "softening": state.softening,
-                "field": None if state.field is None else dataclasses.asdict(state.field),
-            }
-        )
-
-    def append(self, block: Mapping[str, np.ndarray]) -> None:
-        first, rows = self._records, next(iter(block.values())).shape[1]
-        for name, values in block.items():
-            array = self.arrays[name]
-            array.resize((array.shape[0], first + rows, *array.shape[2:]))
-            array[:, first : first + rows] = values
-        self._records = first + rows
-        self.group.attrs["records"] = self._records
-
-    def finish(self, trajectory: Trajectory) -> None:
-        for name, values in trajectory.summary.items():
-            _put(self.group, name, values, ("system",))
-        _put(self.group, "n_records", trajectory.n_records, ("system",))
-        for name in _FINAL:
-            values = getattr(trajectory.final, name).detach().cpu().numpy()
-            _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
-        about = {**trajectory.about}
-        about["tolerance"] = np.asarray(about["tolerance"]).tolist()
-        self.group.attrs.update({"about": about, "complete": True})
-
-
-def _put(group: zarr.Group, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
-    array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
-    )
-    array[...] = values
-
-
-def _read(group: zarr.Group, attributes: dict[str, Any]) -> Trajectory:
-    records = attributes["records"]
-    arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
-    mass = np.asarray(group["mass"])
-    n_systems = len(mass)
-    field = None if attributes["field"] is None else TidalField(**attributes["field"])
-    if attributes["complete"]:
-        n_records = np.asarray(group["n_records"])
-        summary = {name: np.asarray(group[name]) for name in SUMMARY}
-        end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
-    else:
-        if records == 0:
-            raise InputError(
-                f"the trajectory at {str(group.store)!r} was cut off before its first chunk"
-            )
-        time = np.asarray(arrays["time"][:, :records])
-        n_records = np.isfinite(time).sum(axis=1)
-        last = (np.arange(n_systems), n_records - 1)
-        end = {
-            name: np.asarray(arrays[name][:, :records])[last]
-            for name in ("position", "velocity", "time")
-        }
-        # What was summed over every step is lost with the run; the records are not.
-        unknown = np.full(n_systems, np.nan)
-        # Likewise the work of a moving field; without one there is none.
-        end["work"] = unknown if field is not None and field.moving else np.zeros(n_systems)
-        summary: dict[str, np.ndarray] = dict.fromkeys(SUMMARY, unknown)
-        summary["status"] = np.full(n_systems, int(Status.INTERRUPTED))
-    final = State.from_arrays(
-        mass,
-        end["position"],
-        end["velocity"],
-        G=attributes["G"],
-        softening=attributes["softening"],
-        field=field,
-        time=end["time"],
-    ).replace(work=torch.as_tensor(end["work"]), batched=attributes["batched"])
-    nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}
-    return Trajectory(arrays, n_records, summary, final, attributes.get("about", nothing))
-
-
-def _dimensions(name: str) -> tuple[str, ...]:
-    return _DIMENSIONS if name in ("position", "velocity") else _DIMENSIONS[:2]
-
-
-def _chunk_rows(state: State) -> int:
-    row = 8 * state.n_systems * (len(_PER_RECORD) + 2 * state.n_bodies * state.n_dimensions)
-    return int(np.clip(CHUNK_BYTES // row, 16, 4096))
-
-
-def _free(path: str | Path) -> Path:
-    path = Path(path)
-    if path.exists():
-        raise InputError(f"{str(path)!r} exists already; choose another path or remove it first")
-    return path

@@ -1,0 +1,195 @@
+"""Runs on disk.
+
+A trajectory is a Zarr group that xarray opens. Records are appended in chunks, and the group's
+attribute `records` is set after each chunk is complete, so that a run that was killed at any
+moment leaves a trajectory that loads up to there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import zarr
+
+from nbcore.errors import InputError
+from nbcore.physics.fields import TidalField
+from nbcore.physics.state import State
+from nbcore.simulation.status import Status
+
+__all__ = ["RECORDED", "SUMMARY", "Store", "Stored", "chunk_rows", "dimensions", "free", "read"]
+
+Summary = dict[str, np.ndarray]
+
+FORMAT = 1
+CHUNK_BYTES = 4 << 20
+_DIMENSIONS = ("system", "record", "body", "axis")
+_PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")
+RECORDED = (*_PER_RECORD, "position", "velocity")
+_MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
+_FINAL = ("position", "velocity", "time", "work")
+SUMMARY = ("status", "n_steps", "n_force_evaluations", *_MAXIMA)
+
+
+class Store:
+    """A growing Zarr group.
+
+    Parameters
+    ----------
+    path
+        A new folder.
+    state
+        Of the run, at any time.
+    shapes
+        Shape of each quantity beyond system and record.
+    """
+
+    def __init__(self, path: Path, state: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.rows = chunk_rows(state)
+        self.group = zarr.create_group(path, overwrite=False)
+        n_systems = state.n_systems
+        self.arrays = {
+            name: self.group.create_array(
+                name,
+                shape=(n_systems, 0, *shape),
+                chunks=(n_systems, self.rows, *shape),
+                dtype="float64",
+                fill_value=float("nan"),
+                dimension_names=dimensions(name),
+            )
+            for name, shape in shapes.items()
+        }
+        _put(self.group, "mass", state.mass.detach().cpu().numpy(), ("system", "body"))
+        self._records = 0
+        self.group.attrs.update(
+            {
+                "nbcore_trajectory": FORMAT,
+                "records": 0,
+                "complete": False,
+                "batched": state.batched,
+                "G": state.G,
+                "softening": state.softening,
+                "field": None if state.field is None else dataclasses.asdict(state.field),
+            }
+        )
+
+    def append(self, block: Mapping[str, np.ndarray]) -> None:
+        """Add records (B, rows, …) of every quantity."""
+        first, rows = self._records, next(iter(block.values())).shape[1]
+        for name, values in block.items():
+            array = self.arrays[name]
+            array.resize((array.shape[0], first + rows, *array.shape[2:]))
+            array[:, first : first + rows] = values
+        self._records = first + rows
+        self.group.attrs["records"] = self._records
+
+    def finish(
+        self, n_records: np.ndarray, summary: Summary, final: State, about: dict[str, Any]
+    ) -> None:
+        """Add what is known at the end of a run."""
+        for name, values in summary.items():
+            _put(self.group, name, values, ("system",))
+        _put(self.group, "n_records", n_records, ("system",))
+        for name in _FINAL:
+            values = getattr(final, name).detach().cpu().numpy()
+            _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
+        about = {**about, "tolerance": np.asarray(about["tolerance"]).tolist()}
+        self.group.attrs.update({"about": about, "complete": True})
+
+
+def _put(group: zarr.Group, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
+    array = group.create_array(
+        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
+    )
+    array[...] = values
+
+
+class Stored(NamedTuple):
+    """What is on disk; see `Trajectory`."""
+
+    arrays: Mapping[str, Any]
+    n_records: np.ndarray
+    summary: Summary
+    final: State
+    about: dict[str, Any]
+
+
+def read(path: str | Path) -> Stored:
+    """Open a stored run; of one that was cut off, the records of its complete chunks."""
+    try:
+        group = zarr.open_group(Path(path), mode="r")
+    except (ValueError, FileNotFoundError, NotADirectoryError):  # an array, no JSON, nothing
+        raise InputError(f"there is no trajectory at {str(path)!r}") from None
+    attributes = dict(group.attrs)
+    if attributes.get("nbcore_trajectory") != FORMAT:
+        raise InputError(
+            f"{str(path)!r} is not a trajectory of version {FORMAT} (it says "
+            f"{attributes.get('nbcore_trajectory')}); write it again with this version"
+        )
+    return _read(group, attributes)
+
+
+def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
+    records = attributes["records"]
+    arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
+    mass = np.asarray(group["mass"])
+    n_systems = len(mass)
+    field = None if attributes["field"] is None else TidalField(**attributes["field"])
+    if attributes["complete"]:
+        n_records = np.asarray(group["n_records"])
+        summary = {name: np.asarray(group[name]) for name in SUMMARY}
+        end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
+    else:
+        if records == 0:
+            raise InputError(
+                f"the trajectory at {str(group.store)!r} was cut off before its first chunk"
+            )
+        time = np.asarray(arrays["time"][:, :records])
+        n_records = np.isfinite(time).sum(axis=1)
+        last = (np.arange(n_systems), n_records - 1)
+        end = {
+            name: np.asarray(arrays[name][:, :records])[last]
+            for name in ("position", "velocity", "time")
+        }
+        # What was summed over every step is lost with the run; the records are not.
+        unknown = np.full(n_systems, np.nan)
+        # Likewise the work of a moving field; without one there is none.
+        end["work"] = unknown if field is not None and field.moving else np.zeros(n_systems)
+        summary: Summary = dict.fromkeys(SUMMARY, unknown)
+        summary["status"] = np.full(n_systems, int(Status.INTERRUPTED))
+    final = State.from_arrays(
+        mass,
+        end["position"],
+        end["velocity"],
+        G=attributes["G"],
+        softening=attributes["softening"],
+        field=field,
+        time=end["time"],
+    ).replace(work=torch.as_tensor(end["work"]), batched=attributes["batched"])
+    nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}
+    return Stored(arrays, n_records, summary, final, attributes.get("about", nothing))
+
+
+def dimensions(name: str) -> tuple[str, ...]:
+    """Names of the axes of a quantity."""
+    return _DIMENSIONS if name in ("position", "velocity") else _DIMENSIONS[:2]
+
+
+def chunk_rows(state: State) -> int:
+    """Records of a chunk, so that it takes a few megabytes."""
+    row = 8 * state.n_systems * (len(_PER_RECORD) + 2 * state.n_bodies * state.n_dimensions)
+    return int(np.clip(CHUNK_BYTES // row, 16, 4096))
+
+
+def free(path: str | Path) -> Path:
+    """Path that nothing is at yet."""
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists already; choose another path or remove it first")
+    return path
