@@ -20,6 +20,9 @@ from nbcore.stepping.policies import LearnedPolicy, Memory
 
 __all__ = ["SCHEMES", "Scheme", "draw_tolerances", "visited_states"]
 
+# A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
+MOST_STEPS = 20_000
+
 
 class Scheme(Protocol):
     """One way to go through an epoch."""
@@ -61,6 +64,7 @@ def visited_states(systems: State, policy: LearnedPolicy, config: Training) -> S
             systems.time + config.orbit_time,
             policy,
             tolerance=draw_tolerances(config, systems.time),
+            max_steps=MOST_STEPS,
         )
     system, record = np.nonzero(np.isfinite(run.time))
     chosen = torch.randperm(len(system))[: config.pool_size].numpy()

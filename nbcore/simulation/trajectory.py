@@ -47,8 +47,9 @@ class Trajectory:
 
     def __repr__(self) -> str:
         return (
-            f"Trajectory of {len(self.n_records)} systems of {self.final.n_bodies} bodies, "
-            f"{int(self.n_records.max(initial=0))} records, {self.integrator} with {self.policy}"
+            f"Trajectory(B={len(self.n_records)}, N={self.final.n_bodies}, "
+            f"T={int(self.n_records.max(initial=0))}, {self.integrator}, {self.policy}, "
+            f"{self.stepping})"
         )
 
     @property
