@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "Simulation",
     "Training",
     "load_config",
+    "make_config",
+    "parse_value",
     "preset_names",
     "save_config",
 ]
@@ -334,7 +337,8 @@ def make_config(table: Mapping[str, Any]) -> Config:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write as TOML; optional fields that are None are left out or written as «none»."""
-    Path(path).write_text(tomli_w.dumps(_to_table(config)), encoding="utf-8")
+    with replacing(path) as part:
+        part.write_text(tomli_w.dumps(_to_table(config)), encoding="utf-8")
 
 
 def _to_table(section: Section) -> dict[str, Any]:
@@ -380,10 +384,11 @@ def _items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, 
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InputError(f"override {text!r} must read key=value, such as train.epochs=100")
-        yield key.strip(), _parse(value.strip())
+        yield key.strip(), parse_value(value.strip())
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Value written as TOML, plain text where it is not TOML, None for «none»."""
     if text.lower() == "none":
         return None
     try:

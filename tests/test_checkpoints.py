@@ -252,7 +252,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     if broken == "write":
         monkeypatch.setattr(checkpoints, "to_bytes", fail)
     else:
-        monkeypatch.setattr(checkpoints.os, broken, fail)
+        monkeypatch.setattr(os, broken, fail)
     with pytest.raises(OSError, match="disk is full"):
         save_policy(policy, saved, metrics={"loss": 1.0})
     monkeypatch.undo()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
@@ -80,12 +79,8 @@ def save(state: State, path: str | Path) -> None:
     content = _format(path)[1](state)
     if not path.parent.is_dir():
         raise InputError(f"folder {str(path.parent)!r} does not exist; make it first")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _format(path: Path) -> tuple[_Read, _Write]:

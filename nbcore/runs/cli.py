@@ -6,7 +6,6 @@ What is slow to import is imported where it is used, so that --help answers at o
 
 from __future__ import annotations
 
-import tomllib
 import traceback as tracebacks
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -219,23 +218,16 @@ def _absolute(preset: object) -> object:
 
 
 def _parse_parameters(texts: list[str]) -> dict[str, Any]:
+    from nbcore.config import parse_value
+
     parameters = {}
     for text in texts:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key:
             raise InputError(f"parameter {text!r} must read key=value, such as run=outputs/NAME")
         key = "run_dir" if key == "run" else key
-        parameters[key] = value if key in ("run_dir", "preset") else _literal(value)
+        parameters[key] = value if key in ("run_dir", "preset") else parse_value(value)
     return parameters
-
-
-def _literal(text: str) -> Any:
-    if text.lower() == "none":
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _report(run: Run, executed: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.runs.records import Run
 
@@ -295,7 +296,8 @@ def _write_pair(name: str, executed: str) -> Path:
                 output.execution_count = number
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     path = NOTEBOOKS / f"{name}.ipynb"
-    nbformat.write(notebook, path)
+    with replacing(path) as part:
+        nbformat.write(notebook, part)
     return path
 
 

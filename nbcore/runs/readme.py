@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError
 from nbcore.runs.records import Run
 
@@ -39,7 +40,8 @@ def write_results(run: Run, readme: Path = ROOT / "README.md", picture: Path = P
     if not (begin and end):
         raise InputError(f"{readme} has no marks {BEGIN!r} and {END!r}; put them back")
     table = results_table(metrics["comparison"])
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    with replacing(readme) as part:
+        part.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
     picture.parent.mkdir(exist_ok=True)
     shutil.copyfile(run.figures / "comparison.png", picture)
 

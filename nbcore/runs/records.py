@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcore.atomic import replacing
 from nbcore.config import Config, load_config, save_config
 from nbcore.errors import InputError
 
@@ -160,7 +159,8 @@ class Run:
         """
         merged = {**self.load_metrics(), **metrics}
         text = json.dumps(_to_json(merged), indent=2, allow_nan=False, ensure_ascii=False)
-        _write_atomically(self.metrics_file, text + "\n")
+        with replacing(self.metrics_file) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
     def load_metrics(self) -> dict[str, Any]:
         """Read metrics.json; empty before anything is saved."""
@@ -230,14 +230,3 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_from_json(inner) for inner in value]
     return NOT_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

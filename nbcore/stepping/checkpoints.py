@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
@@ -140,15 +140,8 @@ def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
     header = {"kind": kind, "version": VERSION, "tree": _pack(tree, tensors)}
     data = to_bytes(tensors, metadata={"nbcore": json.dumps(header)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(data)
     return path
 
 

@@ -21,6 +21,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nbcore.atomic import replacing
 from nbcore.errors import InputError
 from nbcore.views.plots import errors, steps
 from nbcore.views.style import (
@@ -99,7 +100,7 @@ def movie(
             raise InputError(f"{name} is {value}; give {limit} or more")
     target = _checked_target(path)
     records = _usable_records(one_system(trajectory))
-    with style(), _replacing(target) as unfinished:
+    with style(), replacing(target) as unfinished:
         scene = _Scene(trajectory, records, max_frames, dpi, trail)
         frames: Iterable[int] = range(len(scene.times))
         if progress:
@@ -255,17 +256,6 @@ def _checked_target(path: str | Path) -> Path:
     if not os.access(target.parent, os.W_OK):
         raise InputError(f"folder {str(target.parent)!r} can't be written to; choose another")
     return target
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A file beside the target that takes its place on success and vanishes otherwise."""
-    unfinished = target.with_name(f".{target.stem}.{os.getpid()}.part.mp4")
-    try:
-        yield unfinished
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
