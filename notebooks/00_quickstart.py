@@ -48,7 +48,8 @@ shown = trajectory.system(config.movie.system)
 # Compare: η of every classical criterion is tuned, system by system, until it costs the same.
 
 # %%
-table = nb.comparison.at_equal_cost(setup, config.compare.criteria, config.compare.tuning_runs)
+criteria, tuning_runs = config.compare.criteria, config.compare.tuning_runs
+table = nb.comparison.at_equal_cost(setup, criteria, tuning_runs, mine=trajectory)
 
 # %% tags=["headline"]
 print(nb.comparison.headline(table), end="\n\n")

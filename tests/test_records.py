@@ -162,3 +162,11 @@ def test_a_wrong_config_makes_no_folder(outputs):
     with pytest.raises(InputError, match=r"did you mean 'train\.epochs'"):
         start_run(None, ["train.epoch=7"], None, label="train")
     assert not outputs.exists()
+
+
+def test_a_run_names_its_files_as_training_writes_them(tmp_path):
+    from nbcore.learning.training import POLICY_FILE, TRAINING_FILE
+
+    run = Run.create("one", root=tmp_path)
+    assert run.checkpoint_file == run.path / POLICY_FILE
+    assert run.training_file == run.path / TRAINING_FILE

@@ -144,7 +144,7 @@ def test_the_learning_rate_starts_as_given_and_never_grows(schedule):
 
 def test_the_history_says_how_each_epoch_went():
     batched = train(tiny()).history[-1]
-    common = {"epoch", "learning_rate", "seconds", "loss", "dt", "energy_error"}
+    common = {"epoch", "learning_rate", "seconds", "loss", "dt", "energy_error", "lost_gradients"}
     assert set(batched) == common | {"energy_band", "step_size"}
     two_phase = train(tiny(scheme="two_phase")).history[-1]
     rates = {"acceptance_rate", "given_up", "pass_rate"}
@@ -357,8 +357,15 @@ def broken_loss(monkeypatch):
     monkeypatch.setitem(losses.LOSSES, "step_size", broken)
 
 
-def test_a_gradient_that_is_not_finite_teaches_nothing(broken_loss):
+def test_a_gradient_that_is_not_finite_teaches_nothing_and_is_counted(broken_loss):
     result = train(tiny(epochs=1))
+    assert result.history[0]["lost_gradients"] == 1
+    assert (
+        train(tiny({"train.loss.weights": {"energy_band": 1.0}}, epochs=1)).history[0][
+            "lost_gradients"
+        ]
+        == 0
+    )
     assert all(bool(torch.isfinite(p).all()) for p in result.policy.parameters())
 
 

@@ -22,7 +22,12 @@ __all__ = ["as_text", "at_equal_cost", "headline"]
 FIRST_ETA = 0.1
 
 
-def at_equal_cost(setup: Setup, criteria: Sequence[str], tuning_runs: int = 3) -> pd.DataFrame:
+def at_equal_cost(
+    setup: Setup,
+    criteria: Sequence[str],
+    tuning_runs: int = 3,
+    mine: Trajectory | None = None,
+) -> pd.DataFrame:
     """Run a policy, and classical rules tuned to the same force evaluations, system by system.
 
     The number of steps goes as 1/η, so η of each system is multiplied by the ratio of the costs
@@ -36,6 +41,8 @@ def at_equal_cost(setup: Setup, criteria: Sequence[str], tuning_runs: int = 3) -
         Names of classical criteria.
     tuning_runs
         Runs in which η is adapted, each with the η that the one before suggests; the last counts.
+    mine
+        The setup's own run, if it was made already.
 
     Returns
     -------
@@ -45,7 +52,7 @@ def at_equal_cost(setup: Setup, criteria: Sequence[str], tuning_runs: int = 3) -
     """
     for name in criteria:
         get_criterion(name)
-    mine = setup.run(record="ends", progress=False)
+    mine = mine or setup.run(record="ends", progress=False)
     # An orbit that is lost can end in a binary so tight that the run would take for ever.
     limit = 4 * int(mine.summary["n_steps"].max()) + 100
     rows = [_row(str(setup.policy), mine, mine)]

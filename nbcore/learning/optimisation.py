@@ -82,6 +82,7 @@ class Learner:
         """Take one optimiser step on these states."""
         c = self.config
         seen: list[tuple[Rollout, dict[str, Tensor], float]] = []
+        lost: list[int] = []
 
         def closure() -> float:
             self.optimiser.zero_grad()
@@ -90,7 +91,8 @@ class Learner:
             total = torch.stack([c.loss.weights[name] * part for name, part in parts.items()])
             loss = total.sum(dim=0).mean()
             loss.backward()
-            self._tame_gradient()
+            if not self._tame_gradient():
+                lost.append(1)
             if not seen:
                 seen.append((r, parts, float(loss.detach())))
             return float(loss.detach())
@@ -102,19 +104,22 @@ class Learner:
         with torch.no_grad():
             tally.add(
                 loss=loss,
+                lost_gradients=float(bool(lost)),
                 dt=float(r.dt.log().mean().exp()),
                 energy_error=float(energy_error(r, c.loss).median()),
                 **{name: float(part.mean()) for name, part in parts.items()},
             )
 
-    def _tame_gradient(self) -> None:
-        """Clip the gradient; one that is not finite (a lost orbit) teaches nothing."""
+    def _tame_gradient(self) -> bool:
+        """Clip the gradient; one that is not finite (a lost orbit) teaches nothing: False."""
         parameters = [p for p in self.policy.parameters() if p.grad is not None]
         limit = self.config.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
-        if not bool(torch.isfinite(norm)):
+        finite = bool(torch.isfinite(norm))
+        if not finite:
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
+        return finite
 
 
 def _adam(parameters: Iterable, c: Training) -> torch.optim.Optimizer:

@@ -172,8 +172,8 @@ class TwoPhase:
             retrained += 1
         after = learner.integrator.step(state, dt).detach()
         moved = _detached(learner.policy.advance(memory, state, after, dt))
+        warm = good & (self._steps >= learner.policy.spec.history)
         self._go_on(after, moved, good)
-        warm = good & (self._steps > learner.policy.spec.history)
         tally.add(
             acceptance_rate=float(first.double().mean()),
             retrain_steps=retrained,

@@ -20,13 +20,12 @@ from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
 from nbcore.simulation.setup import initial_state
 from nbcore.simulation.threads import threads_for
-from nbcore.stepping.checkpoints import load_tree, save_policy, save_tree
+from nbcore.stepping.checkpoints import POLICY_FILE, load_tree, save_policy, save_tree
 from nbcore.stepping.features import Measures
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
 
 __all__ = ["POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
 
-POLICY_FILE = "policy.safetensors"
 TRAINING_FILE = "training.safetensors"
 SECONDS_BETWEEN_SAVES = 1.0
 # What may change when a training goes on: how long it goes, and what it shows.
@@ -43,7 +42,8 @@ class TrainingResult:
         Trained, ready for use.
     history
         One dict an epoch: loss and its parts, dt, energy_error, learning_rate, seconds, and
-        acceptance and pass rates of the two-phase scheme.
+        acceptance and pass rates of the two-phase scheme; lost_gradients is the share of optimiser
+        steps whose gradient was not finite and was left out.
     systems
         Initial states that it was trained on.
     run_dir

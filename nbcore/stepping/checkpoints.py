@@ -25,9 +25,17 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
 
-__all__ = ["load_policy", "load_tree", "save_policy", "save_tree", "training_systems"]
+__all__ = [
+    "POLICY_FILE",
+    "load_policy",
+    "load_tree",
+    "save_policy",
+    "save_tree",
+    "training_systems",
+]
 
 VERSION = 1
+POLICY_FILE = "policy.safetensors"  # in a run folder
 SHIPPED = Path(__file__).resolve().parent / "pretrained"
 
 
@@ -119,7 +127,7 @@ def training_systems(path: str | Path) -> State:
 def _find(path: str | Path) -> Path:
     found = Path(path)
     if found.is_dir():
-        found = found / "policy.safetensors"
+        found = found / POLICY_FILE
     if found.exists():
         return found
     if found.suffix or len(found.parts) > 1:

@@ -20,6 +20,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError
@@ -104,8 +105,6 @@ def movie(
         scene = _Scene(trajectory, records, max_frames, dpi, trail)
         frames: Iterable[int] = range(len(scene.times))
         if progress:
-            from tqdm.auto import tqdm
-
             frames = tqdm(frames, desc=target.name, unit="frame")
         with _encoder(unfinished, scene.canvas, frames_per_second) as pipe:
             for frame in frames:
