@@ -131,7 +131,7 @@ def test_to_xarray_holds_the_same_names():
         "integrator": "suzuki4",
         "policy": "boekholt",
         "stepping": "plain",
-        "engine": "torch",
+        "engine": "compiled",
     }
     assert np.array_equal(data.velocity.values, run.velocity, equal_nan=True)
     assert data.max_energy_error.values.tolist() == run.max_energy_error.tolist()

@@ -249,6 +249,10 @@ def relative_change(now: Tensor, initial: Tensor, scale: Tensor) -> Tensor:
     """
     if now.ndim == 1:
         now, initial = now[:, None], initial[:, None]
+    return torch.linalg.vector_norm(now - initial, dim=1) / relative_size(initial, scale)
+
+
+def relative_size(initial: Tensor, scale: Tensor) -> PerSystem:
+    """Size (B,) of a quantity (B, k), or its scale (B,) where that size is rounding."""
     size = torch.linalg.vector_norm(initial, dim=1)
-    size = torch.where(size > 1e-12 * scale, size, scale)
-    return torch.linalg.vector_norm(now - initial, dim=1) / size
+    return torch.where(size > 1e-12 * scale, size, scale)

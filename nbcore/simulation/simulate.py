@@ -67,7 +67,7 @@ def simulate(
     stepping
         "plain" or "reversible".
     engine
-        "auto" or "torch".
+        "compiled", "torch", or "auto", which is the compiled one where it can do the run.
     record
         None: every step; n: every n-th step and both ends; array: these times, by a step of part
         length aside, so that the steps do not change; "ends": start and end only.
@@ -101,9 +101,7 @@ def simulate(
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
         if limit is not None and not limit > 0:
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
-    run = ENGINES["torch" if engine == "auto" else engine] if engine in _ENGINE_NAMES else None
-    if run is None:
-        raise unknown_name("engine", engine, _ENGINE_NAMES)
+    engine, run = _engine(engine, state, chosen, scheme)
     state = state.detach().replace(acceleration=None, jerk=None)
     limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
@@ -119,7 +117,7 @@ def simulate(
         "policy": str(chosen),
         "stepping": stepping,
         "tolerance": accepted.cpu().numpy(),
-        "engine": "torch",
+        "engine": engine,
     }
     trajectory = observer.finish(
         dict(zip(SUMMARY, (number.cpu().numpy() for number in numbers), strict=True)),
@@ -142,13 +140,13 @@ class _Observer:
         progress: bool,
         path: str | Path | None,
     ) -> None:
-        self._integrator, self._limits, self._record = integrator, limits, record
+        self._integrator, self._limits, self.record = integrator, limits, record
         self._times = record if isinstance(record, Tensor) else None
         rows = None if self._times is None else len(self._times)
-        self._recorder = Recorder(state, path, rows)
+        self.recorder = Recorder(state, path, rows)
         self._monitor = Monitor(state)
         self._start, self._steps = state.time, 0
-        self._row = np.zeros(state.n_systems, dtype=np.int64)
+        self.row = np.zeros(state.n_systems, dtype=np.int64)
         self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
         self._shown = 0.0
         self._dt = torch.full_like(state.time, torch.nan)
@@ -159,30 +157,50 @@ class _Observer:
         else:
             at_start = self._times[0] == state.time
             self._write(state, self._dt, None, at_start)
-            self._row += at_start.cpu().numpy()
+            self.row += at_start.cpu().numpy()
 
     def __call__(self, before, after, h, errors, status) -> None:
         self._steps += 1
         if self._times is None:
             self._dt = torch.where(h > 0, h, self._dt)
-            if self._record > 0 and self._steps % self._record == 0:
+            if self.record > 0 and self._steps % self.record == 0:
                 self._write(after, self._dt, errors, after.time > self._written)
                 self._next_row()
         else:
             self._write_times(before, after, h)
         if not self._bar.disable and time.monotonic() - self._shown > 0.2:
-            self._show(after, status)
+            self._show(after.time, status)
+
+    def follow(self, n_steps, made, at, status) -> None:
+        """Take note of where an engine stands that fills the recorder's buffer by itself.
+
+        Parameters
+        ----------
+        n_steps, made, at, status
+            (B,) each; `made` is the last step and `at` the time.
+        """
+        self.recorder.filled(self.row)
+        going = status == Status.RUNNING
+        self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
+        self._steps = int(n_steps.max())
+        self._dt = torch.as_tensor(made.copy())
+        every = 0 if self._times is not None else int(self.record)
+        # The engine writes the last record of what has ended; of what is interrupted, `finish`.
+        missing = going & (n_steps % every != 0 if every else n_steps > 0)
+        self._written = torch.as_tensor(np.where(missing, -np.inf, np.inf))
+        if not self._bar.disable and time.monotonic() - self._shown > 0.2:
+            self._show(torch.as_tensor(at), torch.as_tensor(status))
 
     def _next_row(self) -> None:
-        self._row += 1
-        self._recorder.close(int(self._row.max()))
+        self.row += 1
+        self.recorder.close(int(self.row.max()))
 
     def _write_times(self, before: State, after: State, h: PerSystem) -> None:
         """Records at output times, each by a step of part length from the state before it."""
         times = self._times
         assert times is not None
         while True:
-            row = torch.as_tensor(self._row, device=times.device)
+            row = torch.as_tensor(self.row, device=times.device)
             wanted = times[row.clamp(max=len(times) - 1)]
             due = (row < len(times)) & (h > 0) & (wanted <= after.time)
             if not bool(due.any()):
@@ -192,8 +210,8 @@ class _Observer:
                 time=torch.where(due, wanted, before.time)
             )
             self._write(at, h, None, due)
-            self._row += due.cpu().numpy()
-        self._recorder.close(int(self._row.min()))
+            self.row += due.cpu().numpy()
+        self.recorder.close(int(self.row.min()))
 
     def _write(self, state: State, dt: PerSystem, errors, systems: Tensor) -> None:
         if not bool(systems.any()):
@@ -209,12 +227,12 @@ class _Observer:
             "velocity": state.velocity,
         }
         arrays = {name: value.cpu().numpy() for name, value in values.items()}
-        self._recorder.write(arrays, systems.cpu().numpy(), self._row)
+        self.recorder.write(arrays, systems.cpu().numpy(), self.row)
         self._written = torch.where(systems, state.time, self._written)
 
-    def _show(self, state: State, status: Tensor) -> None:
+    def _show(self, at: Tensor, status: Tensor) -> None:
         self._shown = time.monotonic()
-        done = (state.time - self._start) / (self._limits.t_end - self._start)
+        done = (at - self._start) / (self._limits.t_end - self._start)
         steps = torch.tensor(self._steps / self._limits.max_steps, dtype=done.dtype)
         done = torch.where(status == Status.RUNNING, torch.maximum(done, steps), 1.0)
         self._bar.n = float(done.mean())
@@ -222,16 +240,16 @@ class _Observer:
 
     def abandon(self) -> None:
         self._bar.close()
-        self._recorder.abandon()
+        self.recorder.abandon()
 
     def finish(self, summary, final: State, about) -> Trajectory:
         if self._times is None:
             # last steps that were not due
             self._write(final, self._dt, None, final.time > self._written)
         if not self._bar.disable:
-            self._show(final, torch.as_tensor(summary["status"]))
+            self._show(final.time, torch.as_tensor(summary["status"]))
         self._bar.close()
-        return self._recorder.finish(summary, final, about)
+        return self.recorder.finish(summary, final, about)
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
@@ -336,5 +354,20 @@ def _warn(status: Tensor) -> None:
         )
 
 
-ENGINES = {"torch": torch_engine.integrate}
-_ENGINE_NAMES = ("auto", *ENGINES)
+def _engine(name: str, state: State, policy: Policy, integrator: Integrator):
+    """Name of an engine and its `integrate`."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if name == "torch":
+        return name, torch_engine.integrate
+    from nbcore.simulation import compiled_engine
+
+    obstacle = compiled_engine.obstacle(state, policy, integrator)
+    if obstacle is None:
+        return "compiled", compiled_engine.integrate
+    if name == "compiled":
+        raise InputError(f"the compiled engine does not take {obstacle}; use engine='torch'")
+    return "torch", torch_engine.integrate
+
+
+ENGINES = ("auto", "compiled", "torch")

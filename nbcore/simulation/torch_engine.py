@@ -39,14 +39,22 @@ class Limits:
 
 
 class Monitor:
-    """Errors of conserved quantities relative to an initial state."""
+    """Errors of conserved quantities relative to an initial state.
+
+    Attributes
+    ----------
+    initial
+        Energy (B,), momentum (B, D) and angular momentum (B, 1 or 3) of that state.
+    scales
+        (B,) what a typical value of each would be.
+    """
 
     def __init__(self, initial: State) -> None:
-        self._initial = self._quantities(initial)
+        self.initial = self._quantities(initial)
         momentum = gravity.momentum_scale(initial)
         size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
         size = size.sum(dim=-1).mean(dim=1).sqrt()
-        self._scales = (gravity.energy_scale(initial), momentum, size * momentum)
+        self.scales = (gravity.energy_scale(initial), momentum, size * momentum)
 
     @staticmethod
     def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +62,7 @@ class Monitor:
 
     def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
         """Relative errors of energy, momentum and angular momentum, (B,) each."""
-        now = zip(self._quantities(state), self._initial, self._scales, strict=True)
+        now = zip(self._quantities(state), self.initial, self.scales, strict=True)
         energy, momentum, angular = (gravity.relative_change(*each) for each in now)
         return energy, momentum, angular
 

@@ -265,6 +265,15 @@ class Recorder:
             self._buffer[name][systems, at] = np.asarray(value)[systems]
         self.n_records[systems] = np.maximum(self.n_records[systems], row[systems] + 1)
 
+    @property
+    def buffer(self) -> tuple[int, dict[str, np.ndarray]]:
+        """First row of the buffer and its arrays (B, rows, …), for a writer of its own."""
+        return self._offset, self._buffer
+
+    def filled(self, row: np.ndarray) -> None:
+        """Say that the rows of every system before its own (B,) have been put in the buffer."""
+        self.n_records = np.maximum(self.n_records, row)
+
     def close(self, row: int) -> None:
         """Say that rows before this one are complete; full chunks leave the buffer."""
         while row - self._offset >= self._chunk:

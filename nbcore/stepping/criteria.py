@@ -1,7 +1,8 @@
 """Classical step criteria: time scales τ of a state, to be multiplied by η.
 
-Each returns (B,) [T], positive. Where a body or pair sets no scale (no force on it, no mass in it)
-its scale is infinite, so that the minimum passes over it.
+A criterion is a law of pairs or of bodies, of which the least counts, or a function of the whole
+state that returns (B,) [T], positive. Where a body or pair sets no scale (no force on it, no mass
+in it) its scale is infinite, so that the minimum passes over it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
+from nbcore.physics.elementwise import clamp, minimum, quotient, where
 from nbcore.physics.state import PerSystem, State
 
 __all__ = ["CRITERIA", "CriterionRow", "Pairs", "get_criterion", "pairs_of"]
@@ -61,48 +63,59 @@ def pair_rate4(r2, v2, mu):
     return mu * mu * (w * w * w) + v2 * v2 * (w * w)
 
 
-def free_fall(state: State) -> PerSystem:
-    """Shortest of all pairs' r/v and √(r³/μ), as in the AMUSE Hermite code (there η = 0.03)."""
-    p = pairs_of(state)
-    fall2 = p.r2**1.5 / p.mu
-    fly2 = p.r2 / p.v2
-    return torch.minimum(fall2, fly2).amin(dim=1).sqrt()
+def free_fall(r2, v2, rv, mu):
+    """τ² of a pair: the shorter of r/v and √(r³/μ), as in the AMUSE Hermite code (η = 0.03)."""
+    return minimum(r2**1.5 / mu, r2 / v2)
 
 
-def huayno(state: State) -> PerSystem:
-    """Free-fall and fly-by time of all pairs, each looking ahead by its own time derivative.
+def huayno(r2, v2, rv, mu):
+    """τ² of a pair: free-fall or fly-by time, each looking ahead by its own time derivative.
 
     References
     ----------
     Pelupessy, Jänes & Portegies Zwart (2012), New Astronomy 17, 711.
     """
-    p = pairs_of(state)
-    r = p.r2**0.5
-    fall = (p.r2 * r / p.mu / 2) ** 0.5
+    r = r2**0.5
+    fall = (r2 * r / mu / 2) ** 0.5
     # A pair without mass never falls: likewise.
-    fall_rate = torch.where(p.mu > 0, 1.5 * fall * p.rv / p.r2, 0.0)
-    fly = (p.r2 / p.v2) ** 0.5
+    fall_rate = where(mu > 0, 1.5 * fall * rv / r2, 0.0)
+    fly = (r2 / v2) ** 0.5
     # A pair at rest never flies by: infinite time, whose rate does not matter.
-    fly_rate = torch.where(p.v2 > 0, fly * p.rv / p.r2 * (1 + p.mu / (p.v2 * r)), 0.0)
-    ahead = [
-        scale / (1 - rate.clamp(max=1) / 2) for scale, rate in ((fall, fall_rate), (fly, fly_rate))
-    ]
-    return torch.minimum(*ahead).amin(dim=1)
+    fly_rate = where(v2 > 0, fly * rv / r2 * (1 + mu / (v2 * r)), 0.0)
+    ahead = minimum(
+        fall / (1 - minimum(fall_rate, 1.0) / 2), fly / (1 - minimum(fly_rate, 1.0) / 2)
+    )
+    return ahead * ahead
 
 
-def aarseth85(state: State) -> PerSystem:
-    """√((a s + j²)/(j c + s²)) of the body that needs the shortest.
+def zemp(r2, v2, rv, mu):
+    """τ² of a pair: 1/(G ρ) with the dynamical density, raised by the pair's eccentricity.
+
+    ρ = (m_i + m_j)/r³ · max(1, (1 + 2e)/|1 − e|), the last factor at most 100.
+
+    References
+    ----------
+    Zemp, Stadel, Moore & Carollo (2007), MNRAS 376, 273.
+    """
+    r = r2**0.5
+    orbital = (v2 / 2 - mu / r) * (r2 * v2 - rv * rv)
+    e = clamp(1 + 2 * orbital / (mu * mu), 0.0, math.inf) ** 0.5
+    enhancement = clamp((1 + 2 * e) / abs(1 - e), 1.0, LARGEST_ENHANCEMENT)
+    return where(mu > 0, r2 * r / (mu * enhancement), math.inf)
+
+
+def aarseth85(a, j, s, c):
+    """τ² of a body: (a s + j²)/(j c + s²).
 
     References
     ----------
     Aarseth (1985), in Multiple Time Scales, p. 377.
     """
-    a, j, s, c = _norms(state, 4)
-    return _shortest(a * s + j**2, j * c + s**2)
+    return quotient(a * s + j * j, j * c + s * s, math.inf)
 
 
-def prs23(state: State) -> PerSystem:
-    """√(2 a²/(j² + a s)) of the body that needs the shortest.
+def prs23(a, j, s, c):
+    """τ² of a body: 2 a²/(j² + a s).
 
     Vanishes where an acceleration passes through zero, as on the figure-eight.
 
@@ -110,8 +123,7 @@ def prs23(state: State) -> PerSystem:
     ----------
     Pham, Rein & Spiegel (2024), Open Journal of Astrophysics 7, 1.
     """
-    a, j, s = _norms(state, 3)
-    return _shortest(2 * a**2, j**2 + a * s)
+    return quotient(2 * a * a, j * j + a * s, math.inf)
 
 
 def softened_acceleration(state: State) -> PerSystem:
@@ -142,24 +154,6 @@ def tidal(state: State) -> PerSystem:
     return (math.sqrt(6) / norm).sqrt()
 
 
-def zemp(state: State) -> PerSystem:
-    """1/√(G ρ) with the highest dynamical density of a pair, raised by its eccentricity.
-
-    ρ = (m_i + m_j)/r³ · max(1, (1 + 2e)/|1 − e|), the last factor at most 100.
-
-    References
-    ----------
-    Zemp, Stadel, Moore & Carollo (2007), MNRAS 376, 273.
-    """
-    p = pairs_of(state)
-    r = p.r2**0.5
-    orbital = (p.v2 / 2 - p.mu / r) * (p.r2 * p.v2 - p.rv**2)
-    e = (1 + 2 * orbital / p.mu**2).clamp(min=0).sqrt()
-    enhancement = ((1 + 2 * e) / (1 - e).abs()).clamp(1, LARGEST_ENHANCEMENT)
-    density = torch.where(p.mu > 0, p.mu / (p.r2 * r) * enhancement, 0.0)
-    return density.amax(dim=1).rsqrt()
-
-
 def boekholt(state: State) -> PerSystem:
     """√(ΣP⁸/ΣP¹⁰) over all pairs' rates P: smooth, and even in velocity (there η = 1/16).
 
@@ -183,13 +177,6 @@ def _norms(state: State, order: int) -> list[Tensor]:
     return [torch.linalg.vector_norm(d, dim=-1) for d in gravity.derivatives(state, order)]
 
 
-def _shortest(numerator: Tensor, denominator: Tensor) -> PerSystem:
-    """√(numerator/denominator), the least over bodies; a body that feels nothing sets none."""
-    moved = denominator > 0
-    ratio = numerator / torch.where(moved, denominator, 1.0)
-    return torch.where(moved, ratio, math.inf).amin(dim=1).sqrt()
-
-
 @dataclass(frozen=True)
 class CriterionRow:
     """A criterion as it stands in the table.
@@ -202,11 +189,37 @@ class CriterionRow:
         Force-like evaluations that one call costs beyond the acceleration at hand.
     eta_power
         dt = η^eta_power τ.
+    pair, body
+        The law as τ² from r², v², R·V, μ of a pair or from the sizes of acceleration, jerk, snap
+        and crackle of a body, for a criterion that is the least over them. The compiled engine
+        takes it from here; any other criterion it must know by name.
     """
 
     time_scale: Callable[[State], PerSystem]
     evaluations: int = 0
     eta_power: float = 1.0
+    pair: Callable | None = None
+    body: Callable | None = None
+
+
+def _of_pairs(pair: Callable) -> CriterionRow:
+    """Row of a law of pairs: the least of all."""
+
+    def time_scale(state: State) -> PerSystem:
+        p = pairs_of(state)
+        return pair(p.r2, p.v2, p.rv, p.mu).amin(dim=1).sqrt()
+
+    return CriterionRow(time_scale, pair=pair)
+
+
+def _of_bodies(body: Callable, order: int) -> CriterionRow:
+    """Row of a law of bodies: the least of all."""
+
+    def time_scale(state: State) -> PerSystem:
+        norms = _norms(state, order)
+        return body(*norms, *[0.0] * (4 - order)).amin(dim=1).sqrt()
+
+    return CriterionRow(time_scale, evaluations=order - 1, body=body)
 
 
 def get_criterion(name: str) -> CriterionRow:
@@ -217,12 +230,12 @@ def get_criterion(name: str) -> CriterionRow:
 
 
 CRITERIA: dict[str, CriterionRow] = {
-    "free_fall": CriterionRow(free_fall),
-    "huayno": CriterionRow(huayno),
-    "aarseth85": CriterionRow(aarseth85, evaluations=3),
-    "prs23": CriterionRow(prs23, evaluations=2),
+    "free_fall": _of_pairs(free_fall),
+    "huayno": _of_pairs(huayno),
+    "aarseth85": _of_bodies(aarseth85, 4),
+    "prs23": _of_bodies(prs23, 3),
     "softened_acceleration": CriterionRow(softened_acceleration, eta_power=0.5),
     "tidal": CriterionRow(tidal, evaluations=1),
-    "zemp": CriterionRow(zemp),
+    "zemp": _of_pairs(zemp),
     "boekholt": CriterionRow(boekholt),
 }

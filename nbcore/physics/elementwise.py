@@ -1,0 +1,37 @@
+"""Choices that take tensors and plain numbers alike, for laws that serve both engines."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["clamp", "minimum", "quotient", "where"]
+
+
+def where(condition, a, b):
+    """Take `a` where the condition holds, otherwise `b`."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition, a, b)
+    return a if condition else b
+
+
+def minimum(a, b):
+    """Smaller of two values; b may be a plain number."""
+    if isinstance(a, Tensor):
+        return torch.minimum(a, b) if isinstance(b, Tensor) else a.clamp(max=b)
+    return a if a <= b else b
+
+
+def clamp(value, least, most):
+    """Value within two plain numbers."""
+    if isinstance(value, Tensor):
+        return value.clamp(least, most)
+    return min(max(value, least), most)
+
+
+def quotient(numerator, denominator, otherwise):
+    """Quotient where the denominator is positive; its gradient is finite elsewhere, too."""
+    if isinstance(denominator, Tensor):
+        positive = denominator > 0
+        return torch.where(positive, numerator / torch.where(positive, denominator, 1), otherwise)
+    return numerator / denominator if denominator > 0 else otherwise

@@ -1,0 +1,274 @@
+"""The engine that compiles its whole loop with numba and spreads systems over the cores.
+
+The compiled loop (`kernels.run`) advances each system by some steps at a time and leaves all that
+it needs to go on in arrays, so that between two such turns Python can store records, move the
+progress bar and heed an interrupt; how long the turns are changes no step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.core import config, event
+
+from nbcore.physics import gravity
+from nbcore.physics.integrators import Integrator, Splitting
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation import kernels
+from nbcore.simulation.kernels import Method, Records, Rule, Systems
+from nbcore.simulation.status import Status
+from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
+from nbcore.stepping.control import first_step
+from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.policies import Criterion, FixedStep, Policy
+
+__all__ = ["integrate", "obstacle"]
+
+TURN = 0.05  # seconds that the compiled loop runs before Python looks around
+MOST_QUOTA = 1 << 40
+
+
+def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None:
+    """What keeps a run from this engine, or None."""
+    if state.position.device.type != "cpu":
+        return f"states on {state.position.device}"
+    if state.field is not None:
+        return "external fields"
+    if not isinstance(integrator, Splitting):
+        return "Hermite integrators"
+    if isinstance(policy, FixedStep):
+        return None
+    if isinstance(policy, Criterion) and policy.name in kernels.RULES:
+        return None
+    return f"the policy '{policy}'"
+
+
+@torch.no_grad()
+def integrate(
+    state: State,
+    policy: Policy,
+    integrator: Integrator,
+    tolerance: PerSystem,
+    stepping: str,
+    limits: Limits,
+    observe: Any,
+) -> Outcome:
+    """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
+
+    Parameters
+    ----------
+    tolerance
+        (B,).
+    stepping
+        Name of the control.
+    observe
+        Holds the recorder whose buffer is filled, and follows the run.
+    """
+    assert isinstance(integrator, Splitting)
+    is_reversible = stepping == "reversible"
+    systems = _systems(state, policy, tolerance, is_reversible, limits)
+    method = Method(
+        np.array(integrator.kicks),
+        np.array(integrator.drifts),
+        state.G,
+        state.softening,
+        is_reversible,
+        limits.max_steps,
+        limits.collision_distance or 0.0,
+        limits.escape_distance or np.inf,
+    )
+    rule = _rule(policy, state)
+    n = state.n_bodies
+    bodies = (0,) * n if n <= kernels.UNROLLED else n
+
+    def turn(first: int, last: int, quota: int) -> None:
+        kernels.run(bodies, systems, method, rule, records, first, last, quota)
+
+    quota = 1
+    with _interrupts() as interrupted, _says_when_it_compiles(n), _workers() as spread:
+        while (systems.status == Status.RUNNING).any():
+            records = _records(observe)
+            start = time.perf_counter()
+            spread(turn, len(systems.status), quota)
+            spent = time.perf_counter() - start
+            observe.follow(systems.n_steps, systems.made, systems.time, systems.status)
+            if interrupted():
+                systems.status[systems.status == Status.RUNNING] = Status.INTERRUPTED
+            if spent < TURN / 2:
+                quota = min(2 * quota, MOST_QUOTA)
+            elif spent > 2 * TURN:
+                quota = max(quota // 2, 1)
+    start = 1 + 2 * policy.evaluations * is_reversible
+    evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
+    d = state.n_dimensions
+    final = state.replace(
+        position=torch.as_tensor(systems.position.transpose(0, 2, 1)[..., :d].copy()),
+        velocity=torch.as_tensor(systems.velocity.transpose(0, 2, 1)[..., :d].copy()),
+        time=torch.as_tensor(systems.time),
+    )
+    return Outcome(
+        final,
+        torch.as_tensor(systems.status),
+        torch.as_tensor(systems.n_steps),
+        torch.as_tensor(evaluations),
+        torch.as_tensor(systems.max_errors.T.copy()),
+    )
+
+
+def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limits) -> Systems:
+    state = state.replace(acceleration=gravity.acceleration(state))
+    memory = policy.begin(state)
+
+    def propose(at: State) -> PerSystem:
+        return policy(at, tolerance, memory)
+
+    dt = first_step(state, propose) if is_reversible else propose(state)
+    monitor = Monitor(state)
+    energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
+    known = (energy, momentum, angular)
+    sizes = [gravity.relative_size(*each) for each in zip(known, monitor.scales, strict=True)]
+    n_systems = state.n_systems
+    initial = np.zeros((n_systems, 7))
+    initial[:, 0] = energy[:, 0]
+    initial[:, 1 : 1 + momentum.shape[1]] = momentum
+    initial[:, 7 - angular.shape[1] :] = angular  # in the plane the third axis alone
+    return Systems(
+        mass=_array(state.mass),
+        position=_axis_by_axis(state.position),
+        velocity=_axis_by_axis(state.velocity),
+        acceleration=_axis_by_axis(gravity.acceleration(state)),
+        time=_array(state.time),
+        work=_array(state.work),
+        dt=_array(dt),
+        made=np.full(n_systems, np.nan),
+        status=np.full(n_systems, int(Status.RUNNING)),
+        n_steps=np.zeros(n_systems, dtype=np.int64),
+        max_errors=np.zeros((n_systems, 3)),
+        initial=initial,
+        scale=_array(torch.stack(sizes, dim=1)),
+        t_end=_array(limits.t_end),
+    )
+
+
+def _rule(policy: Policy, state: State) -> Rule:
+    if isinstance(policy, FixedStep):
+        return Rule(kernels.FIXED, 1, _each(policy.dt, state))
+    assert isinstance(policy, Criterion)
+    row = get_criterion(policy.name)
+    factor = _each(policy.eta, state) ** row.eta_power
+    return Rule(kernels.RULES[policy.name], row.evaluations + 1, factor)
+
+
+def _records(observe: Any) -> Records:
+    offset, arrays = observe.recorder.buffer
+    every, times = observe.record, np.empty(0)
+    if not isinstance(every, int):
+        every, times = 0, _array(every)
+    return Records(every, times, observe.row, offset, **arrays)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return np.array(tensor.detach().numpy(), dtype=np.float64, order="C")
+
+
+def _each(value: Any, state: State) -> np.ndarray:
+    tensor = torch.as_tensor(value, dtype=torch.float64)
+    return _array(tensor.expand(state.n_systems))
+
+
+def _axis_by_axis(vectors: torch.Tensor) -> np.ndarray:
+    """(B, N, D) to (B, 3, N), with zeros for the axis that a plane lacks."""
+    n_systems, n_bodies, n_dimensions = vectors.shape
+    array = np.zeros((n_systems, 3, n_bodies))
+    array[:, :n_dimensions] = vectors.detach().numpy().transpose(0, 2, 1)
+    return array
+
+
+@contextmanager
+def _workers() -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
+    """Spread systems over as many threads as numba may use."""
+    threads = numba.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+
+        def spread(turn: Callable[[int, int, int], None], n_systems: int, quota: int) -> None:
+            parts = min(n_systems, 8 * threads)
+            if threads == 1 or parts == 1:
+                turn(0, n_systems, quota)
+                return
+            edges = [n_systems * k // parts for k in range(parts + 1)]
+            for _ in pool.map(turn, edges[:-1], edges[1:], [quota] * parts):
+                pass
+
+        yield spread
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C instead of raising it, so that it can't fall into the middle of a record."""
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Announcement(event.Listener):
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def on_start(self, event: Any) -> None:
+        if self._text:
+            print(self._text, file=sys.stderr, flush=True)
+            self._text = ""
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def _says_when_it_compiles(n_bodies: int) -> Iterator[None]:
+    what = f"{n_bodies} bodies" if n_bodies <= kernels.UNROLLED else "many bodies"
+    text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE}"
+    with event.install_listener("numba:compile", _Announcement(text)):
+        yield
+
+
+def _keep_compiled() -> Path:
+    """Cache the loop on disk, in a folder of this version of the sources.
+
+    numba looks only at the file of the function that is cached, and not at those of the functions
+    that it calls.
+    """
+    room = Path(__file__).parents[1]
+    sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/*.py"))]
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    root = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    folder = Path(root) / "nbcore" / f"engine-{version}"
+    settings: Any = config
+    if not settings.DISABLE_JIT:
+        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
+        try:
+            kernels.run.enable_caching()
+        finally:
+            settings.CACHE_DIR = before
+    return folder
+
+
+CACHE = _keep_compiled()

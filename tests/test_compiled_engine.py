@@ -1,0 +1,237 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.physics.integrators import INTEGRATORS
+from nbcore.simulation import compiled_engine
+from nbcore.simulation.simulate import simulate
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
+from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.policies import Criterion, FixedStep
+
+RULE = Criterion("boekholt", 0.1)
+COMPILED = [name for name in INTEGRATORS if name != "hermite4"]
+
+
+def few(n_systems=3, n_bodies=3, softening=0.0, **kind):
+    state = scenarios.make("few_body", n_systems=n_systems, n_bodies=n_bodies, seed=1, **kind)
+    return state.replace(softening=softening)
+
+
+def both(state, t_end, policy, **options):
+    """The same run by both engines, too short for encounters to amplify the rounding of 1e-16."""
+    return [simulate(state, t_end, policy, engine=e, **options) for e in ("torch", "compiled")]
+
+
+def assert_same(torch_run, compiled_run):
+    assert compiled_run.n_steps.tolist() == torch_run.n_steps.tolist()
+    assert compiled_run.n_force_evaluations.tolist() == torch_run.n_force_evaluations.tolist()
+    assert compiled_run.status.tolist() == torch_run.status.tolist()
+    for name in ("position", "velocity", "time", "dt"):
+        there, here = getattr(torch_run, name), getattr(compiled_run, name)
+        np.testing.assert_allclose(here, there, rtol=1e-12, atol=1e-13)
+    for name in ("energy_error", "momentum_error", "angular_momentum_error"):
+        there, here = getattr(torch_run, name), getattr(compiled_run, name)
+        np.testing.assert_allclose(here, there, rtol=1e-9, atol=1e-13)
+    for k in range(3):
+        name = ("energy", "momentum", "angular_momentum")[k]
+        there, here = (getattr(run, f"max_{name}_error") for run in (torch_run, compiled_run))
+        np.testing.assert_allclose(here, there, rtol=1e-9, atol=1e-13)
+
+
+def same_records(a, b):
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True)
+        for name in ("time", "dt", "position", "velocity", "energy_error")
+    )
+
+
+# Parity with torch
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("integrator", COMPILED)
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_every_criterion_and_integrator_agrees_with_torch(integrator, criterion, stepping):
+    softening = 0.05 if criterion == "softened_acceleration" else 0.0
+    # the one of the criteria whose dt goes as √η
+    eta = 0.01**2 if softening else 0.01
+    state, policy = few(softening=softening), Criterion(criterion, eta)
+    options = {"integrator": integrator, "stepping": stepping}
+    assert_same(*both(state, 100.0, policy, max_steps=100, **options))
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+@pytest.mark.parametrize("kind", [{"dimensions": 2}, {"n_bodies": 2}, {"n_bodies": 9}])
+@pytest.mark.parametrize("softening", [0.0, 0.1])
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_other_dimensions_and_numbers_of_bodies_agree_with_torch(kind, softening, stepping):
+    state = few(softening=softening, **kind)
+    for criterion in ("boekholt", "tidal", "aarseth85"):
+        policy = Criterion(criterion, 0.01)
+        assert_same(*both(state, 100.0, policy, max_steps=50, stepping=stepping))
+
+
+@pytest.mark.parametrize("n_bodies", [3, 9])
+def test_a_body_without_mass_feels_and_does_not_act(n_bodies):
+    state = few(n_bodies=n_bodies)
+    mass = state.mass.clone()
+    mass[:, 1] = 0.0
+    torch_run, compiled_run = both(state.replace(mass=mass), 0.1, RULE)
+    assert_same(torch_run, compiled_run)
+
+
+@pytest.mark.parametrize("record", [None, 1, 7, "ends", np.linspace(0, 0.1, 23), [0.02, 0.07]])
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+def test_records_agree_with_torch(record, stepping):
+    assert_same(*both(few(), 0.1, RULE, record=record, stepping=stepping))
+
+
+def test_every_system_has_its_own_end_step_and_eta():
+    ends, number = torch.tensor([0.1, 0.3, 0.2]).double(), torch.tensor([0.01, 0.02, 0.05]).double()
+    for policy in (FixedStep(number), Criterion("boekholt", number)):
+        torch_run, compiled_run = both(few(), ends, policy)
+        assert_same(torch_run, compiled_run)
+        assert torch.equal(compiled_run.final.time, ends)
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"max_steps": 5}, Status.MAX_STEPS),
+        ({"collision_distance": 0.5}, Status.COLLISION),
+        ({"escape_distance": 1.1}, Status.ESCAPE),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*did not reach")
+def test_statuses_agree_with_torch(options, status):
+    torch_run, compiled_run = both(few(8), 0.2, RULE, **options)
+    assert status in compiled_run.status
+    assert_same(torch_run, compiled_run)
+
+
+@pytest.mark.filterwarnings("ignore:.*did not reach")
+def test_a_step_that_underflows_or_fails_ends_its_system_alone():
+    state = few(3)
+    dt = torch.tensor([1e-3, 1e-30, 1e3]).double()
+    velocity = state.velocity.clone()
+    velocity[2] = 1e306  # overflows within the step
+    torch_run, compiled_run = both(
+        state.replace(velocity=velocity, time=state.time + 1.0), 1e4, FixedStep(dt), max_steps=4
+    )
+    expected = [Status.MAX_STEPS, Status.DT_UNDERFLOW, Status.NON_FINITE]
+    assert compiled_run.status.tolist() == torch_run.status.tolist() == expected
+    assert torch.equal(compiled_run.final.position[2], state.position[2])
+
+
+# What must not change a step
+
+
+@pytest.mark.parametrize("record", [3, "ends", np.linspace(0, 0.9, 7)])
+def test_the_choice_of_records_changes_no_step(record):
+    every, chosen = (
+        simulate(few(), 1.0, RULE, record=r, engine="compiled") for r in (None, record)
+    )
+    assert torch.equal(every.final.position, chosen.final.position)
+    assert every.n_steps.tolist() == chosen.n_steps.tolist()
+    assert every.max_energy_error.tolist() == chosen.max_energy_error.tolist()
+
+
+@pytest.mark.parametrize("turn", [0.0, 1e-4, 1.0])
+def test_the_length_of_a_turn_changes_nothing(monkeypatch, turn):
+    expected = simulate(few(), 1.0, RULE, engine="compiled")
+    monkeypatch.setattr(compiled_engine, "TURN", turn)
+    assert same_records(simulate(few(), 1.0, RULE, engine="compiled"), expected)
+
+
+@pytest.mark.parametrize("record", [None, np.linspace(0, 2.9, 50)])
+def test_the_size_of_a_chunk_and_the_disk_change_nothing(monkeypatch, tmp_path, record):
+    # members of very different lengths, so that some have ended when the rows of others are stored
+    def run(**options):
+        ends = torch.linspace(0.1, 3.0, 5).double() if record is None else 3.0
+        return simulate(few(5), ends, RULE, engine="compiled", record=record, **options)
+
+    expected = run()
+    monkeypatch.setattr("nbcore.simulation.storage.CHUNK_BYTES", 1)
+    here, stored = run(), run(path=tmp_path / "run")
+    assert same_records(here, expected)
+    assert same_records(stored, expected)
+    assert same_records(Trajectory.load(tmp_path / "run"), expected)
+
+
+def test_the_number_of_cores_changes_nothing():
+    cores = numba.get_num_threads()
+    together = simulate(few(16), 1.0, RULE, engine="compiled")
+    numba.set_num_threads(1)
+    try:
+        alone = simulate(few(16), 1.0, RULE, engine="compiled")
+    finally:
+        numba.set_num_threads(cores)
+    assert same_records(alone, together)
+
+
+def test_a_batch_runs_as_its_members_do():
+    batch = simulate(few(4), 0.5, RULE, engine="compiled")
+    for k in range(4):
+        alone = simulate(few(4).select(torch.tensor([k])), 0.5, RULE, engine="compiled")
+        assert torch.equal(alone.final.position[0], batch.final.position[k])
+
+
+# Which engine
+
+
+def test_auto_takes_the_compiled_engine_where_it_can():
+    state = few()
+    assert simulate(state, 0.01, RULE).about["engine"] == "compiled"
+    assert simulate(state, 0.01, lambda s, t: 0.01 + 0 * s.time).about["engine"] == "torch"
+
+
+def test_what_the_engine_can_not_do_is_named():
+    def rule(state, tolerance):
+        return 0.01 + 0 * state.time
+
+    with pytest.raises(InputError, match=r"compiled engine does not take .*rule.*engine='torch'"):
+        simulate(few(), 0.01, rule, engine="compiled")
+
+
+# Interrupts
+
+ENDLESS = """
+import warnings; warnings.simplefilter("ignore")
+import nbcore as nb
+state = nb.scenarios.make("few_body", n_systems=2, seed=1)
+print("starts", flush=True)
+run = nb.simulate(state, 1e9, nb.Criterion("boekholt", 1e-3), path={path!r}, engine="compiled")
+print(run.status.tolist(), flush=True)
+"""
+
+
+def test_control_c_ends_a_run_and_keeps_what_was_recorded(tmp_path):
+    code = ENDLESS.format(path=str(tmp_path / "run"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "starts\n"
+    # the first chunk on disk shows that the loop runs
+    records = tmp_path / "run" / "position" / "c"
+    stop = threading.Event()
+    while not records.exists() and process.poll() is None:
+        stop.wait(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out == f"[{Status.INTERRUPTED:d}, {Status.INTERRUPTED:d}]\n"
+    run = Trajectory.load(tmp_path / "run")
+    assert run.n_records.tolist() == (run.summary["n_steps"] + 1).tolist()
+    np.testing.assert_array_equal(run.system(0).position[-1], run.final.position[0])
