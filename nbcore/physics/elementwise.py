@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["clamp", "minimum", "quotient", "where"]
+__all__ = ["clamp", "log", "minimum", "quotient", "where"]
 
 
 def where(condition, a, b):
@@ -35,3 +37,8 @@ def quotient(numerator, denominator, otherwise):
         positive = denominator > 0
         return torch.where(positive, numerator / torch.where(positive, denominator, 1), otherwise)
     return numerator / denominator if denominator > 0 else otherwise
+
+
+def log(value):
+    """Natural logarithm."""
+    return torch.log(value) if isinstance(value, Tensor) else math.log(value)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
+from nbcore.physics.elementwise import log, quotient
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of, smooth_time_scale
 
@@ -112,79 +113,92 @@ class Measures:
         return (self.weight * value).sum(dim=1)
 
 
-def _share(part: Tensor, rest: Tensor) -> Tensor:
-    """Part of the whole, 0 where there is nothing to share."""
-    whole = part + rest
-    return part / torch.where(whole > 0, whole, 1.0)
+Feature = Callable[[Measures], PerSystem]
 
 
-def fly_by(m: Measures) -> PerSystem:
-    """Share of the speed in the rate of the fastest pair, 0 (at rest) to 1 (passing by)."""
-    p = m.pairs
-    return m.of_fastest(_share(p.v2 * p.v2 * p.r2, p.mu * p.mu))
+def fly_by(r2, v2, rv, mu):
+    """Share of the speed in the rate of a pair, 0 (at rest) to 1 (passing by)."""
+    part = v2 * v2 * r2
+    return quotient(part, part + mu * mu, 0.0)
 
 
-def binding(m: Measures) -> PerSystem:
-    """v²/(v² + 2μ/r) of the fastest pair: 0 at rest, ½ parabolic, 1 unbound."""
-    p = m.pairs
-    return m.of_fastest(_share(p.v2, 2 * p.mu * p.r2**-0.5))
+def binding(r2, v2, rv, mu):
+    """v²/(v² + 2μ/r) of a pair: 0 at rest, ½ parabolic, 1 unbound."""
+    return quotient(v2, v2 + 2 * mu * r2**-0.5, 0.0)
 
 
-def radial(m: Measures) -> PerSystem:
-    """(R·V)²/(r² v² + μ r) of the fastest pair: 0 at the apsides, even in v."""
-    p = m.pairs
-    square = p.rv**2
-    return m.of_fastest(_share(square, p.r2 * p.v2 - square + p.mu * p.r2**0.5))
+def radial(r2, v2, rv, mu):
+    """(R·V)²/(r² v² + μ r) of a pair: 0 at the apsides, even in v."""
+    return quotient(rv * rv, r2 * v2 + mu * r2**0.5, 0.0)
 
 
-def heaviness(m: Measures) -> PerSystem:
-    """Share of the fastest pair in the total mass, 0 to 1."""
-    total = m.state.G * m.state.mass.sum(dim=1, keepdim=True)
-    return m.of_fastest(m.pairs.mu / total)
+def heaviness(first, second, total):
+    """Share of a pair in the total mass, 0 to 1."""
+    return (first + second) / total
 
 
-def crowding(m: Measures) -> PerSystem:
-    """Logarithm of the number of pairs that share the fastest rate."""
-    return -(m.weight**2).sum(dim=1).log()
+def asymmetry(first, second, total):
+    """4 m_i m_j/(m_i + m_j)² of a pair: 1 for equal masses, 0 for a test particle."""
+    both = first + second
+    return quotient(4 * first * second, both * both, 0.0)
 
 
-def rate_contrast(m: Measures) -> PerSystem:
+def perturbation(excess2, r2, mu):
+    """δ² of a pair, δ the pull of all others over the pair's own (without softening's smaller R).
+
+    Parameters
+    ----------
+    excess2
+        Squared relative acceleration less that by the pair itself.
+    """
+    own = mu / r2
+    return quotient(excess2, own * own, 0.0)
+
+
+def crowding(weight2):
+    """Logarithm of the number of pairs that share the fastest rate, from Σ weight²."""
+    return -log(weight2)
+
+
+def rate_contrast(time_scale, mean_rate4):
     """Logarithm of the fastest rate over the mean (of fourth powers) of all pairs' rates."""
-    return -m.time_scale.log() - 0.25 * m.rate4.mean(dim=1).log()
+    return -log(time_scale) - 0.25 * log(mean_rate4)
 
 
-def compactness(m: Measures) -> PerSystem:
+def compactness(time_scale, total, mean_r2):
     """Logarithm of τ over the time scale √(R³/G M) of the system, R the rms pair distance."""
-    total = m.state.G * m.state.mass.sum(dim=1)
-    return m.time_scale.log() + 0.5 * total.log() - 0.75 * m.pairs.r2.mean(dim=1).log()
+    return log(time_scale) + 0.5 * log(total) - 0.75 * log(mean_r2)
 
 
-def virial(m: Measures) -> PerSystem:
+def virial(mean_v2, total, mean_inverse):
     """Mean v² of all pairs over itself and 2GM times their mean 1/r: 0 cold, 1 unbound."""
-    total = m.state.G * m.state.mass.sum(dim=1)
-    return _share(m.pairs.v2.mean(dim=1), 2 * total * (m.pairs.r2**-0.5).mean(dim=1))
+    return quotient(mean_v2, mean_v2 + 2 * total * mean_inverse, 0.0)
 
 
-def perturbation(m: Measures) -> PerSystem:
-    """Logarithm of 1 + δ², δ the pull of all others on the fastest pair over the pair's own."""
+def _of_fastest(law: Callable) -> Feature:
+    return lambda m: m.of_fastest(law(m.pairs.r2, m.pairs.v2, m.pairs.rv, m.pairs.mu))
+
+
+def _of_masses(law: Callable) -> Feature:
+    def feature(m: Measures) -> PerSystem:
+        mass = m.state.mass
+        i, j = gravity.pair_indices(m.state.n_bodies, mass.device)
+        return m.of_fastest(law(mass[:, i], mass[:, j], mass.sum(dim=1, keepdim=True)))
+
+    return feature
+
+
+def _perturbation(m: Measures) -> PerSystem:
     p = m.pairs
     i, j = gravity.pair_indices(m.state.n_bodies, m.state.position.device)
     R = m.state.position[:, j] - m.state.position[:, i]
     A = m.acceleration[:, j] - m.acceleration[:, i]
-    own = p.mu * p.r2**-1.5
-    excess = A + own[..., None] * R
-    size = p.mu * p.r2**-1  # own pull without softening's smaller R
-    delta2 = (excess * excess).sum(dim=-1) / torch.where(size > 0, size * size, 1.0)
-    return m.of_fastest(torch.where(size > 0, delta2, 0.0).log1p())
+    excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
+    return m.of_fastest(perturbation((excess * excess).sum(dim=-1), p.r2, p.mu).log1p())
 
 
-def asymmetry(m: Measures) -> PerSystem:
-    """4 m_i m_j/(m_i + m_j)² of the fastest pair: 1 for equal masses, 0 for a test particle."""
-    s = m.state
-    i, j = gravity.pair_indices(s.n_bodies, s.position.device)
-    mu = m.pairs.mu
-    ratio = 4 * s.G**2 * s.mass[:, i] * s.mass[:, j] / torch.where(mu > 0, mu * mu, 1.0)
-    return m.of_fastest(ratio)
+def _total(m: Measures) -> PerSystem:
+    return m.state.G * m.state.mass.sum(dim=1)
 
 
 def _norm(vector: Tensor) -> Tensor:
@@ -294,19 +308,17 @@ def _statistics(prefix: str, values: Callable[[Measures], Tensor]) -> dict:
     return {f"{k}_{prefix}": lambda m, f=f: f(values(m)) for k, f in kinds.items()}
 
 
-Feature = Callable[[Measures], PerSystem]
-
 SCALE_FREE: dict[str, Feature] = {
-    "fly_by": fly_by,
-    "binding": binding,
-    "radial": radial,
-    "heaviness": heaviness,
-    "asymmetry": asymmetry,
-    "crowding": crowding,
-    "rate_contrast": rate_contrast,
-    "compactness": compactness,
-    "virial": virial,
-    "perturbation": perturbation,
+    "fly_by": _of_fastest(fly_by),
+    "binding": _of_fastest(binding),
+    "radial": _of_fastest(radial),
+    "heaviness": _of_masses(heaviness),
+    "asymmetry": _of_masses(asymmetry),
+    "crowding": lambda m: crowding((m.weight**2).sum(dim=1)),
+    "rate_contrast": lambda m: rate_contrast(m.time_scale, m.rate4.mean(dim=1)),
+    "compactness": lambda m: compactness(m.time_scale, _total(m), m.pairs.r2.mean(dim=1)),
+    "virial": lambda m: virial(m.pairs.v2.mean(dim=1), _total(m), (m.pairs.r2**-0.5).mean(dim=1)),
+    "perturbation": _perturbation,
 }
 
 STATISTICS: dict[str, Feature] = {
