@@ -17,7 +17,9 @@ from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import CRITERIA
-from nbcore.stepping.policies import Criterion, FixedStep
+from nbcore.stepping.features import SCALE_FREE
+from nbcore.stepping.models import ACTIVATIONS
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
 
 RULE = Criterion("boekholt", 0.1)
 COMPILED = [name for name in INTEGRATORS if name != "hermite4"]
@@ -81,6 +83,66 @@ def test_other_dimensions_and_numbers_of_bodies_agree_with_torch(kind, softening
     for criterion in ("boekholt", "tidal", "aarseth85"):
         policy = Criterion(criterion, 0.01)
         assert_same(*both(state, 100.0, policy, max_steps=50, stepping=stepping))
+
+
+def learned(seed=0, **spec):
+    """A policy that corrects by something; in float64, so that rounding is that of the engines."""
+    torch.manual_seed(seed)
+    policy = LearnedPolicy(PolicySpec(precision="float64", **spec))
+    for layer in policy.network.layers:
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight, 0.0, 0.3)
+            torch.nn.init.normal_(layer.bias, 0.0, 0.3)
+    policy.network.mean.normal_()
+    policy.network.deviation.uniform_(0.5, 2.0)
+    return policy
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+@pytest.mark.parametrize("shape", [{"dimensions": 2}, {"n_bodies": 2}, {"n_bodies": 9}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *({"activation": name} for name in ACTIVATIONS),
+        *({"features": (name,)} for name in SCALE_FREE),
+        {"hidden": ()},
+        {"hidden": (3, 40, 5), "predict_error": True},
+        {"largest_correction": 1.1},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_learned_policies_agree_with_torch(spec, shape, stepping):
+    tolerance = torch.tensor([1e-12, 1e-10, 1e-9], dtype=torch.float64)
+    options = {"stepping": stepping, "tolerance": tolerance, "max_steps": 50}
+    assert_same(*both(few(**shape), 100.0, learned(**spec), **options))
+
+
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_a_network_in_single_precision_agrees_to_single_precision():
+    policy = learned()
+    policy.network.layers.float()
+    torch_run, compiled_run = both(few(), 100.0, policy, tolerance=1e-10, max_steps=50)
+    # a few roundings of 6e-8 in the logarithm of the step
+    np.testing.assert_allclose(compiled_run.dt, torch_run.dt, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"features": ("basic",)},
+        {"features": ("scale_free", "delta_mag"), "history": 2},
+        {"fourier_features": 4},
+    ],
+    ids=str,
+)
+def test_what_a_learned_policy_asks_for_in_vain_is_named(spec):
+    policy = learned(**spec)
+    assert simulate(few(), 0.01, policy).about["engine"] == "torch"
+    with pytest.raises(
+        InputError, match=r"does not take (the feature '(n_bodies|delta_mag)'|Four)"
+    ):
+        simulate(few(), 0.01, policy, engine="compiled")
 
 
 @pytest.mark.parametrize("n_bodies", [3, 9])

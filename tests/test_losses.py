@@ -159,7 +159,7 @@ def test_a_rollout_takes_the_steps_that_the_engine_takes():
     policy = random_policy()
     r = forward(policy, state, n_steps=4)
     with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
-        run = nb.simulate(state, 100.0, policy, tolerance=1e-4, max_steps=4)
+        run = nb.simulate(state, 100.0, policy, tolerance=1e-4, max_steps=4, engine="torch")
     # the same operations in the same order
     np.testing.assert_array_equal(r.dt.detach().numpy().T, run.dt[:, 1:])
     np.testing.assert_allclose(r.energy.detach().numpy().T, run.energy_error[:, 1:], rtol=1e-9)

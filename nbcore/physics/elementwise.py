@@ -1,8 +1,9 @@
-"""Choices that take tensors and plain numbers alike, for laws that serve both engines."""
+"""Functions that take tensors and plain numbers alike, for laws that serve both engines."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def clamp(value, least, most):
     return min(max(value, least), most)
 
 
-def quotient(numerator, denominator, otherwise):
+def quotient(numerator: Any, denominator: Any, otherwise: float) -> Any:
     """Quotient where the denominator is positive; its gradient is finite elsewhere, too."""
     if isinstance(denominator, Tensor):
         positive = denominator > 0
@@ -39,6 +40,6 @@ def quotient(numerator, denominator, otherwise):
     return numerator / denominator if denominator > 0 else otherwise
 
 
-def log(value):
+def log(value: Any) -> Any:
     """Natural logarithm."""
     return torch.log(value) if isinstance(value, Tensor) else math.log(value)

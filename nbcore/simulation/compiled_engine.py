@@ -8,6 +8,7 @@ progress bar and heed an interrupt; how long the turns are changes no step.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import signal
 import sys
@@ -28,12 +29,19 @@ from nbcore.physics import gravity
 from nbcore.physics.integrators import Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import kernels
-from nbcore.simulation.kernels import Method, Records, Rule, Systems
+from nbcore.simulation.kernels import Method, Network, Records, Rule, Systems
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import first_step
 from nbcore.stepping.criteria import get_criterion
-from nbcore.stepping.policies import Criterion, FixedStep, Policy
+from nbcore.stepping.policies import (
+    Criterion,
+    FixedStep,
+    LearnedPolicy,
+    Policy,
+    PolicySpec,
+    log_tolerance,
+)
 
 __all__ = ["integrate", "obstacle"]
 
@@ -53,7 +61,16 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
         return None
     if isinstance(policy, Criterion) and policy.name in kernels.RULES:
         return None
+    if isinstance(policy, LearnedPolicy):
+        return _unknown_part(policy)
     return f"the policy '{policy}'"
+
+
+def _unknown_part(policy: LearnedPolicy) -> str | None:
+    others = [name for name in policy.names if name not in kernels.SCALE_FREE]
+    if others or policy.looks_back:
+        return f"the feature '{(*others, 'delta_mag')[0]}'"
+    return "Fourier features" if policy.spec.fourier_features else None
 
 
 @torch.no_grad()
@@ -90,12 +107,12 @@ def integrate(
         limits.collision_distance or 0.0,
         limits.escape_distance or np.inf,
     )
-    rule = _rule(policy, state)
+    rule, network = _rule(policy, state, tolerance), _network(policy, tolerance)
     n = state.n_bodies
     bodies = (0,) * n if n <= kernels.UNROLLED else n
 
     def turn(first: int, last: int, quota: int) -> None:
-        kernels.run(bodies, systems, method, rule, records, first, last, quota)
+        kernels.run(bodies, systems, method, rule, network, records, first, last, quota)
 
     quota = 1
     with _interrupts() as interrupted, _says_when_it_compiles(n), _workers() as spread:
@@ -163,13 +180,33 @@ def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limit
     )
 
 
-def _rule(policy: Policy, state: State) -> Rule:
+def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Rule:
     if isinstance(policy, FixedStep):
         return Rule(kernels.FIXED, 1, _each(policy.dt, state))
+    if isinstance(policy, LearnedPolicy):
+        return Rule(kernels.LEARNED, 1, _array(tolerance ** (1 / (policy.spec.order + 1))))
     assert isinstance(policy, Criterion)
     row = get_criterion(policy.name)
     factor = _each(policy.eta, state) ** row.eta_power
     return Rule(kernels.RULES[policy.name], row.evaluations + 1, factor)
+
+
+def _network(policy: Policy, tolerance: PerSystem) -> Network:
+    if not isinstance(policy, LearnedPolicy):
+        policy = LearnedPolicy(PolicySpec(hidden=()))  # fills the place and is not asked
+    network = policy.network
+    layers = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    parts = [part.flatten() for layer in layers for part in (layer.weight.T, layer.bias)]
+    return Network(
+        features=np.array([kernels.SCALE_FREE[name] for name in policy.names]),
+        log_tolerance=_array(log_tolerance(tolerance)),
+        mean=_array(network.mean),
+        deviation=_array(network.deviation),
+        widths=np.array([layers[0].in_features, *(layer.out_features for layer in layers)]),
+        weights=torch.cat(parts).detach().numpy(),
+        activation=kernels.ACTIVATIONS[policy.spec.activation],
+        bound=math.log(policy.spec.largest_correction),
+    )
 
 
 def _records(observe: Any) -> Records:

@@ -18,11 +18,25 @@ from numpy.typing import NDArray
 
 from nbcore.physics import elementwise, gravity
 from nbcore.simulation.status import Status
-from nbcore.stepping import criteria
+from nbcore.stepping import criteria, features
 from nbcore.stepping.control import LARGEST_JUMP
 from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.models import ACTIVATIONS as _ACTIVATIONS
+from nbcore.stepping.models import LARGEST_INPUT
 
-__all__ = ["FIXED", "RULES", "UNROLLED", "Method", "Records", "Rule", "Systems", "run"]
+__all__ = [
+    "ACTIVATIONS",
+    "FIXED",
+    "LEARNED",
+    "RULES",
+    "UNROLLED",
+    "Method",
+    "Network",
+    "Records",
+    "Rule",
+    "Systems",
+    "run",
+]
 
 Array = NDArray[np.float64]
 
@@ -40,6 +54,7 @@ pair_rate4 = njit(**_LAW)(criteria.pair_rate4)
 overload(elementwise.where, jit_options=_LAW)(
     lambda condition, a, b: lambda condition, a, b: a if condition else b
 )
+overload(elementwise.log, jit_options=_LAW)(lambda value: lambda value: math.log(value))
 overload(elementwise.minimum, jit_options=_LAW)(lambda a, b: lambda a, b: a if a <= b else b)
 overload(elementwise.clamp, jit_options=_LAW)(
     lambda value, least, most: lambda value, least, most: min(max(value, least), most)
@@ -57,7 +72,7 @@ MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
 
-FIXED = -1
+FIXED, LEARNED = -1, -2
 UNROLLED = 8  # bodies up to which N is a constant of the compiled code
 
 
@@ -96,9 +111,22 @@ class Method(NamedTuple):
 class Rule(NamedTuple):
     """What chooses the steps."""
 
-    kind: int  # FIXED, or a number of RULES
+    kind: int  # FIXED, LEARNED, or a number of RULES
     order: int  # derivatives of the position that it needs, less one
     factor: Array  # (B,) dt, or what multiplies τ
+
+
+class Network(NamedTuple):
+    """A learned policy; see `stepping.policies.LearnedPolicy` and `stepping.models`."""
+
+    features: NDArray[np.int64]  # places in SCALE_FREE
+    log_tolerance: Array  # (B,)
+    mean: Array  # (F,) of the inputs
+    deviation: Array
+    widths: NDArray[np.int64]  # of the layers, inputs and output among them
+    weights: NDArray  # layer by layer, each (inputs, outputs) and then its biases
+    activation: int
+    bound: float  # logarithm of the largest correction
 
 
 class Records(NamedTuple):
@@ -435,6 +463,114 @@ def time_scale(bodies, m, x, v, a, G, softening, kind, order, n_dimensions, scra
     return softened_time(bodies, a, softening)
 
 
+_LAWS = ("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation")
+_LOGS = ("crowding", "rate_contrast", "compactness", "virial")
+fly_by, binding, radial, heaviness, asymmetry, perturbation = (
+    njit(**_LAW)(getattr(features, name)) for name in _LAWS
+)
+crowding, rate_contrast, compactness, virial = (
+    njit(**_LAW)(getattr(features, name)) for name in _LOGS
+)
+ACTIVATIONS = {name: k for k, name in enumerate(_ACTIVATIONS)}
+SCALE_FREE = {name: k for k, name in enumerate((*_LAWS, *_LOGS))}
+
+
+@njit(**_LAW)
+def observe(bodies, m, x, v, a, G, softening, rate4, out):
+    """Features by their place in SCALE_FREE into `out`; returns the smooth time scale."""
+    tau = smooth_time_scale(bodies, m, x, v, G, softening, rate4)
+    n_pairs = size(bodies) * (size(bodies) - 1) // 2
+    largest4, total = 0.0, 0.0
+    for k in range(n_pairs):
+        largest4 = max(largest4, rate4[k])
+    for i in range(size(bodies)):
+        total += m[i]
+    for k in range(6):
+        out[k] = 0.0
+    eps2, pair, sum1, sum2 = softening * softening, 0, 0.0, 0.0
+    mean_r2 = mean_v2 = mean_inverse = mean_rate4 = 0.0
+    for i in range(size(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2, v2, rv, excess2 = eps2, 0.0, 0.0, 0.0
+            for d in range(3):
+                R, V = x[d, j] - x[d, i], v[d, j] - v[d, i]
+                r2 += R * R
+                v2 += V * V
+                rv += R * V
+            mu = G * (m[i] + m[j])
+            own = mu * pair_weight(r2)
+            for d in range(3):
+                excess = a[d, j] - a[d, i] + own * (x[d, j] - x[d, i])
+                excess2 += excess * excess
+            share = (rate4[pair] / largest4) ** 2
+            sum1 += share
+            sum2 += share * share
+            out[0] += share * fly_by(r2, v2, rv, mu)
+            out[1] += share * binding(r2, v2, rv, mu)
+            out[2] += share * radial(r2, v2, rv, mu)
+            out[3] += share * heaviness(m[i], m[j], total)
+            out[4] += share * asymmetry(m[i], m[j], total)
+            out[5] += share * math.log1p(perturbation(excess2, r2, mu))
+            mean_r2 += r2 / n_pairs
+            mean_v2 += v2 / n_pairs
+            mean_inverse += 1 / r2**0.5 / n_pairs
+            mean_rate4 += rate4[pair] / n_pairs
+            pair += 1
+    for k in range(6):
+        out[k] /= sum1
+    out[6] = crowding(sum2 / (sum1 * sum1))
+    out[7] = rate_contrast(tau, mean_rate4)
+    out[8] = compactness(tau, G * total, mean_r2)
+    out[9] = virial(mean_v2, G * total, mean_inverse)
+    return tau
+
+
+@njit(**_LAW)
+def activate(kind, values, count):
+    """Activation by its place in ACTIVATIONS, in place."""
+    one = values.dtype.type(1)
+    half = values.dtype.type(0.5)
+    for k in range(count):
+        x = values[k]
+        if kind == 0:
+            values[k] = x / (one + abs(x))
+        elif kind == 1:
+            values[k] = math.tanh(x)
+        elif kind == 2:
+            values[k] = max(x, x - x)
+        elif kind == 3:
+            values[k] = half * x * (one + math.erf(x * values.dtype.type(0.5**0.5)))
+        else:
+            values[k] = x / (one + math.exp(-x))
+
+
+@njit(**_LAW)
+def infer(network, log_tolerance, seen, here, there):
+    """Logarithm of the correction; `here` and `there` hold the values of two layers."""
+    names, _, mean, deviation, widths, weights, activation, bound = network
+    for k in range(widths[0]):
+        raw = log_tolerance if k == 0 else seen[names[k - 1]]
+        z = (raw - mean[k]) / deviation[k]
+        here[k] = min(max(z, -LARGEST_INPUT), LARGEST_INPUT)
+    place, n_layers = 0, len(widths) - 1
+    for layer in range(n_layers):
+        n_in, n_out = widths[layer], widths[layer + 1]
+        biases = place + n_in * n_out
+        for o in range(n_out):
+            there[o] = weights[biases + o]
+        for i in range(n_in):
+            value = here[i]
+            for o in range(n_out):
+                there[o] += value * weights[place + o]
+            place += n_out
+        place += n_out
+        if layer < n_layers - 1:
+            activate(activation, there, n_out)
+        for o in range(n_out):
+            here[o] = there[o]
+    return bound * math.tanh(here[0] / bound)
+
+
 @njit(**_PLAIN)
 def reversible(previous, proposed):
     """Step that follows `previous`; see `stepping.control.reversible`."""
@@ -477,13 +613,15 @@ def judge(bodies, m, x, collision, escape, status):
 
 
 @njit(nogil=True, **_PLAIN)
-def run(bodies, systems, method, rule, records, first, last, quota):
+def run(bodies, systems, method, rule, network, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     n = size(bodies)
     x, v, a = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
     x0, v0, a0 = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
     xt, vt, at = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
     scratch = np.empty(n * (n - 1) // 2)
+    seen, widest = np.empty(10), network.widths.max()
+    here, there = np.empty(widest, network.weights.dtype), np.empty(widest, network.weights.dtype)
     # Out of their tuples, so that no reference is counted in the loop.
     kicks, drifts, G, softening, is_reversible, max_steps, collision, escape = method
     kind, order, factors = rule
@@ -551,7 +689,11 @@ def run(bodies, systems, method, rule, records, first, last, quota):
                 next_time = times[row] if row < n_times else math.inf
             if status != RUNNING:
                 break
-            if kind != FIXED:
+            if kind == LEARNED:
+                tau = observe(bodies, m, x, v, a, G, softening, scratch, seen)
+                correction = infer(network, network.log_tolerance[b], seen, here, there)
+                dt = factor * tau * math.exp(correction)
+            elif kind != FIXED:
                 tau = time_scale(
                     bodies, m, x, v, a, G, softening, kind, order, n_dimensions, scratch
                 )

@@ -36,6 +36,7 @@ __all__ = [
     "Policy",
     "Prediction",
     "as_policy",
+    "log_tolerance",
 ]
 
 Memory = dict[str, Tensor]
@@ -288,8 +289,7 @@ class LearnedPolicy(nn.Module):
 
     def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Tensor:
         """Inputs of the network before they are standardised, (B, F)."""
-        log_tolerance = tolerance.clamp(min=SMALLEST_TOLERANCE).log()
-        parts = [log_tolerance[:, None]]
+        parts = [log_tolerance(tolerance)[:, None]]
         if self.names:
             parts.append(state_features(self.names, measures))
         if self.looks_back:
@@ -328,6 +328,11 @@ class LearnedPolicy(nn.Module):
     ) -> PerSystem:
         """Next step, (B,) [T]."""
         return self.predict(state, tolerance, self.begin(state) if memory is None else memory).dt
+
+
+def log_tolerance(tolerance: PerSystem) -> PerSystem:
+    """Network's first input, (B,)."""
+    return tolerance.clamp(min=SMALLEST_TOLERANCE).log()
 
 
 def as_policy(policy: object) -> Policy:
