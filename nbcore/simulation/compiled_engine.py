@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -168,7 +169,6 @@ def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limit
         velocity=_axis_by_axis(state.velocity),
         acceleration=_axis_by_axis(gravity.acceleration(state)),
         time=_array(state.time),
-        work=_array(state.work),
         dt=_array(dt),
         made=np.full(n_systems, np.nan),
         status=np.full(n_systems, int(Status.RUNNING)),
@@ -296,15 +296,26 @@ def _keep_compiled() -> Path:
     room = Path(__file__).parents[1]
     sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/*.py"))]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    root = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "nbcore" / f"engine-{version}"
     settings: Any = config
-    if not settings.DISABLE_JIT:
-        before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
-        try:
-            kernels.run.enable_caching()
-        finally:
-            settings.CACHE_DIR = before
+    if settings.DISABLE_JIT:
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"every process compiles the engine anew, because {folder} can't be made ({error}); "
+            "set XDG_CACHE_HOME to a folder of yours",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return folder
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
+    try:
+        kernels.run.enable_caching()
+    finally:
+        settings.CACHE_DIR = before
     return folder
 
 

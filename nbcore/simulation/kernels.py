@@ -84,7 +84,6 @@ class Systems(NamedTuple):
     velocity: Array
     acceleration: Array
     time: Array  # (B,)
-    work: Array
     dt: Array  # of the step to come
     made: Array  # the step before; NaN at the start
     status: NDArray[np.int64]
@@ -339,7 +338,7 @@ _BODIES = [name for name, row in CRITERIA.items() if row.body]
 _WHOLE = ["boekholt", "tidal", "softened_acceleration"]
 RULES = {name: k for k, name in enumerate((*_PAIRS, *_BODIES, *_WHOLE))}
 FIRST_BODY, BOEKHOLT = len(_PAIRS), RULES["boekholt"]
-TIDAL, SOFTENED = RULES["tidal"], RULES["softened_acceleration"]
+TIDAL = RULES["tidal"]
 pair_law = _one_of([CRITERIA[name].pair for name in _PAIRS])
 body_law = _one_of([CRITERIA[name].body for name in _BODIES])
 
@@ -476,7 +475,7 @@ SCALE_FREE = {name: k for k, name in enumerate((*_LAWS, *_LOGS))}
 
 
 @njit(**_LAW)
-def observe(bodies, m, x, v, a, G, softening, rate4, out):
+def scale_free(bodies, m, x, v, a, G, softening, rate4, out):
     """Features by their place in SCALE_FREE into `out`; returns the smooth time scale."""
     tau = smooth_time_scale(bodies, m, x, v, G, softening, rate4)
     n_pairs = size(bodies) * (size(bodies) - 1) // 2
@@ -619,12 +618,12 @@ def run(bodies, systems, method, rule, network, records, first, last, quota):
     x, v, a = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
     x0, v0, a0 = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
     xt, vt, at = np.empty((3, n)), np.empty((3, n)), np.empty((3, n))
-    scratch = np.empty(n * (n - 1) // 2)
     seen, widest = np.empty(10), network.widths.max()
     here, there = np.empty(widest, network.weights.dtype), np.empty(widest, network.weights.dtype)
     # Out of their tuples, so that no reference is counted in the loop.
     kicks, drifts, G, softening, is_reversible, max_steps, collision, escape = method
     kind, order, factors = rule
+    scratch = np.empty(0 if kind == FIXED else n * (n - 1) // 2)
     n_dimensions = records.position.shape[3]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
@@ -690,7 +689,7 @@ def run(bodies, systems, method, rule, network, records, first, last, quota):
             if status != RUNNING:
                 break
             if kind == LEARNED:
-                tau = observe(bodies, m, x, v, a, G, softening, scratch, seen)
+                tau = scale_free(bodies, m, x, v, a, G, softening, scratch, seen)
                 correction = infer(network, network.log_tolerance[b], seen, here, there)
                 dt = factor * tau * math.exp(correction)
             elif kind != FIXED:
