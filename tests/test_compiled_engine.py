@@ -22,7 +22,7 @@ from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
 
 RULE = Criterion("boekholt", 0.1)
-COMPILED = [name for name in INTEGRATORS if name != "hermite4"]
+COMPILED = list(INTEGRATORS)
 
 
 def few(n_systems=3, n_bodies=3, softening=0.0, **kind):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["clamp", "log", "minimum", "quotient", "where"]
+__all__ = ["clamp", "inverse_root", "log", "minimum", "quotient", "where"]
 
 
 def where(condition, a, b):
@@ -38,6 +38,11 @@ def quotient(numerator: Any, denominator: Any, otherwise: float) -> Any:
         positive = denominator > 0
         return torch.where(positive, numerator / torch.where(positive, denominator, 1), otherwise)
     return numerator / denominator if denominator > 0 else otherwise
+
+
+def inverse_root(value: Any) -> Any:
+    """1/√value."""
+    return value**-0.5
 
 
 def log(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """THE definition of gravity: pair law, accelerations and their derivatives, conserved quantities.
 
-The functions named `pair_*` use only operators and `**`, so that the same function objects serve
+The functions named `pair_*` use only operators and `elementwise`, so that the same function objects serve
 tensors broadcast over pairs and scalars in a compiled loop. With R = x_j − x_i and likewise
 V, A, J for the relative velocity, acceleration and jerk, r² = R·R + softening²:
 
@@ -17,6 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nbcore.physics.elementwise import inverse_root
 from nbcore.physics.state import PerSystem, State
 
 __all__ = [
@@ -37,13 +38,13 @@ __all__ = [
 
 def pair_weight(r2):
     """1/r³ from r²."""
-    inverse = r2**-0.5
+    inverse = inverse_root(r2)
     return inverse * inverse * inverse
 
 
 def pair_potential(r2):
     """−1/r from r²."""
-    return -(r2**-0.5)
+    return -inverse_root(r2)
 
 
 def pair_alpha(rv, r2):

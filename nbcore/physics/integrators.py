@@ -109,13 +109,18 @@ class Hermite:
     evaluations = 2
     reversible = False
 
-    def step(self, state: State, dt: PerSystem) -> State:
-        """Advance by dt (B,)."""
+    @staticmethod
+    def check(state: State) -> None:
+        """Raise InputError for a state that this scheme can't take."""
         if state.field is not None and state.field.moving:
             raise InputError(
                 "hermite4 can't account for the work of a moving field to 4th order; "
                 "use 'suzuki4', or hold the field still"
             )
+
+    def step(self, state: State, dt: PerSystem) -> State:
+        """Advance by dt (B,)."""
+        self.check(state)
         if state.acceleration is not None and state.jerk is not None:
             a0, j0 = state.acceleration, state.jerk
         else:

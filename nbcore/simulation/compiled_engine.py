@@ -1,6 +1,6 @@
 """The engine that compiles its whole loop with numba and spreads systems over the cores.
 
-The compiled loop (`kernels.run`) advances each system by some steps at a time and leaves all that
+The compiled loop (`kernels.loop.run`) advances each system by some steps at a time and leaves all that
 it needs to go on in arrays, so that between two such turns Python can store records, move the
 progress bar and heed an interrupt; how long the turns are changes no step.
 """
@@ -27,22 +27,26 @@ import torch
 from numba.core import config, event
 
 from nbcore.physics import gravity
-from nbcore.physics.integrators import Integrator, Splitting
+from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
-from nbcore.simulation import kernels
-from nbcore.simulation.kernels import Method, Network, Records, Rule, Systems
+from nbcore.simulation.kernels import forces, loop
+from nbcore.simulation.kernels.fields import NoField, Tide
+from nbcore.simulation.kernels.learned import INPUTS, SEEN, Learned
+from nbcore.simulation.kernels.loop import Records, Systems
+from nbcore.simulation.kernels.rules import FixedSteps, rule_of
+from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import first_step
-from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.criteria import boekholt, get_criterion
 from nbcore.stepping.policies import (
     Criterion,
     FixedStep,
     LearnedPolicy,
     Policy,
-    PolicySpec,
     log_tolerance,
 )
+from nbcore.stepping.models import ACTIVATIONS
 
 __all__ = ["integrate", "obstacle"]
 
@@ -54,21 +58,18 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
     """What keeps a run from this engine, or None."""
     if state.position.device.type != "cpu":
         return f"states on {state.position.device}"
-    if state.field is not None:
-        return "external fields"
-    if not isinstance(integrator, Splitting):
-        return "Hermite integrators"
-    if isinstance(policy, FixedStep):
-        return None
-    if isinstance(policy, Criterion) and policy.name in kernels.RULES:
-        return None
+    if not isinstance(integrator, (Splitting, Hermite)):
+        return f"the integrator {integrator}"
+    nothing = np.empty(0)
+    if isinstance(policy, Criterion) and rule_of(policy.name, nothing, nothing) is None:
+        return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
         return _unknown_part(policy)
-    return f"the policy '{policy}'"
+    return None if isinstance(policy, (FixedStep, Criterion)) else f"the policy '{policy}'"
 
 
 def _unknown_part(policy: LearnedPolicy) -> str | None:
-    others = [name for name in policy.names if name not in kernels.SCALE_FREE]
+    others = [name for name in policy.names if name not in SEEN]
     if others or policy.looks_back:
         return f"the feature '{(*others, 'delta_mag')[0]}'"
     return "Fourier features" if policy.spec.fourier_features else None
@@ -95,12 +96,11 @@ def integrate(
     observe
         Holds the recorder whose buffer is filled, and follows the run.
     """
-    assert isinstance(integrator, Splitting)
     is_reversible = stepping == "reversible"
-    systems = _systems(state, policy, tolerance, is_reversible, limits)
-    method = Method(
-        np.array(integrator.kicks),
-        np.array(integrator.drifts),
+    if isinstance(integrator, Hermite):
+        integrator.check(state)
+    systems = _systems(state, policy, integrator, tolerance, is_reversible, limits)
+    bounds = loop.Limits(
         state.G,
         state.softening,
         is_reversible,
@@ -108,15 +108,16 @@ def integrate(
         limits.collision_distance or 0.0,
         limits.escape_distance or np.inf,
     )
-    rule, network = _rule(policy, state, tolerance), _network(policy, tolerance)
+    scheme, field = _scheme(integrator), _field(state)
+    rule = _rule(policy, state, tolerance)
     n = state.n_bodies
-    bodies = (0,) * n if n <= kernels.UNROLLED else n
+    bodies, axes = (0,) * n if n <= forces.LARGEST_UNROLLED else n, (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
-        kernels.run(bodies, systems, method, rule, network, records, first, last, quota)
+        loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
 
     quota = 1
-    with _interrupts() as interrupted, _says_when_it_compiles(n), _workers() as spread:
+    with _interrupts() as interrupted, _says_when_it_compiles(n), _workers(n) as spread:
         while (systems.status == Status.RUNNING).any():
             records = _records(observe)
             start = time.perf_counter()
@@ -129,13 +130,15 @@ def integrate(
                 quota = min(2 * quota, MOST_QUOTA)
             elif spent > 2 * TURN:
                 quota = max(quota // 2, 1)
-    start = 1 + 2 * policy.evaluations * is_reversible
+    start = 2 if isinstance(integrator, Hermite) else 1
+    start += 2 * policy.evaluations * is_reversible
     evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
     d = state.n_dimensions
     final = state.replace(
         position=torch.as_tensor(systems.position.transpose(0, 2, 1)[..., :d].copy()),
         velocity=torch.as_tensor(systems.velocity.transpose(0, 2, 1)[..., :d].copy()),
         time=torch.as_tensor(systems.time),
+        work=torch.as_tensor(systems.work),
     )
     return Outcome(
         final,
@@ -146,8 +149,16 @@ def integrate(
     )
 
 
-def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limits) -> Systems:
-    state = state.replace(acceleration=gravity.acceleration(state))
+def _systems(
+    state: State,
+    policy: Policy,
+    integrator: Integrator,
+    tolerance: PerSystem,
+    is_reversible: bool,
+    limits: Limits,
+) -> Systems:
+    known = gravity.derivatives(state, 2 if isinstance(integrator, Hermite) else 1)
+    state = state.replace(acceleration=known[0])
     memory = policy.begin(state)
 
     def propose(at: State) -> PerSystem:
@@ -156,8 +167,8 @@ def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limit
     dt = first_step(state, propose) if is_reversible else propose(state)
     monitor = Monitor(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
-    known = (energy, momentum, angular)
-    sizes = [gravity.relative_size(*each) for each in zip(known, monitor.scales, strict=True)]
+    quantities = zip((energy, momentum, angular), monitor.scales, strict=True)
+    sizes = [gravity.relative_size(*each) for each in quantities]
     n_systems = state.n_systems
     initial = np.zeros((n_systems, 7))
     initial[:, 0] = energy[:, 0]
@@ -167,10 +178,12 @@ def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limit
         mass=_array(state.mass),
         position=_axis_by_axis(state.position),
         velocity=_axis_by_axis(state.velocity),
-        acceleration=_axis_by_axis(gravity.acceleration(state)),
+        acceleration=_axis_by_axis(known[0]),
+        jerk=_axis_by_axis(known[-1]),
         time=_array(state.time),
         dt=_array(dt),
         made=np.full(n_systems, np.nan),
+        work=_array(state.work),
         status=np.full(n_systems, int(Status.RUNNING)),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         max_errors=np.zeros((n_systems, 3)),
@@ -180,32 +193,63 @@ def _systems(state: State, policy: Policy, tolerance, is_reversible: bool, limit
     )
 
 
-def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Rule:
+def _scheme(integrator: Integrator) -> SplittingSteps | HermiteSteps:
+    if isinstance(integrator, Splitting):
+        return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
+    return HermiteSteps(integrator.order)
+
+
+def _field(state: State) -> NoField | Tide:
+    field = state.field
+    if field is None:
+        return NoField(0)
+    position, velocity = np.zeros(3), np.zeros(3)
+    position[: state.n_dimensions] = field.position
+    velocity[: state.n_dimensions] = field.velocity or 0.0
+    return Tide(state.G * field.mass, position, velocity)
+
+
+def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     if isinstance(policy, FixedStep):
-        return Rule(kernels.FIXED, 1, _each(policy.dt, state))
+        return FixedSteps(_each(policy.dt, state))
+    unit4 = _array(boekholt(state) ** 4)
     if isinstance(policy, LearnedPolicy):
-        return Rule(kernels.LEARNED, 1, _array(tolerance ** (1 / (policy.spec.order + 1))))
+        return _learned(policy, tolerance, unit4)
     assert isinstance(policy, Criterion)
-    row = get_criterion(policy.name)
-    factor = _each(policy.eta, state) ** row.eta_power
-    return Rule(kernels.RULES[policy.name], row.evaluations + 1, factor)
+    factor = _each(policy.eta, state) ** get_criterion(policy.name).eta_power
+    return rule_of(policy.name, factor, unit4)
 
 
-def _network(policy: Policy, tolerance: PerSystem) -> Network:
-    if not isinstance(policy, LearnedPolicy):
-        policy = LearnedPolicy(PolicySpec(hidden=()))  # fills the place and is not asked
+def _learned(policy: LearnedPolicy, tolerance: PerSystem, unit4: np.ndarray) -> Learned:
+    """The policy's own weights, spread over all that the loop sees and padded to one width."""
     network = policy.network
-    layers = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-    parts = [part.flatten() for layer in layers for part in (layer.weight.T, layer.bias)]
-    return Network(
-        features=np.array([kernels.SCALE_FREE[name] for name in policy.names]),
+    *hidden, last = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    width = -(-max(INPUTS, *(layer.out_features for layer in [*hidden, last])) // 8) * 8
+    dtype = last.weight.detach().numpy().dtype
+    places = [0, *(SEEN.index(name) for name in policy.names)]
+    mean, sharpness = np.zeros(INPUTS), np.zeros(INPUTS)
+    mean[places], sharpness[places] = _array(network.mean), 1 / _array(network.deviation)
+    weights = np.zeros((len(hidden), width, width), dtype)
+    biases, final = np.zeros((len(hidden), width), dtype), np.zeros(width, dtype)
+    rows = places
+    for k, layer in enumerate(hidden):
+        weights[k][rows, : layer.out_features] = layer.weight.detach().numpy().T
+        biases[k, : layer.out_features] = layer.bias.detach().numpy()
+        rows = list(range(layer.out_features))
+    final[rows] = last.weight.detach().numpy()[0]
+    return Learned(
+        factor=_array(tolerance ** (1 / (policy.spec.order + 1))),
+        unit4=unit4,
         log_tolerance=_array(log_tolerance(tolerance)),
-        mean=_array(network.mean),
-        deviation=_array(network.deviation),
-        widths=np.array([layers[0].in_features, *(layer.out_features for layer in layers)]),
-        weights=torch.cat(parts).detach().numpy(),
-        activation=kernels.ACTIVATIONS[policy.spec.activation],
-        bound=math.log(policy.spec.largest_correction),
+        mean=mean,
+        sharpness=sharpness,
+        hidden=(0,) * width,
+        weights=weights,
+        biases=biases,
+        last=final,
+        last_bias=float(last.bias[0]),
+        activation=list(ACTIVATIONS).index(policy.spec.activation),
+        bound=policy.bound,
     )
 
 
@@ -235,14 +279,14 @@ def _axis_by_axis(vectors: torch.Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _workers() -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
-    """Spread systems over as many threads as numba may use."""
+def _workers(n_bodies: int) -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
+    """Spread systems over as many threads as numba may use, unless they share every system."""
     threads = numba.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
 
         def spread(turn: Callable[[int, int, int], None], n_systems: int, quota: int) -> None:
             parts = min(n_systems, 8 * threads)
-            if threads == 1 or parts == 1:
+            if threads == 1 or parts == 1 or n_bodies >= forces.SHARED:
                 turn(0, n_systems, quota)
                 return
             edges = [n_systems * k // parts for k in range(parts + 1)]
@@ -281,7 +325,7 @@ class _Announcement(event.Listener):
 
 @contextmanager
 def _says_when_it_compiles(n_bodies: int) -> Iterator[None]:
-    what = f"{n_bodies} bodies" if n_bodies <= kernels.UNROLLED else "many bodies"
+    what = f"{n_bodies} bodies" if n_bodies <= forces.LARGEST_UNROLLED else "many bodies"
     text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE}"
     with event.install_listener("numba:compile", _Announcement(text)):
         yield
@@ -294,7 +338,7 @@ def _keep_compiled() -> Path:
     that it calls.
     """
     room = Path(__file__).parents[1]
-    sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/*.py"))]
+    sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/**/*.py"))]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "nbcore" / f"engine-{version}"
@@ -313,7 +357,7 @@ def _keep_compiled() -> Path:
         return folder
     before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
-        kernels.run.enable_caching()
+        loop.run.enable_caching()
     finally:
         settings.CACHE_DIR = before
     return folder

@@ -57,9 +57,8 @@ def pairs_of(state: State) -> Pairs:
     )
 
 
-def pair_rate4(r2, v2, mu):
-    """P⁴ = μ²/r⁶ + v⁴/r⁴: fourth power of a pair's rate, smooth and even in v."""
-    w = 1 / r2
+def pair_rate4(w, v2, mu):
+    """P⁴ = μ²/r⁶ + v⁴/r⁴, w = 1/r²: fourth power of a pair's rate, smooth and even in v."""
     return mu * mu * (w * w * w) + v2 * v2 * (w * w)
 
 
@@ -162,7 +161,7 @@ def boekholt(state: State) -> PerSystem:
     Boekholt, Vaillant & Correia (2023), MNRAS 519, 5281.
     """
     p = pairs_of(state)
-    return smooth_time_scale(pair_rate4(p.r2, p.v2, p.mu))
+    return smooth_time_scale(pair_rate4(1 / p.r2, p.v2, p.mu))
 
 
 def smooth_time_scale(rate4: Tensor) -> PerSystem:

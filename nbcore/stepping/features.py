@@ -64,13 +64,17 @@ class Measures:
     @cached_property
     def rate4(self) -> Tensor:
         """(B, P) fourth power of each pair's rate [1/T⁴]."""
-        return pair_rate4(self.pairs.r2, self.pairs.v2, self.pairs.mu)
+        return pair_rate4(1 / self.pairs.r2, self.pairs.v2, self.pairs.mu)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """(B, P) 1/r of each pair [1/L]."""
+        return self.pairs.r2**-0.5
 
     @cached_property
     def weight(self) -> Tensor:
-        """(B, P) share of each pair in ΣP⁸: nearly all on the pair that moves fastest."""
-        share = (self.rate4 / self.rate4.amax(dim=1, keepdim=True).detach()) ** 2
-        return share / share.sum(dim=1, keepdim=True)
+        """(B, P) P⁸ of each pair in units of the largest."""
+        return (self.rate4 / self.rate4.amax(dim=1, keepdim=True).detach()) ** 2
 
     @cached_property
     def time_scale(self) -> PerSystem:
@@ -108,66 +112,79 @@ class Measures:
         i, j = gravity.pair_indices(self.state.n_bodies, self.state.position.device)
         return _norm(self.state.position[:, j] - self.state.position[:, i]) / self.unit(0)
 
-    def of_fastest(self, value: Tensor) -> PerSystem:
-        """Mean of a pair value (B, P), weighted by the pairs' rates P⁸."""
-        return (self.weight * value).sum(dim=1)
+    def of_fastest(self, part: Tensor, whole: Tensor) -> PerSystem:
+        """Sum of a part over all pairs over that of its whole, weighted by the rates P⁸."""
+        total = (self.weight * whole).sum(dim=1)
+        return quotient((self.weight * part).sum(dim=1), total, 0.0)
 
 
 Feature = Callable[[Measures], PerSystem]
 
 
-def fly_by(r2, v2, rv, mu):
-    """Share of the speed in the rate of a pair, 0 (at rest) to 1 (passing by)."""
-    part = v2 * v2 * r2
-    return quotient(part, part + mu * mu, 0.0)
+# Laws of pairs: a part and a whole, each to be summed over all pairs with the weights P⁸ before
+# the one is divided by the other. So a feature is smooth, is dominated by the fastest pairs, and
+# costs one division however many pairs there are. With w = 1/r² and inverse = 1/r:
 
 
-def binding(r2, v2, rv, mu):
-    """v²/(v² + 2μ/r) of a pair: 0 at rest, ½ parabolic, 1 unbound."""
-    return quotient(v2, v2 + 2 * mu * r2**-0.5, 0.0)
+def fly_by(inverse, v2, rv, mu):
+    """Share of the speed in the rates of pairs, 0 (at rest) to 1 (passing by)."""
+    w = inverse * inverse
+    return v2 * v2 * (w * w), pair_rate4(w, v2, mu)
 
 
-def radial(r2, v2, rv, mu):
-    """(R·V)²/(r² v² + μ r) of a pair: 0 at the apsides, even in v."""
-    return quotient(rv * rv, r2 * v2 + mu * r2**0.5, 0.0)
+def binding(inverse, v2, rv, mu):
+    """v²/(v² + 2μ/r) of pairs: 0 at rest, ½ parabolic, 1 unbound."""
+    return v2, v2 + 2 * mu * inverse
+
+
+def radial(inverse, v2, rv, mu):
+    """(R·V)²/(r² v² + μ r) of pairs: 0 at the apsides, even in v."""
+    w = inverse * inverse
+    return rv * rv * w, v2 + mu * inverse
 
 
 def heaviness(first, second, total):
-    """Share of a pair in the total mass, 0 to 1."""
-    return (first + second) / total
+    """Share of pairs in the total mass, 0 to 1."""
+    return first + second, total
 
 
 def asymmetry(first, second, total):
-    """4 m_i m_j/(m_i + m_j)² of a pair: 1 for equal masses, 0 for a test particle."""
+    """4 m_i m_j/(m_i + m_j)² of pairs: 1 for equal masses, 0 for a test particle."""
     both = first + second
-    return quotient(4 * first * second, both * both, 0.0)
+    return 4 * first * second, both * both
 
 
-def perturbation(excess2, r2, mu):
-    """δ² of a pair, δ the pull of all others over the pair's own (without softening's smaller R).
+def perturbation(excess2, inverse, mu):
+    """δ²/(1 + δ²) of pairs, δ the pull of all others over the pair's own.
 
     Parameters
     ----------
     excess2
         Squared relative acceleration less that by the pair itself.
     """
-    own = mu / r2
-    return quotient(excess2, own * own, 0.0)
+    own = mu * (inverse * inverse)
+    return excess2, excess2 + own * own
 
 
-def crowding(weight2):
-    """Logarithm of the number of pairs that share the fastest rate, from Σ weight²."""
-    return -log(weight2)
+# Laws of sums over all pairs.
 
 
-def rate_contrast(time_scale, mean_rate4):
-    """Logarithm of the fastest rate over the mean (of fourth powers) of all pairs' rates."""
-    return -log(time_scale) - 0.25 * log(mean_rate4)
+def crowding(sum1, sum2):
+    """1 − Σq²/(Σq)², q = P⁸: 0 for one fastest pair, 1 − 1/k for k of the same rate."""
+    return 1 - sum2 / (sum1 * sum1)
 
 
-def compactness(time_scale, total, mean_r2):
-    """Logarithm of τ over the time scale √(R³/G M) of the system, R the rms pair distance."""
-    return log(time_scale) + 0.5 * log(total) - 0.75 * log(mean_r2)
+def rate_contrast(tau2, mean_rate4):
+    """1 − τ⁴⟨P⁴⟩: 0 where all pairs have the same rate."""
+    return 1 - tau2 * tau2 * mean_rate4
+
+
+def compactness(mean_rate4, total, mean_r2):
+    """Logarithm of the pairs' time scale over that of the system: ¼ ln((GM)²/(R⁶⟨P⁴⟩)).
+
+    R is the rms pair distance.
+    """
+    return 0.25 * log(total * total / (mean_rate4 * (mean_r2 * mean_r2 * mean_r2)))
 
 
 def virial(mean_v2, total, mean_inverse):
@@ -175,15 +192,15 @@ def virial(mean_v2, total, mean_inverse):
     return quotient(mean_v2, mean_v2 + 2 * total * mean_inverse, 0.0)
 
 
-def _of_fastest(law: Callable) -> Feature:
-    return lambda m: m.of_fastest(law(m.pairs.r2, m.pairs.v2, m.pairs.rv, m.pairs.mu))
+def _of_motion(law: Callable) -> Feature:
+    return lambda m: m.of_fastest(*law(m.inverse, m.pairs.v2, m.pairs.rv, m.pairs.mu))
 
 
 def _of_masses(law: Callable) -> Feature:
     def feature(m: Measures) -> PerSystem:
         mass = m.state.mass
         i, j = gravity.pair_indices(m.state.n_bodies, mass.device)
-        return m.of_fastest(law(mass[:, i], mass[:, j], mass.sum(dim=1, keepdim=True)))
+        return m.of_fastest(*law(mass[:, i], mass[:, j], mass.sum(dim=1, keepdim=True)))
 
     return feature
 
@@ -194,7 +211,7 @@ def _perturbation(m: Measures) -> PerSystem:
     R = m.state.position[:, j] - m.state.position[:, i]
     A = m.acceleration[:, j] - m.acceleration[:, i]
     excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
-    return m.of_fastest(perturbation((excess * excess).sum(dim=-1), p.r2, p.mu).log1p())
+    return m.of_fastest(*perturbation((excess * excess).sum(dim=-1), m.inverse, p.mu))
 
 
 def _total(m: Measures) -> PerSystem:
@@ -309,15 +326,15 @@ def _statistics(prefix: str, values: Callable[[Measures], Tensor]) -> dict:
 
 
 SCALE_FREE: dict[str, Feature] = {
-    "fly_by": _of_fastest(fly_by),
-    "binding": _of_fastest(binding),
-    "radial": _of_fastest(radial),
+    "fly_by": _of_motion(fly_by),
+    "binding": _of_motion(binding),
+    "radial": _of_motion(radial),
     "heaviness": _of_masses(heaviness),
     "asymmetry": _of_masses(asymmetry),
-    "crowding": lambda m: crowding((m.weight**2).sum(dim=1)),
-    "rate_contrast": lambda m: rate_contrast(m.time_scale, m.rate4.mean(dim=1)),
-    "compactness": lambda m: compactness(m.time_scale, _total(m), m.pairs.r2.mean(dim=1)),
-    "virial": lambda m: virial(m.pairs.v2.mean(dim=1), _total(m), (m.pairs.r2**-0.5).mean(dim=1)),
+    "crowding": lambda m: crowding(m.weight.sum(dim=1), (m.weight**2).sum(dim=1)),
+    "rate_contrast": lambda m: rate_contrast(m.time_scale**2, m.rate4.mean(dim=1)),
+    "compactness": lambda m: compactness(m.rate4.mean(dim=1), _total(m), m.pairs.r2.mean(dim=1)),
+    "virial": lambda m: virial(m.pairs.v2.mean(dim=1), _total(m), m.inverse.mean(dim=1)),
     "perturbation": _perturbation,
 }
 

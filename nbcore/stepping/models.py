@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nbcore.errors import unknown_name
 
-__all__ = ["ACTIVATIONS", "StepNetwork"]
+__all__ = ["ACTIVATIONS", "LARGEST_INPUT", "StepNetwork"]
 
 LARGEST_INPUT = 8.0  # standard deviations; beyond it the training data say nothing anyway
 

@@ -7,6 +7,7 @@ any system of a batch can be taken out or put back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -255,6 +256,11 @@ class LearnedPolicy(nn.Module):
         self.network.deviation = self.network.deviation.double()
         self.eval()
 
+    @property
+    def bound(self) -> float:
+        """Logarithm of the largest correction."""
+        return math.log(self.spec.largest_correction)
+
     def __str__(self) -> str:
         return "learned"
 
@@ -314,8 +320,7 @@ class LearnedPolicy(nn.Module):
         """
         measures = Measures(state, memory.get("scales"))
         out = self.network(self.inputs(measures, tolerance, memory)).to(state.time.dtype)
-        bound = torch.log(out.new_tensor(self.spec.largest_correction))
-        correction = (bound * torch.tanh(out[:, 0] / bound)).exp()
+        correction = out[:, 0].clamp(-self.bound, self.bound).exp()
         dt = measures.time_scale * tolerance ** (1 / (self.spec.order + 1)) * correction
         if not self.spec.predict_error:
             return Prediction(dt, correction, None)

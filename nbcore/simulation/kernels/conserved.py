@@ -1,0 +1,128 @@
+"""What should stay the same during a run, and what should not happen."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+from numba.extending import overload
+
+from nbcore.simulation.kernels.lanes import load, total
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_tuple, size
+
+__all__ = ["all_finite", "changes", "closest", "farthest", "kinetic_energy"]
+
+
+def kinetic_energy(bodies, axes, m, v):
+    """½ Σ m v²."""
+    by = _kinetic_of_lanes if isinstance(bodies, tuple) else _kinetic_of_arrays
+    return by(bodies, axes, m, v)
+
+
+@overload(kinetic_energy, jit_options=LAW)
+def _kinetic_energy(bodies, axes, m, v):
+    return (_kinetic_of_lanes if is_tuple(bodies) else _kinetic_of_arrays).py_func
+
+
+@njit(**LAW)
+def _kinetic_of_lanes(bodies, axes, m, v):
+    v0, v1, v2 = load(bodies, v, 0), load(bodies, v, 1), load(bodies, v, 2)
+    return 0.5 * total(load(bodies, m, 0) * (v0 * v0 + v1 * v1 + v2 * v2))
+
+
+@njit(**LAW)
+def _kinetic_of_arrays(bodies, axes, m, v):
+    twice = 0.0
+    for i in range(bodies):
+        twice += m[i] * (v[0, i] * v[0, i] + v[1, i] * v[1, i] + v[2, i] * v[2, i])
+    return 0.5 * twice
+
+
+def changes(bodies, axes, m, x, v, energy, initial):
+    """|ΔE|, |ΔP|² and |ΔL|² since the start."""
+    by = _momenta_of_lanes if isinstance(bodies, tuple) else _momenta_of_arrays
+    return _squares(by(bodies, axes, m, x, v), energy, initial)
+
+
+@overload(changes, jit_options=LAW)
+def _changes(bodies, axes, m, x, v, energy, initial):
+    by = _momenta_of_lanes if is_tuple(bodies) else _momenta_of_arrays
+    return lambda bodies, axes, m, x, v, energy, initial: _squares(
+        by(bodies, axes, m, x, v), energy, initial
+    )
+
+
+@njit(**LAW)
+def _squares(momenta, energy, initial):
+    p0, p1, p2, l0, l1, l2 = momenta
+    p0, p1, p2 = p0 - initial[1], p1 - initial[2], p2 - initial[3]
+    l0, l1, l2 = l0 - initial[4], l1 - initial[5], l2 - initial[6]
+    momentum2, angular2 = p0 * p0 + p1 * p1 + p2 * p2, l0 * l0 + l1 * l1 + l2 * l2
+    return abs(energy - initial[0]), momentum2, angular2
+
+
+@njit(**LAW)
+def _momenta_of_lanes(bodies, axes, m, x, v):
+    mass = load(bodies, m, 0)
+    x0, x1, p0, p1 = load(bodies, x, 0), load(bodies, x, 1), load(bodies, v, 0), load(bodies, v, 1)
+    p0, p1 = mass * p0, mass * p1
+    if size(axes) == 2:
+        return total(p0), total(p1), 0.0, 0.0, 0.0, total(x0 * p1 - x1 * p0)
+    x2, p2 = load(bodies, x, 2), mass * load(bodies, v, 2)
+    l0, l1, l2 = x1 * p2 - x2 * p1, x2 * p0 - x0 * p2, x0 * p1 - x1 * p0
+    return total(p0), total(p1), total(p2), total(l0), total(l1), total(l2)
+
+
+@njit(**LAW)
+def _momenta_of_arrays(bodies, axes, m, x, v):
+    p0 = p1 = p2 = l0 = l1 = l2 = 0.0
+    for i in range(bodies):
+        u0, u1, u2 = m[i] * v[0, i], m[i] * v[1, i], m[i] * v[2, i]
+        p0 += u0
+        p1 += u1
+        p2 += u2
+        l0 += x[1, i] * u2 - x[2, i] * u1
+        l1 += x[2, i] * u0 - x[0, i] * u2
+        l2 += x[0, i] * u1 - x[1, i] * u0
+    return p0, p1, p2, l0, l1, l2
+
+
+@njit(**PLAIN)
+def all_finite(bodies, axes, x, v):
+    """Whether every coordinate is a finite number."""
+    total = 0.0
+    for d in range(size(axes)):
+        for i in range(size(bodies)):
+            total += (x[d, i] - x[d, i]) + (v[d, i] - v[d, i])
+    return total == 0.0
+
+
+@njit(**PLAIN)
+def closest(bodies, x):
+    """Smallest separation of two bodies."""
+    least = math.inf
+    for i in range(size(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2 = 0.0
+            for d in range(3):
+                r2 += (x[d, j] - x[d, i]) ** 2
+            least = min(least, r2)
+    return least**0.5
+
+
+@njit(**PLAIN)
+def farthest(bodies, m, x):
+    """Largest distance from the centre of mass."""
+    mass = 0.0
+    for i in range(size(bodies)):
+        mass += m[i]
+    most = 0.0
+    for i in range(size(bodies)):
+        r2 = 0.0
+        for d in range(3):
+            centre = 0.0
+            for k in range(size(bodies)):
+                centre += m[k] / mass * x[d, k]
+            r2 += (x[d, i] - centre) ** 2
+        most = max(most, r2)
+    return most**0.5

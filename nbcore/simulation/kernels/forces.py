@@ -1,0 +1,165 @@
+"""Accelerations and their time derivatives, and the energy of all pairs."""
+
+from __future__ import annotations
+
+from numba import njit, prange
+from numba.extending import overload
+
+from nbcore.physics import gravity
+from nbcore.simulation.kernels import laws  # noqa: F401
+from nbcore.simulation.kernels.lanes import (
+    apart,
+    kept,
+    load,
+    meet,
+    rejoin,
+    rounds,
+    separation2,
+    store,
+    total,
+)
+from nbcore.simulation.kernels.shapes import LAW, is_tuple, size
+
+__all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
+
+LARGEST_UNROLLED = 16  # bodies up to which N is a constant of the compiled code
+SHARED = 512  # bodies from which the cores share one system
+
+pair_weight, pair_potential = njit(**LAW)(gravity.pair_weight), njit(**LAW)(gravity.pair_potential)
+pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
+    njit(**LAW)(getattr(gravity, f"pair_{name}"))
+    for name in ("alpha", "beta", "gamma", "first", "second", "third")
+)
+
+
+def accelerate(bodies, axes, m, x, G, eps2, a, phi):
+    """Accelerations by the other bodies into a (3, N); returns the potential energy."""
+    by = _in_rounds if isinstance(bodies, tuple) else _square
+    return by(bodies, axes, m, x, G, eps2, a, phi)
+
+
+@overload(accelerate, jit_options=LAW)
+def _accelerate(bodies, axes, m, x, G, eps2, a, phi):
+    return (_in_rounds if is_tuple(bodies) else _square).py_func
+
+
+@njit(**LAW)
+def _in_rounds(bodies, axes, m, x, G, eps2, a, phi):
+    """Every pair once, one vector of pairs after the other."""
+    mass = load(bodies, m, 0)
+    nothing = mass * 0.0
+    a0, a1, a2, potential = rounds(
+        _pull, bodies, axes, (0,), (mass, G * mass, x, eps2), (nothing, nothing, nothing, nothing)
+    )
+    store(bodies, a, 0, a0)
+    store(bodies, a, 1, a1)
+    store(bodies, a, 2, a2)
+    return total(potential)
+
+
+@njit(**LAW)
+def _pull(bodies, axes, turn, known, sums):
+    """Add the accelerations and energies of a round of pairs."""
+    m, Gm, x, eps2 = known
+    a0, a1, a2, potential = sums
+    R0, R1, R2 = apart(bodies, turn, x, 0), apart(bodies, turn, x, 1), apart(bodies, turn, x, 2)
+    r2 = separation2(bodies, turn, x, eps2)
+    weight = pair_weight(r2)
+    other = kept(bodies, turn, meet(bodies, turn, Gm))
+    ours, yours = other * weight, kept(bodies, turn, Gm) * weight
+    a0 = a0 + ours * R0 - rejoin(bodies, turn, yours * R0)
+    a1 = a1 + ours * R1 - rejoin(bodies, turn, yours * R1)
+    if size(axes) == 3:
+        a2 = a2 + ours * R2 - rejoin(bodies, turn, yours * R2)
+    return a0, a1, a2, potential + m * other * pair_potential(r2)
+
+
+@njit(**LAW)
+def _of_body(i, n, m, x, G, eps2, a):
+    """Acceleration of one body; returns Σ m/r of the others."""
+    a0 = a1 = a2 = phi = 0.0
+    x0, x1, x2 = x[0, i], x[1, i], x[2, i]
+    for j in range(n):
+        R0, R1, R2 = x[0, j] - x0, x[1, j] - x1, x[2, j] - x2
+        other = 0.0 if i == j else 1.0
+        r2 = R0 * R0 + R1 * R1 + R2 * R2 + eps2 + (1.0 - other)
+        w = m[j] * pair_weight(r2) * other
+        phi += w * r2
+        a0 += w * R0
+        a1 += w * R1
+        a2 += w * R2
+    a[0, i] = G * a0
+    a[1, i] = G * a1
+    a[2, i] = G * a2
+    return phi
+
+
+@njit(parallel=True, error_model="numpy", fastmath=LAW["fastmath"])
+def _shared(n, m, x, G, eps2, a, phi):
+    for i in prange(n):
+        phi[i] = _of_body(i, n, m, x, G, eps2, a)
+
+
+@njit(**LAW)
+def _square(bodies, axes, m, x, G, eps2, a, phi):
+    """Every pair twice, body by body: the loop over the others vectorises, the cores can share."""
+    n = bodies
+    if n >= SHARED:
+        _shared(n, m, x, G, eps2, a, phi)
+    else:
+        for i in range(n):
+            phi[i] = _of_body(i, n, m, x, G, eps2, a)
+    potential = 0.0
+    for i in range(n):
+        potential -= m[i] * phi[i]
+    return 0.5 * G * potential
+
+
+@njit(**LAW)
+def potential_energy(bodies, axes, m, x, G, eps2):
+    """Energy of all pairs."""
+    total = 0.0
+    for i in range(size(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2 = eps2
+            for d in range(size(axes)):
+                r2 += (x[d, j] - x[d, i]) ** 2
+            total -= m[i] * m[j] * pair_weight(r2) * r2
+    return G * total
+
+
+@njit(**LAW)
+def derivative(bodies, m, x, v, a, jerk, snap, G, eps2, order, out):
+    """Jerk (order 2), snap (3) or crackle (4) by the other bodies, from those before it."""
+    for d in range(3):
+        for i in range(size(bodies)):
+            out[d, i] = 0.0
+    for i in range(size(bodies)):
+        for j in range(size(bodies)):
+            if i == j:
+                continue
+            r2, v2, rv, ra, va, rj = eps2, 0.0, 0.0, 0.0, 0.0, 0.0
+            for d in range(3):
+                R, V = x[d, j] - x[d, i], v[d, j] - v[d, i]
+                r2 += R * R
+                v2 += V * V
+                rv += R * V
+                if order > 2:
+                    A = a[d, j] - a[d, i]
+                    ra += R * A
+                    va += V * A
+                if order > 3:
+                    rj += R * (jerk[d, j] - jerk[d, i])
+            weight, alpha = pair_weight(r2), pair_alpha(rv, r2)
+            beta = pair_beta(v2, ra, r2, alpha)
+            gamma = pair_gamma(va, rj, r2, alpha, beta)
+            for d in range(3):
+                A0 = (x[d, j] - x[d, i]) * weight
+                term = pair_first(v[d, j] - v[d, i], weight, alpha, A0)
+                if order > 2:
+                    A1 = term
+                    term = pair_second(a[d, j] - a[d, i], weight, alpha, beta, A0, A1)
+                    if order > 3:
+                        J = jerk[d, j] - jerk[d, i]
+                        term = pair_third(J, weight, alpha, beta, gamma, A0, A1, term)
+                out[d, i] += G * m[j] * term

@@ -1,0 +1,485 @@
+"""Vectors of one number a body, kept in registers: `Lanes`.
+
+The compiler is handed whole vector operations instead of loops that it may or may not vectorise.
+Operators, and the laws that are written with them, take lanes as they take numbers and tensors.
+Without numba (NUMBA_DISABLE_JIT=1) lanes are NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+
+from nbcore.physics import elementwise
+from nbcore.simulation.kernels.shapes import LANES, LAW, rounded_up
+
+__all__ = ["absolute", "apart", "as_numbers", "clamped", "held", "kept", "load", "meet", "part", "of_numbers", "rejoin", "rounds", "separation2", "square_root", "store", "total", "totals"]
+
+FLAGS = ("afn", "arcp", "contract", "nsz", "reassoc")
+
+
+class Lanes(types.Type):
+    """Type of a vector of `width` numbers of a numba type."""
+
+    def __init__(self, width: int, number: Any = types.float64) -> None:
+        super().__init__(name=f"Lanes({width}, {number})")
+        self.width, self.number = width, number
+
+    @property
+    def llvm_number(self) -> Any:
+        """Type of a number, for LLVM."""
+        return ir.DoubleType() if self.number == types.float64 else ir.FloatType()
+
+    @property
+    def llvm(self) -> Any:
+        """Type of the vector, for LLVM."""
+        return ir.VectorType(self.llvm_number, self.width)
+
+    @property
+    def suffix(self) -> str:
+        """How LLVM names functions of such vectors."""
+        return f"v{self.width}f{self.number.bitwidth}"
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        super().__init__(manager, kind, kind.llvm)
+
+
+OPERATORS = {
+    operator.add: "fadd",
+    operator.sub: "fsub",
+    operator.mul: "fmul",
+    operator.truediv: "fdiv",
+}
+
+
+def _spread(context: Any, builder: Any, value: Any, kind: Any, lanes: Lanes) -> Any:
+    """Give every lane the same number, unless they are lanes already."""
+    if isinstance(kind, Lanes):
+        return value
+    number, vector = context.cast(builder, value, kind, lanes.number), lanes.llvm
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, _index(0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+
+
+def _index(place: int) -> Any:
+    return ir.Constant(ir.IntType(32), place)
+
+
+def _typed(operation: Any) -> None:
+    @infer_global(operation)
+    class _Template(AbstractTemplate):
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            lanes = [kind for kind in arguments if isinstance(kind, Lanes)]
+            numbers = all(isinstance(kind, (Lanes, types.Number)) for kind in arguments)
+            if len(arguments) == 2 and lanes and numbers:
+                return signature(lanes[0], *arguments)
+            return None
+
+
+def _lowered(operation: Any, name: str) -> None:
+    def lower(context: Any, builder: Any, made: Any, arguments: Any) -> Any:
+        a, b = (
+            _spread(context, builder, value, kind, made.return_type)
+            for value, kind in zip(arguments, made.args, strict=True)
+        )
+        return getattr(builder, name)(a, b, flags=FLAGS)
+
+    for first, second in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+        lower_builtin(operation, first, second)(lower)
+
+
+for _operation, _name in OPERATORS.items():
+    _typed(_operation)
+    _lowered(_operation, _name)
+
+
+@infer_global(operator.neg)
+class _Negative(AbstractTemplate):
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        return signature(arguments[0], arguments[0]) if isinstance(arguments[0], Lanes) else None
+
+
+@lower_builtin(operator.neg, Lanes)
+def _negate(context: Any, builder: Any, made: Any, arguments: Any) -> Any:
+    return builder.fneg(arguments[0])
+
+
+def _vector_function(name: str) -> Any:
+    """Intrinsic that calls LLVM's function of this name on lanes."""
+
+    @intrinsic
+    def function(_context, value):
+        def codegen(context, builder, made, arguments):
+            kind = arguments[0].type
+            called = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(kind, [kind]), f"llvm.{name}.{value.suffix}"
+            )
+            return builder.call(called, arguments, fastmath=FLAGS)
+
+        return value(value), codegen
+
+    return function
+
+
+_root, _size = _vector_function("sqrt"), _vector_function("fabs")
+
+
+def absolute(lanes):
+    """|lanes|."""
+    return abs(lanes)
+
+
+overload(absolute, jit_options=LAW)(lambda lanes: lambda lanes: _size(lanes))
+
+
+def square_root(value):
+    """√ of lanes or of a number."""
+    return value**0.5
+
+
+@overload(square_root, jit_options=LAW)
+def _square_root(value):
+    if isinstance(value, Lanes):
+        return lambda value: _root(value)
+    return lambda value: math.sqrt(value)
+
+
+@overload(elementwise.inverse_root, jit_options=LAW)
+def _inverse_root(value):
+    return (lambda value: 1 / _root(value)) if isinstance(value, Lanes) else None
+
+
+def load(bodies, array, row):
+    """Row of an array as lanes."""
+    return array[row].copy()
+
+
+def store(bodies, array, row, lanes):
+    """Lanes into the row of an array."""
+    array[row] = lanes
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, row: Any, lanes: Lanes) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    start = builder.mul(row, ir.Constant(row.type, lanes.width))
+    place = builder.gep(data, [start], inbounds=True)
+    return builder.bitcast(place, lanes.llvm.as_pointer())
+
+
+@intrinsic
+def _load(_context, bodies, array, row):
+    lanes = Lanes(rounded_up(len(bodies)), array.dtype)
+
+    def codegen(context, builder, made, arguments):
+        place = _place(context, builder, array, arguments[1], arguments[2], lanes)
+        return builder.load(place, align=lanes.number.bitwidth // 8)
+
+    return lanes(bodies, array, types.intp), codegen
+
+
+@intrinsic
+def _store(_context, bodies, array, row, lanes):
+    def codegen(context, builder, made, arguments):
+        place = _place(context, builder, array, arguments[1], arguments[2], lanes)
+        builder.store(arguments[3], place, align=lanes.number.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(bodies, array, types.intp, lanes), codegen
+
+
+overload(load, jit_options=LAW)(
+    lambda bodies, array, row: lambda bodies, array, row: _load(bodies, array, row)
+)
+overload(store, jit_options=LAW)(
+    lambda bodies, array, row, lanes: (
+        lambda bodies, array, row, lanes: _store(bodies, array, row, lanes)
+    )
+)
+
+
+def places(n_bodies: int, turn: int) -> list[int]:
+    """Whom each body meets in a round of the ring; padding meets itself."""
+    return [
+        (i + turn) % n_bodies if i < n_bodies else i for i in range(rounded_up(n_bodies))
+    ]
+
+
+def of_numbers(shape, numbers):
+    """Lanes of a tuple of numbers, zero in the padding."""
+    return np.array([*numbers, *[0.0] * (rounded_up(len(shape)) - len(numbers))])
+
+
+@intrinsic
+def _of_numbers(_context, shape, numbers):
+    lanes = Lanes(rounded_up(len(shape)))
+
+    def codegen(context, builder, made, arguments):
+        vector = ir.Constant(lanes.llvm, [0.0] * lanes.width)
+        for place in range(len(numbers)):
+            number = builder.extract_value(arguments[1], place)
+            vector = builder.insert_element(vector, number, _index(place))
+        return vector
+
+    return lanes(shape, numbers), codegen
+
+
+overload(of_numbers, jit_options=LAW)(
+    lambda shape, numbers: lambda shape, numbers: _of_numbers(shape, numbers)
+)
+
+
+def meet(bodies, turn, lanes):
+    """What the body `len(turn)` places on in the ring has, for every body."""
+    return lanes[places(len(bodies), len(turn))]
+
+
+def rejoin(bodies, turn, lanes):
+    """What the body `len(turn)` places back in the ring has: undoes `meet`."""
+    return lanes[places(len(bodies), -len(turn))]
+
+
+def _shuffle(lanes: Lanes, order: list[int]) -> Any:
+    def codegen(context, builder, made, arguments):
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), order)
+        value = arguments[-1]
+        return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    return codegen
+
+
+@intrinsic
+def _meet(_context, bodies, turn, lanes):
+    return lanes(bodies, turn, lanes), _shuffle(lanes, places(len(bodies), len(turn)))
+
+
+@intrinsic
+def _rejoin(_context, bodies, turn, lanes):
+    return lanes(bodies, turn, lanes), _shuffle(lanes, places(len(bodies), -len(turn)))
+
+
+overload(meet, jit_options=LAW)(
+    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _meet(bodies, turn, lanes)
+)
+overload(rejoin, jit_options=LAW)(
+    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _rejoin(bodies, turn, lanes)
+)
+
+
+def kept(bodies, turn, lanes):
+    """Lanes of the pairs of a round, each pair once; zero elsewhere."""
+    return np.where(once(len(bodies), len(turn)), lanes, 0.0)
+
+
+def once(n_bodies: int, turn: int) -> list[bool]:
+    """Which lanes of a round hold a pair that no other does."""
+    last = n_bodies // 2 if 2 * turn == n_bodies else n_bodies
+    return [i < last for i in range(rounded_up(n_bodies))]
+
+
+@intrinsic
+def _kept(_context, bodies, turn, lanes):
+    pairs = once(len(bodies), len(turn))
+
+    def codegen(context, builder, made, arguments):
+        value = arguments[2]
+        mask = ir.Constant(ir.VectorType(ir.IntType(1), lanes.width), pairs)
+        return builder.select(mask, value, ir.Constant(value.type, [0.0] * lanes.width))
+
+    return lanes(bodies, turn, lanes), codegen
+
+
+overload(kept, jit_options=LAW)(
+    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _kept(bodies, turn, lanes)
+)
+
+
+def held(bodies, lanes):
+    """Lanes of the bodies; one in the padding, to divide by."""
+    return np.where(np.arange(len(lanes)) < len(bodies), lanes, 1.0)
+
+
+@intrinsic
+def _held(_context, bodies, lanes):
+    def codegen(context, builder, made, arguments):
+        value = arguments[1]
+        inside = [i < len(bodies) for i in range(lanes.width)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(1), lanes.width), inside)
+        return builder.select(mask, value, ir.Constant(value.type, [1.0] * lanes.width))
+
+    return lanes(bodies, lanes), codegen
+
+
+overload(held, jit_options=LAW)(lambda bodies, lanes: lambda bodies, lanes: _held(bodies, lanes))
+
+
+def clamped(lanes, bound):
+    """Lanes within ± a number."""
+    return np.clip(lanes, -bound, bound)
+
+
+@intrinsic
+def _between(_context, low, lanes, high):
+    def codegen(context, builder, made, arguments):
+        least, value, most = arguments
+        raised = builder.select(builder.fcmp_ordered("<", value, least), least, value)
+        return builder.select(builder.fcmp_ordered(">", raised, most), most, raised)
+
+    return lanes(low, lanes, high), codegen
+
+
+@overload(clamped, jit_options=LAW)
+def _clamped(lanes, bound):
+    return lambda lanes, bound: _between(lanes * 0.0 - bound, lanes, lanes * 0.0 + bound)
+
+
+def as_numbers(lanes, like):
+    """Lanes of the same numbers in the type of `like`."""
+    return lanes.astype(np.asarray(like).dtype)
+
+
+@intrinsic
+def _as_numbers(_context, lanes, like):
+    made_of = Lanes(lanes.width, like)
+
+    def codegen(context, builder, made, arguments):
+        value = arguments[0]
+        return value if like == lanes.number else builder.fptrunc(value, made_of.llvm)
+
+    return made_of(lanes, like), codegen
+
+
+overload(as_numbers, jit_options=LAW)(lambda lanes, like: lambda lanes, like: _as_numbers(lanes, like))
+
+
+def total(lanes):
+    """Sum of all lanes."""
+    return lanes.sum()
+
+
+@intrinsic
+def _total(_context, lanes):
+    def codegen(context, builder, made, arguments):
+        number = lanes.llvm_number
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(number, [number, lanes.llvm]),
+            f"llvm.vector.reduce.fadd.{lanes.suffix}",
+        )
+        return builder.call(function, [ir.Constant(number, -0.0), arguments[0]], fastmath=FLAGS)
+
+    return lanes.number(lanes), codegen
+
+
+overload(total, jit_options=LAW)(lambda lanes: lambda lanes: _total(lanes))
+
+
+def totals(a, b, c, d):
+    """Sums of all lanes of four vectors, for less than four single sums."""
+    return a.sum(), b.sum(), c.sum(), d.sum()
+
+
+@intrinsic
+def _totals(_context, a, b, c, d):
+    four = types.UniTuple(types.float64, 4)
+
+    def codegen(context, builder, made, arguments):
+        def shuffle(x, y, order):
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+            return builder.shuffle_vector(x, y, mask)
+
+        def add(x, y):
+            return builder.fadd(x, y, flags=FLAGS)
+
+        def folded(x):
+            width = a.width
+            while width > LANES:
+                width //= 2
+                low, high = range(width), range(width, 2 * width)
+                x = add(shuffle(x, x, [*low]), shuffle(x, x, [*high]))
+            return x
+
+        a4, b4, c4, d4 = map(folded, arguments)
+        ab = add(shuffle(a4, b4, [0, 4, 2, 6]), shuffle(a4, b4, [1, 5, 3, 7]))
+        cd = add(shuffle(c4, d4, [0, 4, 2, 6]), shuffle(c4, d4, [1, 5, 3, 7]))
+        sums = add(shuffle(ab, cd, [0, 1, 4, 5]), shuffle(ab, cd, [2, 3, 6, 7]))
+        numbers = [builder.extract_element(sums, _index(k)) for k in range(4)]
+        return context.make_tuple(builder, four, numbers)
+
+    return four(a, b, c, d), codegen
+
+
+overload(totals, jit_options=LAW)(lambda a, b, c, d: lambda a, b, c, d: _totals(a, b, c, d))
+
+
+def apart(bodies, turn, array, row):
+    """A row of the body met, less one's own."""
+    lanes = load(bodies, array, row)
+    return meet(bodies, turn, lanes) - lanes
+
+
+@overload(apart, jit_options=LAW)
+def _apart(bodies, turn, array, row):
+    def difference(bodies, turn, array, row):
+        lanes = load(bodies, array, row)
+        return meet(bodies, turn, lanes) - lanes
+
+    return difference
+
+
+def rounds(add, bodies, axes, turn, known, sums):
+    """Let all pairs meet, each once, in rounds of a ring, and have `add` add them to the sums.
+
+    In round k each body meets the one k places on, so that one vector holds as many pairs as
+    there are bodies.
+
+    Parameters
+    ----------
+    add
+        Compiled (bodies, axes, turn, known, sums) -> sums.
+    turn
+        A tuple as long as the number of the round, (0,) to begin with.
+    """
+    while 2 * len(turn) <= len(bodies):
+        sums = add(bodies, axes, turn, known, sums)
+        turn = (*turn, 0)
+    return sums
+
+
+@overload(rounds, jit_options=LAW)
+def _rounds(add, bodies, axes, turn, known, sums):
+    if 2 * len(turn) > len(bodies):
+        return lambda add, bodies, axes, turn, known, sums: sums
+
+    def on(add, bodies, axes, turn, known, sums):
+        return rounds(
+            add, bodies, axes, turn + (0,), known, add(bodies, axes, turn, known, sums)
+        )
+
+    return on
+
+
+def separation2(bodies, turn, x, eps2):
+    """Softened r² of a round of pairs; 1 in the padding."""
+    R0, R1, R2 = apart(bodies, turn, x, 0), apart(bodies, turn, x, 1), apart(bodies, turn, x, 2)
+    return held(bodies, R0 * R0 + R1 * R1 + R2 * R2 + eps2)
+
+
+@overload(separation2, jit_options=LAW)
+def _separation2(bodies, turn, x, eps2):
+    def squares(bodies, turn, x, eps2):
+        R0, R1, R2 = apart(bodies, turn, x, 0), apart(bodies, turn, x, 1), apart(bodies, turn, x, 2)
+        return held(bodies, R0 * R0 + R1 * R1 + R2 * R2 + eps2)
+
+    return squares

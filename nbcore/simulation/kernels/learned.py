@@ -1,0 +1,298 @@
+"""Learned policies of the scale-free features: one pass over the pairs, and the network.
+
+See `stepping.features`, whose laws are wrapped here, and `stepping.policies.LearnedPolicy`. The
+first layer has a row for every feature, with zeros where the policy does not see it, and the
+layers are padded to one width that the compiler knows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from nbcore.physics import elementwise
+from nbcore.simulation.kernels.lanes import (
+    absolute,
+    apart,
+    as_numbers,
+    clamped,
+    kept,
+    load,
+    meet,
+    of_numbers,
+    rounds,
+    separation2,
+    square_root,
+    store,
+    total,
+    totals,
+)
+from nbcore.simulation.kernels.shapes import LAW, is_tuple, scratch, size
+from nbcore.stepping import criteria, features
+from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
+
+__all__ = ["INPUTS", "SEEN", "Learned", "activate", "learned"]
+
+Array = NDArray[np.float64]
+
+fly_by, binding, radial, heaviness, asymmetry, perturbation = (
+    njit(**LAW)(getattr(features, name))
+    for name in ("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation")
+)
+crowding, rate_contrast, compactness, virial = (
+    njit(**LAW)(getattr(features, name))
+    for name in ("crowding", "rate_contrast", "compactness", "virial")
+)
+
+SEEN = (
+    "log_tolerance",
+    *("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
+    *("crowding", "rate_contrast", "compactness", "virial"),
+)
+INPUTS = 16  # inputs of the network: those above, and zeros
+_Inputs = (0,) * INPUTS
+
+
+class Learned(NamedTuple):
+    """A policy whose network is a plain MLP of scale-free features."""
+
+    factor: Array  # (B,) tol^(1/(p+1))
+    unit4: Array  # (B,) of P⁴, so that no unit overflows
+    log_tolerance: Array  # (B,)
+    mean: Array  # (INPUTS,)
+    sharpness: Array  # (INPUTS,) 1/deviation
+    hidden: tuple[int, ...]  # its length is the width W of all layers
+    weights: NDArray[Any]  # (layers, W, W) from input to output, of the hidden layers
+    biases: NDArray[Any]  # (layers, W)
+    last: NDArray[Any]  # (W,)
+    last_bias: float
+    activation: int  # its place in ACTIVATIONS
+    bound: float  # logarithm of the largest correction
+
+
+def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
+    """The smooth time scale, and the features in the order of SEEN."""
+    sums = _sums_in_rounds if isinstance(bodies, tuple) else _sums_of_pairs
+    total_mass, unit4 = m.sum(), rule.unit4[b]
+    known = sums(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
+    return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
+
+
+@overload(see, jit_options=LAW)
+def _see(bodies, axes, rule, b, m, x, v, a, G, eps2):
+    sums = _sums_in_rounds if is_tuple(bodies) else _sums_of_pairs
+
+    def all_features(bodies, axes, rule, b, m, x, v, a, G, eps2):
+        total_mass, unit4 = 0.0, rule.unit4[b]
+        for i in range(size(bodies)):
+            total_mass += m[i]
+        known = sums(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
+        return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
+
+    return all_features
+
+
+@njit(**LAW)
+def terms(mine, yours, total_mass, r2, inverse, v2, rv, excess2, mu, rate4):
+    """What one pair, or one vector of pairs, adds to the sums: parts, wholes, and the rest."""
+    q = rate4 * rate4
+    motion = (inverse, v2, rv, mu)
+    pairs = (
+        fly_by(*motion),
+        binding(*motion),
+        radial(*motion),
+        heaviness(mine, yours, total_mass),
+        asymmetry(mine, yours, total_mass),
+        perturbation(excess2, inverse, mu),
+    )
+    (p1, w1), (p2, w2), (p3, w3), (p4, w4), (p5, w5), (p6, w6) = pairs
+    parts = (q * p1, q * p2, q * p3, q * p4, q * p5, q * p6)
+    wholes = (q * w1, q * w2, q * w3, q * w4, q * w5, q * w6)
+    return parts, wholes, (q, q * square_root(rate4), q * q, rate4)
+
+
+@njit(**LAW)
+def more(sums, terms):
+    """Sums of three tuples, element by element."""
+    (a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6), (c1, c2, c3, c4) = sums
+    (p1, p2, p3, p4, p5, p6), (w1, w2, w3, w4, w5, w6), (q1, q2, q3, q4) = terms
+    return (
+        (a1 + p1, a2 + p2, a3 + p3, a4 + p4, a5 + p5, a6 + p6),
+        (b1 + w1, b2 + w2, b3 + w3, b4 + w4, b5 + w5, b6 + w6),
+        (c1 + q1, c2 + q2, c3 + q3, c4 + q4),
+    )
+
+
+@njit(**LAW)
+def nothing(zero):
+    """Sums to begin with."""
+    six = (zero, zero, zero, zero, zero, zero)
+    return six, six, (zero, zero, zero, zero)
+
+
+@njit(**LAW)
+def _sums_of_pairs(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
+    sums = nothing(0.0)
+    sum_r2 = sum_v2 = sum_inverse = 0.0
+    for i in range(bodies):
+        for j in range(i + 1, bodies):
+            r2, v2, rv, excess2 = eps2, 0.0, 0.0, 0.0
+            for d in range(size(axes)):
+                R, V = x[d, j] - x[d, i], v[d, j] - v[d, i]
+                r2 += R * R
+                v2 += V * V
+                rv += R * V
+            inverse, mu = elementwise.inverse_root(r2), G * (m[i] + m[j])
+            own = mu * (inverse * inverse * inverse)
+            for d in range(size(axes)):
+                excess2 += (a[d, j] - a[d, i] + own * (x[d, j] - x[d, i])) ** 2
+            rate4 = unit4 * criteria.pair_rate4(inverse * inverse, v2, mu)
+            sums = more(
+                sums, terms(m[i], m[j], total_mass, r2, inverse, v2, rv, excess2, mu, rate4)
+            )
+            sum_r2 += r2
+            sum_v2 += v2
+            sum_inverse += inverse
+    return sums, (sum_r2, sum_v2, sum_inverse)
+
+
+@njit(**LAW)
+def _sums_in_rounds(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
+    mass = load(bodies, m, 0)
+    zero = mass * 0.0
+    sums, others = rounds(
+        _features,
+        bodies,
+        axes,
+        (0,),
+        (mass, x, v, a, G, total_mass, unit4, eps2),
+        (nothing(zero), (zero, zero, zero)),
+    )
+    (a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6), rates = sums
+    p1, p2, p3, p4 = totals(a1, a2, a3, a4)
+    w1, w2, w3, w4 = totals(b1, b2, b3, b4)
+    p5, p6, w5, w6 = totals(a5, a6, b5, b6)
+    r2, v2, inverse, _ = totals(others[0], others[1], others[2], zero)
+    parts, wholes = (p1, p2, p3, p4, p5, p6), (w1, w2, w3, w4, w5, w6)
+    return (parts, wholes, totals(*rates)), (r2, v2, inverse)
+
+
+@njit(**LAW)
+def _features(bodies, axes, turn, known, sums):
+    """Add a round of pairs to all sums."""
+    mass, x, v, a, G, total_mass, unit4, eps2 = known
+    zero = mass * 0.0
+    v2, rv, excess2 = zero, zero, zero
+    for d in range(size(axes)):
+        R, V = apart(bodies, turn, x, d), apart(bodies, turn, v, d)
+        v2 = v2 + V * V
+        rv = rv + R * V
+    yours = meet(bodies, turn, mass)
+    r2 = separation2(bodies, turn, x, eps2)
+    inverse = elementwise.inverse_root(r2)
+    mu = G * (mass + yours)
+    own = mu * (inverse * inverse * inverse)
+    for d in range(size(axes)):
+        excess = apart(bodies, turn, a, d) + own * apart(bodies, turn, x, d)
+        excess2 = excess2 + excess * excess
+    rate4 = kept(bodies, turn, criteria.pair_rate4(inverse * inverse, v2, mu) * unit4)
+    added = more(sums[0], terms(mass, yours, total_mass, r2, inverse, v2, rv, excess2, mu, rate4))
+    sum_r2, sum_v2, sum_inverse = sums[1]
+    return added, (
+        sum_r2 + kept(bodies, turn, r2),
+        sum_v2 + kept(bodies, turn, v2),
+        sum_inverse + kept(bodies, turn, inverse),
+    )
+
+
+@njit(**LAW)
+def weigh(n_bodies, log_tolerance, G, total_mass, unit4, known):
+    """Time scale and features from the sums over all pairs."""
+    (parts, wholes, rates), (sum_r2, sum_v2, sum_inverse) = known
+    q, q_rate, q2, rate4 = rates
+    share = 2.0 / (n_bodies * (n_bodies - 1))
+    tau2 = q / q_rate * math.sqrt(unit4)
+    p1, p2, p3, p4, p5, p6 = parts
+    w1, w2, w3, w4, w5, w6 = wholes
+    mean_rate4, mean_r2 = rate4 * share / unit4, sum_r2 * share
+    seen = (
+        log_tolerance,
+        ratio(p1, w1),
+        ratio(p2, w2),
+        ratio(p3, w3),
+        ratio(p4, w4),
+        ratio(p5, w5),
+        ratio(p6, w6),
+        crowding(q, q2),
+        rate_contrast(tau2, mean_rate4),
+        compactness(mean_rate4, G * total_mass, mean_r2),
+        virial(sum_v2 * share, G * total_mass, sum_inverse * share),
+    )
+    return math.sqrt(tau2), seen
+
+
+@njit(**LAW)
+def ratio(part, whole):
+    """Part over whole, 0 where there is none."""
+    return part / whole if whole > 0 else 0.0
+
+
+@njit(**LAW)
+def activate(kind, values, count):
+    """Activation by its place in ACTIVATIONS, in place."""
+    one, half, root = values.dtype.type(1), values.dtype.type(0.5), values.dtype.type(0.5**0.5)
+    for k in range(count):
+        value = values[k]
+        if kind == 0:
+            values[k] = value / (one + abs(value))
+        elif kind == 1:
+            values[k] = math.tanh(value)
+        elif kind == 2:
+            values[k] = max(value, value - value)
+        elif kind == 3:
+            values[k] = half * value * (one + math.erf(value * root))
+        else:
+            values[k] = value / (one + math.exp(-value))
+
+
+assert tuple(ACTIVATIONS) == ("softsign", "tanh", "relu", "gelu", "silu")
+
+
+@njit(**LAW)
+def layer(hidden, count, k, rule, here):
+    """Make the next layer's values of those of one layer, in place."""
+    weights, biases = rule.weights[k], load(hidden, rule.biases, k)
+    # Four chains of additions, or each would wait for the one before.
+    sum0, sum1, sum2, sum3 = biases, biases * 0, biases * 0, biases * 0
+    for i in range(0, count, 4):
+        sum0 = sum0 + here[0, i] * load(hidden, weights, i)
+        sum1 = sum1 + here[0, i + 1] * load(hidden, weights, i + 1)
+        sum2 = sum2 + here[0, i + 2] * load(hidden, weights, i + 2)
+        sum3 = sum3 + here[0, i + 3] * load(hidden, weights, i + 3)
+    total = (sum0 + sum1) + (sum2 + sum3)
+    if rule.activation == 0:
+        total = total / (absolute(total) + 1)
+    store(hidden, here, 0, total)
+    if rule.activation != 0:
+        activate(rule.activation, here[0], size(hidden))
+
+
+@njit(**LAW)
+def learned(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+    """Factor τ exp(correction)."""
+    hidden, like = rule.hidden, rule.last.dtype.type(0)
+    here = scratch(hidden, 1, 1, like)
+    tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
+    for k in range(INPUTS, size(hidden)):
+        here[0, k] = like
+    z = (of_numbers(_Inputs, seen) - load(_Inputs, rule.mean, 0)) * load(_Inputs, rule.sharpness, 0)
+    store(_Inputs, here, 0, as_numbers(clamped(z, LARGEST_INPUT), like))
+    for k in range(len(rule.biases)):
+        layer(hidden, 12 if k == 0 else size(hidden), k, rule, here)
+    out = total(load(hidden, here, 0) * load(hidden, rule.last, 0)) + rule.last_bias
+    return rule.factor[b] * tau * math.exp(min(max(out, -rule.bound), rule.bound))

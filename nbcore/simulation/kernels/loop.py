@@ -1,0 +1,276 @@
+"""The loop: one system after another, step after step."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from nbcore.simulation.kernels.conserved import (
+    all_finite,
+    changes,
+    closest,
+    farthest,
+    kinetic_energy,
+)
+from nbcore.simulation.kernels import fields
+from nbcore.simulation.kernels.forces import potential_energy
+from nbcore.simulation.kernels.learned import Learned, learned
+from nbcore.simulation.kernels.rules import CLASSICAL
+from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
+from nbcore.simulation.kernels.steps import clear, copy, step
+from nbcore.simulation.status import Status
+from nbcore.stepping.control import LARGEST_JUMP
+
+__all__ = ["Limits", "Records", "Systems", "run"]
+
+Array = NDArray[np.float64]
+
+RUNNING, SUCCESS = int(Status.RUNNING), int(Status.SUCCESS)
+MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
+NON_FINITE = int(Status.NON_FINITE)
+COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
+
+RULES = {**CLASSICAL, Learned: learned}
+
+
+class Systems(NamedTuple):
+    """Where every system of a batch stands; all that a run needs to go on from here."""
+
+    mass: Array  # (B, N)
+    position: Array  # (B, 3, N)
+    velocity: Array
+    acceleration: Array
+    jerk: Array
+    time: Array  # (B,)
+    dt: Array  # of the step to come
+    made: Array  # the step before; NaN at the start
+    work: Array  # of a moving field
+    status: NDArray[np.int64]
+    n_steps: NDArray[np.int64]
+    max_errors: Array  # (B, 3)
+    initial: Array  # (B, 7) energy, momentum, angular momentum
+    scale: Array  # (B, 3) of their errors
+    t_end: Array
+
+
+class Limits(NamedTuple):
+    """What holds for all systems of a batch."""
+
+    G: float
+    softening: float
+    reversible: bool
+    max_steps: int
+    collision_distance: float  # 0: none
+    escape_distance: float  # inf: none
+
+
+class Records(NamedTuple):
+    """Where records go; row k of the run is row k − offset of the arrays."""
+
+    every: int  # 0: none but those at `times`
+    times: Array
+    row: NDArray[np.int64]  # (B,) next row
+    offset: int
+    time: Array  # (B, rows)
+    dt: Array
+    energy_error: Array
+    momentum_error: Array
+    angular_momentum_error: Array
+    position: Array  # (B, rows, N, D)
+    velocity: Array
+
+
+def choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+    """Step that a rule proposes."""
+    return RULES[type(rule)](bodies, axes, rule, field, b, m, x, v, a, time, G, eps2)
+
+
+@overload(choose, jit_options=PLAIN)
+def _choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+    chosen = RULES[rule.instance_class]
+    return lambda bodies, axes, rule, field, b, m, x, v, a, time, G, eps2: chosen(
+        bodies, axes, rule, field, b, m, x, v, a, time, G, eps2
+    )
+
+
+@njit(**PLAIN)
+def reversible(previous, proposed):
+    """Step that follows `previous`; see `stepping.control.reversible`."""
+    inverse = 2 / proposed - 1 / previous
+    ratio = 1 / (previous * inverse)
+    steady = inverse > 0 and ratio < LARGEST_JUMP and ratio > 1 / LARGEST_JUMP
+    return 1 / inverse if steady else proposed
+
+
+@njit(error_model="numpy")
+def write(bodies, records, b, row, time, dt, de, dp2, dl2, scale, x, v):
+    """Put a record into a row of a system."""
+    k = row - records.offset
+    records.time[b, k], records.dt[b, k] = time, dt
+    records.energy_error[b, k] = de / scale[0]
+    records.momentum_error[b, k] = dp2**0.5 / scale[1]
+    records.angular_momentum_error[b, k] = dl2**0.5 / scale[2]
+    for d in range(records.position.shape[3]):
+        for i in range(size(bodies)):
+            records.position[b, k, i, d] = x[d, i]
+            records.velocity[b, k, i, d] = v[d, i]
+
+
+@njit(**PLAIN)
+def judge(bodies, m, x, collision, escape, status):
+    """Status after a step where bodies may meet or escape; of several reasons the first counts."""
+    if collision > 0 and closest(bodies, x) < collision:
+        return COLLISION
+    if escape < math.inf and farthest(bodies, m, x) > escape:
+        return ESCAPE
+    return status
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last, quota):
+    """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
+    x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    xw, vw = vectors(bodies), vectors(bodies)
+    mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
+    # Out of their tuples, so that no reference is counted in the loop.
+    G, softening, is_reversible, max_steps, collision, escape = limits
+    eps2, m, phi = softening * softening, mass[0], phis[0]
+    times, rows, n_times = records.times, records.row, len(records.times)
+    every, full = records.every, records.offset + records.time.shape[1]
+    watched = collision > 0 or escape < math.inf
+    # Padding has no mass and stays at rest in the origin.
+    clear(bodies, mass)
+    clear(bodies, x)
+    clear(bodies, v)
+    clear(bodies, a)
+    for b in range(first, last):
+        if systems.status[b] != RUNNING:
+            continue
+        for i in range(size(bodies)):
+            m[i] = systems.mass[b, i]
+        initial, scale, t_end = systems.initial[b], systems.scale[b], systems.t_end[b]
+        allowed, failed = quota, False
+        while True:
+            copy(bodies, systems.position[b], x)
+            copy(bodies, systems.velocity[b], v)
+            copy(bodies, systems.acceleration[b], a)
+            copy(bodies, systems.jerk[b], jerk)
+            time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
+            n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
+            status, good = RUNNING, 0
+            worst0, worst1, worst2 = 0.0, 0.0, 0.0
+            next_time = times[row] if row < n_times else math.inf
+            while good < allowed:
+                if row >= full and (every > 0 or row < n_times):
+                    break
+                remaining = t_end - time
+                # A remainder of rounding size is not worth a step of its own.
+                is_last = dt >= remaining * (1 - 1e-12)
+                h = remaining if is_last else dt
+                if not time + h > time:  # true for NaN, too
+                    status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
+                    break
+                before, time = time, t_end if is_last else time + h
+                if next_time <= time:
+                    copy(bodies, x, x0)
+                    copy(bodies, v, v0)
+                    copy(bodies, a, a0)
+                    copy(bodies, jerk, j0)
+                potential, done = step(
+                    bodies, axes, scheme, field, m, x, v, a, jerk, before, h, G, eps2, phi
+                )
+                energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
+                if not math.isfinite(energy) and not all_finite(bodies, axes, x, v):
+                    failed = True
+                    break
+                n_steps += 1
+                good += 1
+                de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
+                worst0, worst1, worst2 = max(worst0, de), max(worst1, dp2), max(worst2, dl2)
+                if is_last:
+                    status = SUCCESS
+                elif n_steps >= max_steps:
+                    status = MAX_STEPS
+                if watched:
+                    status = judge(bodies, m, x, collision, escape, status)
+                made = h
+                if every > 0 and n_steps % every == 0:
+                    # Copies, because what is handed to a function can't stay in registers.
+                    copy(bodies, x, xw)
+                    copy(bodies, v, vw)
+                    write(bodies, records, b, row, time, h, de, dp2, dl2, scale, xw, vw)
+                    row += 1
+                if next_time <= time:
+                    row = between(
+                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
+                        G, eps2, records, b, row, initial, scale,
+                    )  # fmt: skip
+                    next_time = times[row] if row < n_times else math.inf
+                work += done
+                if status != RUNNING:
+                    break
+                dt = choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2)
+                if is_reversible:
+                    dt = reversible(h, dt)
+            if not failed:
+                break
+            if good == allowed:
+                status = NON_FINITE
+                break
+            # A step failed, which is rare: go there again and stop before it. To keep the state
+            # before every step would cost a fifth of the time of three bodies.
+            allowed = good
+        due = n_steps % every != 0 if every > 0 else n_steps > 0 and n_times == 0
+        if status != RUNNING and due:
+            potential = potential_energy(bodies, axes, m, x, G, eps2)
+            potential += fields.energy(bodies, axes, field, m, x, time)
+            energy = kinetic_energy(bodies, axes, m, v) + potential - work
+            de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
+            copy(bodies, x, xw)
+            copy(bodies, v, vw)
+            write(bodies, records, b, row, time, made, de, dp2, dl2, scale, xw, vw)
+            row += 1
+        copy(bodies, x, systems.position[b])
+        copy(bodies, v, systems.velocity[b])
+        copy(bodies, a, systems.acceleration[b])
+        copy(bodies, jerk, systems.jerk[b])
+        systems.time[b], systems.dt[b], systems.made[b] = time, dt, made
+        systems.work[b] = work
+        systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
+        worst = systems.max_errors[b]
+        worst[0] = max(worst[0], worst0 / scale[0])
+        worst[1] = max(worst[1], worst1**0.5 / scale[1])
+        worst[2] = max(worst[2], worst2**0.5 / scale[2])
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def between(
+    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
+    G, eps2, records, b, row, initial, scale,
+):  # fmt: skip
+    """Records at output times within a step, each by a step of part length; returns the next row."""
+    x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    phi = scratch(bodies, 1, 1, 0.0)[0]
+    clear(bodies, x)
+    clear(bodies, v)
+    clear(bodies, a)
+    while row < len(records.times) and records.times[row] <= time:
+        copy(bodies, x0, x)
+        copy(bodies, v0, v)
+        copy(bodies, a0, a)
+        copy(bodies, j0, jerk)
+        wanted = records.times[row]
+        potential, done = step(
+            bodies, axes, scheme, field, m, x, v, a, jerk, before, wanted - before, G, eps2, phi
+        )
+        energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
+        de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
+        write(bodies, records, b, row, wanted, h, de, dp2, dl2, scale, x, v)
+        row += 1
+    return row

@@ -1,0 +1,107 @@
+"""Numbers of bodies and axes known to the compiler, and scratch arrays on the stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic, overload
+from numba.np import numpy_support
+
+__all__ = ["LANES", "LAW", "PLAIN", "is_tuple", "padded", "rounded_up", "scratch", "size", "vectors"]
+
+# 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
+# torch's, and are the same in every run.
+LAW: Any = {
+    "error_model": "numpy",
+    "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"},
+    "forceinline": True,
+}
+PLAIN: Any = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
+
+LANES = 4  # float64 numbers in a vector register of AVX2
+
+
+def is_tuple(kind: Any) -> bool:
+    """Whether a numba type is that of a tuple, so that its length is known."""
+    return isinstance(kind, types.BaseTuple)
+
+
+def size(shape):
+    """N or D, from what stands for it."""
+    return len(shape) if isinstance(shape, tuple) else shape
+
+
+@overload(size, jit_options=PLAIN)
+def _size(shape):
+    if is_tuple(shape):
+        count = len(shape)
+        return lambda shape: count
+    return lambda shape: shape
+
+
+def rounded_up(count: int) -> int:
+    """Numbers that whole vector registers hold; few of them by powers of two, to be shuffled."""
+    few = [LANES, 2 * LANES, 4 * LANES]
+    return next((most for most in few if count <= most), -(-count // LANES) * LANES)
+
+
+def padded(shape):
+    """N rounded up to whole vector registers where it is known."""
+    return rounded_up(len(shape)) if isinstance(shape, tuple) else shape
+
+
+@overload(padded, jit_options=PLAIN)
+def _padded(shape):
+    if is_tuple(shape):
+        count = rounded_up(len(shape))
+        return lambda shape: count
+    return lambda shape: shape
+
+
+def scratch(shape, rows, wide, like):
+    """An uninitialised (rows, wide × padded N) of the type of `like`, on the stack where N is known.
+
+    On the stack the compiler keeps what it can in registers, and knows that no two arrays overlap.
+    `rows` and `wide` must be literals.
+    """
+    return np.empty((rows, wide * padded(shape)), dtype=np.asarray(like).dtype)
+
+
+@overload(scratch, inline="always", prefer_literal=True)
+def _scratch(shape, rows, wide, like):
+    if is_tuple(shape):
+        width = wide.literal_value * rounded_up(len(shape))
+        return lambda shape, rows, wide, like: carray(
+            _on_stack(shape, rows, wide, like), (rows, width)
+        )
+    dtype = numpy_support.as_dtype(like)
+    return lambda shape, rows, wide, like: np.empty((rows, wide * padded(shape)), dtype=dtype)
+
+
+def vectors(bodies):
+    """An uninitialised (3, padded N)."""
+    return np.empty((3, padded(bodies)))
+
+
+@overload(vectors, inline="always")
+def _vectors(bodies):
+    return lambda bodies: scratch(bodies, 3, 1, 0.0)
+
+
+@intrinsic(prefer_literal=True)
+def _on_stack(_context, shape, rows, wide, like):
+    """Pointer to numbers in the frame of the function that this is inlined in."""
+    count = rows.literal_value * wide.literal_value * rounded_up(len(shape))
+    number = ir.DoubleType() if like.bitwidth == 64 else ir.FloatType()
+
+    def codegen(_, builder, signature, arguments):
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(number, count))
+            place.align = 32
+            return builder.bitcast(place, number.as_pointer())
+
+    kind = types.float64 if like.bitwidth == 64 else types.float32
+    return types.CPointer(kind)(shape, rows, wide, like), codegen

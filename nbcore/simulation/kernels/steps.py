@@ -1,0 +1,139 @@
+"""One step of an integrator, in place; see `physics.integrators`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from nbcore.simulation.kernels import fields
+from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
+from nbcore.simulation.kernels.lanes import load, store
+from nbcore.simulation.kernels.shapes import PLAIN, is_tuple, size, vectors
+
+__all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
+
+
+class SplittingSteps(NamedTuple):
+    """Kicks and drifts as fractions of a step."""
+
+    kicks: NDArray[np.float64]
+    drifts: NDArray[np.float64]
+
+
+class HermiteSteps(NamedTuple):
+    """Predict, evaluate, correct, to 4th order."""
+
+    order: int
+
+
+@njit(**PLAIN)
+def copy(bodies, source, target):
+    """Copy (3, N)."""
+    for d in range(3):
+        for i in range(size(bodies)):
+            target[d, i] = source[d, i]
+
+
+@njit(**PLAIN)
+def clear(bodies, target):
+    """Set every row to zero, padding and all."""
+    for d in range(target.shape[0]):
+        for i in range(target.shape[1]):
+            target[d, i] = 0.0
+
+
+def push(bodies, d, target, factor, source):
+    """Add factor × source to an axis of the target."""
+    target[d] += factor * source[d]
+
+
+@overload(push, jit_options=PLAIN)
+def _push(bodies, d, target, factor, source):
+    if is_tuple(bodies):
+        return lambda bodies, d, target, factor, source: store(
+            bodies, target, d, load(bodies, target, d) + factor * load(bodies, source, d)
+        )
+
+    def loop(bodies, d, target, factor, source):
+        for i in range(bodies):
+            target[d, i] += factor * source[d, i]
+
+    return loop
+
+
+def step(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+    """Advance by h; returns the potential energy at the end and the work of a moving field."""
+    make = _splitting if isinstance(scheme, SplittingSteps) else _hermite
+    return make(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi)
+
+
+@overload(step, jit_options=PLAIN)
+def _step(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+    return (_splitting if scheme.instance_class is SplittingSteps else _hermite).py_func
+
+
+@njit(**PLAIN)
+def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+    kicks, drifts = scheme
+    work, last = 0.0, len(drifts) - 1
+    for k in range(last):
+        work += kicks[k] * h * fields.power(bodies, axes, field, m, x, time)
+        time += drifts[k] * h
+        stage(bodies, axes, field, m, x, v, a, time, kicks[k] * h, drifts[k] * h, G, eps2, phi)
+    # Apart from the others, so that a rule can take the distances from it.
+    work += kicks[last] * h * fields.power(bodies, axes, field, m, x, time)
+    time += drifts[last] * h
+    kick, drift = kicks[last] * h, drifts[last] * h
+    potential = stage(bodies, axes, field, m, x, v, a, time, kick, drift, G, eps2, phi)
+    kick = kicks[last + 1] * h
+    work += kick * fields.power(bodies, axes, field, m, x, time)
+    for d in range(size(axes)):
+        push(bodies, d, v, kick, a)
+    return potential + fields.energy(bodies, axes, field, m, x, time), work
+
+
+@njit(**PLAIN)
+def stage(bodies, axes, field, m, x, v, a, time, kick, drift, G, eps2, phi):
+    """Kick, drift and new accelerations; returns the energy of all pairs."""
+    for d in range(size(axes)):
+        push(bodies, d, v, kick, a)
+        push(bodies, d, x, drift, v)
+    potential = accelerate(bodies, axes, m, x, G, eps2, a, phi)
+    fields.add_acceleration(bodies, axes, field, x, time, a)
+    return potential
+
+
+@njit(**PLAIN)
+def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+    x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    copy(bodies, x, x0)
+    copy(bodies, v, v0)
+    copy(bodies, a, a0)
+    copy(bodies, jerk, j0)
+    for d in range(size(axes)):
+        for i in range(size(bodies)):
+            x[d, i] += h * (v0[d, i] + h / 2 * (a0[d, i] + h / 3 * j0[d, i]))
+            v[d, i] += h * (a0[d, i] + h / 2 * j0[d, i])
+    time += h
+    accelerate(bodies, axes, m, x, G, eps2, a, phi)
+    fields.add_acceleration(bodies, axes, field, x, time, a)
+    derivative(bodies, m, x, v, a, jerk, jerk, G, eps2, 2, jerk)
+    fields.add_derivative(bodies, axes, field, x, v, a, jerk, jerk, time, 2, jerk)
+    for d in range(size(axes)):
+        for i in range(size(bodies)):
+            v[d, i] = (
+                v0[d, i]
+                + h / 2 * (a0[d, i] + a[d, i])
+                + h * h / 12 * (j0[d, i] - jerk[d, i])
+            )
+            x[d, i] = (
+                x0[d, i]
+                + h / 2 * (v0[d, i] + v[d, i])
+                + h * h / 12 * (a0[d, i] - a[d, i])
+            )
+    potential = potential_energy(bodies, axes, m, x, G, eps2)
+    return potential + fields.energy(bodies, axes, field, m, x, time), 0.0
