@@ -11,6 +11,7 @@ import torch
 
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
+from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import INTEGRATORS
 from nbcore.simulation import compiled_engine
 from nbcore.simulation.simulate import simulate
@@ -22,7 +23,6 @@ from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
 
 RULE = Criterion("boekholt", 0.1)
-COMPILED = list(INTEGRATORS)
 
 
 def few(n_systems=3, n_bodies=3, softening=0.0, **kind):
@@ -61,9 +61,12 @@ def same_records(a, b):
 # Parity with torch
 
 
-@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+WAYS = [(name, "plain") for name in INTEGRATORS]
+WAYS += [(name, "reversible") for name, row in INTEGRATORS.items() if row.reversible]
+
+
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("integrator", COMPILED)
+@pytest.mark.parametrize(("integrator", "stepping"), WAYS)
 @pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
 def test_every_criterion_and_integrator_agrees_with_torch(integrator, criterion, stepping):
     softening = 0.05 if criterion == "softened_acceleration" else 0.0
@@ -127,22 +130,63 @@ def test_a_network_in_single_precision_agrees_to_single_precision():
     np.testing.assert_allclose(compiled_run.dt, torch_run.dt, rtol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [{"dimensions": 2}, {"n_bodies": 20, "dimensions": 3}], ids=str)
 @pytest.mark.parametrize(
     "spec",
     [
-        {"features": ("basic",)},
-        {"features": ("scale_free", "delta_mag"), "history": 2},
-        {"fourier_features": 4},
+        {"features": ("basic", "virial")},
+        {"features": ("rich", "rms_separation"), "normalisation": "automatic"},
+        {"features": ("scale_free", "delta_mag"), "history": 3},
+        {
+            "features": ("delta_mag",),
+            "history": 2,
+            "history_padding": "oldest",
+            "normalisation": "manual",
+            "velocity_scale": 2.0,
+        },
+        {"fourier_features": 4, "fourier_scale": 0.1},
     ],
     ids=str,
 )
-def test_what_a_learned_policy_asks_for_in_vain_is_named(spec):
-    policy = learned(**spec)
-    assert simulate(few(), 0.01, policy).about["engine"] == "torch"
-    with pytest.raises(
-        InputError, match=r"does not take (the feature '(n_bodies|delta_mag)'|Four)"
-    ):
-        simulate(few(), 0.01, policy, engine="compiled")
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_statistics_history_and_fourier_features_agree_with_torch(spec, shape):
+    state = few(**shape).replace(softening=0.05)
+    assert_same(*both(state, 100.0, learned(**spec), tolerance=1e-10, max_steps=50))
+
+
+STILL = TidalField(mass=5.0, position=(4.0, -3.0))
+MOVING = TidalField(mass=5.0, position=(4.0, -3.0, 2.0), velocity=(-0.3, 0.2, 0.1))
+
+
+@pytest.mark.parametrize(("field", "dimensions"), [(STILL, 2), (MOVING, 3)], ids=["still", "moving"])
+@pytest.mark.parametrize("criterion", ["boekholt", "aarseth85", "tidal"])
+@pytest.mark.parametrize("integrator", ["suzuki4", "hermite4"])
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_a_tidal_field_agrees_with_torch(integrator, criterion, field, dimensions):
+    state = few(dimensions=dimensions).replace(field=field)
+    policy, options = Criterion(criterion, 0.01), {"max_steps": 60, "integrator": integrator}
+    if integrator == "hermite4" and field is MOVING:
+        with pytest.raises(InputError, match="work of a moving field"):
+            simulate(state, 100.0, policy, engine="compiled", **options)
+        return
+    torch_run, compiled_run = both(state, 100.0, policy, **options)
+    assert_same(torch_run, compiled_run)
+    torch.testing.assert_close(compiled_run.final.work, torch_run.final.work, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_cores_that_share_a_system_find_what_one_core_finds():
+    state = scenarios.make("plummer", n_bodies=600, seed=1)
+    options = {"max_steps": 3, "record": "ends"}
+    torch_run, together = both(state, 1.0, FixedStep(1e-3), **options)
+    np.testing.assert_allclose(together.position, torch_run.position, rtol=1e-12, atol=1e-14)
+    cores = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        alone = simulate(state, 1.0, FixedStep(1e-3), engine="compiled", **options)
+    finally:
+        numba.set_num_threads(cores)
+    assert same_records(alone, together)
 
 
 @pytest.mark.parametrize("n_bodies", [3, 9])

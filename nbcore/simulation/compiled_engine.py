@@ -1,14 +1,13 @@
 """The engine that compiles its whole loop with numba and spreads systems over the cores.
 
-The compiled loop (`kernels.loop.run`) advances each system by some steps at a time and leaves all that
-it needs to go on in arrays, so that between two such turns Python can store records, move the
+The compiled loop (`kernels.loop.run`) advances each system by some steps at a time and leaves all
+that it needs to go on in arrays, so that between two such turns Python can store records, move the
 progress bar and heed an interrupt; how long the turns are changes no step.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import signal
 import sys
@@ -31,14 +30,18 @@ from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.fields import NoField, Tide
+from nbcore.simulation.kernels.general import KNOWN, General
 from nbcore.simulation.kernels.learned import INPUTS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Systems
 from nbcore.simulation.kernels.rules import FixedSteps, rule_of
+from nbcore.simulation.kernels.shapes import Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import first_step
 from nbcore.stepping.criteria import boekholt, get_criterion
+from nbcore.stepping.features import DELTA_FEATURES, scales_of
+from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import (
     Criterion,
     FixedStep,
@@ -46,7 +49,6 @@ from nbcore.stepping.policies import (
     Policy,
     log_tolerance,
 )
-from nbcore.stepping.models import ACTIVATIONS
 
 __all__ = ["integrate", "obstacle"]
 
@@ -64,15 +66,8 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
     if isinstance(policy, Criterion) and rule_of(policy.name, nothing, nothing) is None:
         return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
-        return _unknown_part(policy)
+        return next((f"the feature '{name}'" for name in policy.names if name not in KNOWN), None)
     return None if isinstance(policy, (FixedStep, Criterion)) else f"the policy '{policy}'"
-
-
-def _unknown_part(policy: LearnedPolicy) -> str | None:
-    others = [name for name in policy.names if name not in SEEN]
-    if others or policy.looks_back:
-        return f"the feature '{(*others, 'delta_mag')[0]}'"
-    return "Fourier features" if policy.spec.fourier_features else None
 
 
 @torch.no_grad()
@@ -111,7 +106,7 @@ def integrate(
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
     n = state.n_bodies
-    bodies, axes = (0,) * n if n <= forces.LARGEST_UNROLLED else n, (0,) * state.n_dimensions
+    bodies, axes = _bodies(n), (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
         loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
@@ -193,6 +188,13 @@ def _systems(
     )
 
 
+def _bodies(n_bodies: int) -> Any:
+    """What stands for N in the compiled code."""
+    if n_bodies <= forces.LARGEST_UNROLLED:
+        return (0,) * n_bodies
+    return Shared(n_bodies) if n_bodies >= forces.SHARED else n_bodies
+
+
 def _scheme(integrator: Integrator) -> SplittingSteps | HermiteSteps:
     if isinstance(integrator, Splitting):
         return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
@@ -214,7 +216,10 @@ def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
         return FixedSteps(_each(policy.dt, state))
     unit4 = _array(boekholt(state) ** 4)
     if isinstance(policy, LearnedPolicy):
-        return _learned(policy, tolerance, unit4)
+        plain = all(name in SEEN for name in policy.names) and not policy.spec.fourier_features
+        if plain and not policy.looks_back:
+            return _learned(policy, tolerance, unit4)
+        return _general(policy, state, tolerance, unit4)
     assert isinstance(policy, Criterion)
     factor = _each(policy.eta, state) ** get_criterion(policy.name).eta_power
     return rule_of(policy.name, factor, unit4)
@@ -253,6 +258,34 @@ def _learned(policy: LearnedPolicy, tolerance: PerSystem, unit4: np.ndarray) -> 
     )
 
 
+def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: Any) -> General:
+    network, spec = policy.network, policy.spec
+    layers = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    parts = [part.flatten() for layer in layers for part in (layer.weight.T, layer.bias)]
+    waves = network.frequencies
+    n_inputs = len(network.mean)
+    memory = policy.begin(state)
+    raw = scales_of(state, "raw")
+    return General(
+        factor=_array(tolerance ** (1 / (spec.order + 1))),
+        unit4=unit4,
+        log_tolerance=_array(log_tolerance(tolerance)),
+        features=np.array([0, *(KNOWN.index(name) for name in policy.names)]),
+        scales=_array(memory.get("scales", raw)),
+        history=spec.history,
+        oldest=spec.history_padding == "oldest",
+        deltas=np.zeros((state.n_systems, spec.history, len(DELTA_FEATURES))),
+        remembered=np.zeros((state.n_systems, 1)),
+        mean=_array(network.mean),
+        deviation=_array(network.deviation),
+        frequencies=np.empty((n_inputs, 0)) if waves is None else waves.numpy().copy(),
+        widths=np.array([layers[0].in_features, *(layer.out_features for layer in layers)]),
+        weights=torch.cat(parts).detach().numpy(),
+        activation=list(ACTIVATIONS).index(spec.activation),
+        bound=policy.bound,
+    )
+
+
 def _records(observe: Any) -> Records:
     offset, arrays = observe.recorder.buffer
     every, times = observe.record, np.empty(0)
@@ -279,7 +312,9 @@ def _axis_by_axis(vectors: torch.Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _workers(n_bodies: int) -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
+def _workers(
+    n_bodies: int,
+) -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
     """Spread systems over as many threads as numba may use, unless they share every system."""
     threads = numba.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:

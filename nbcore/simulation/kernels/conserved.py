@@ -8,20 +8,20 @@ from numba import njit
 from numba.extending import overload
 
 from nbcore.simulation.kernels.lanes import load, total
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_tuple, size
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_known, size
 
 __all__ = ["all_finite", "changes", "closest", "farthest", "kinetic_energy"]
 
 
 def kinetic_energy(bodies, axes, m, v):
     """½ Σ m v²."""
-    by = _kinetic_of_lanes if isinstance(bodies, tuple) else _kinetic_of_arrays
+    by = _kinetic_of_lanes if is_known(bodies) else _kinetic_of_arrays
     return by(bodies, axes, m, v)
 
 
 @overload(kinetic_energy, jit_options=LAW)
 def _kinetic_energy(bodies, axes, m, v):
-    return (_kinetic_of_lanes if is_tuple(bodies) else _kinetic_of_arrays).py_func
+    return (_kinetic_of_lanes if is_known(bodies) else _kinetic_of_arrays).py_func
 
 
 @njit(**LAW)
@@ -33,20 +33,20 @@ def _kinetic_of_lanes(bodies, axes, m, v):
 @njit(**LAW)
 def _kinetic_of_arrays(bodies, axes, m, v):
     twice = 0.0
-    for i in range(bodies):
+    for i in range(size(bodies)):
         twice += m[i] * (v[0, i] * v[0, i] + v[1, i] * v[1, i] + v[2, i] * v[2, i])
     return 0.5 * twice
 
 
 def changes(bodies, axes, m, x, v, energy, initial):
     """|ΔE|, |ΔP|² and |ΔL|² since the start."""
-    by = _momenta_of_lanes if isinstance(bodies, tuple) else _momenta_of_arrays
+    by = _momenta_of_lanes if is_known(bodies) else _momenta_of_arrays
     return _squares(by(bodies, axes, m, x, v), energy, initial)
 
 
 @overload(changes, jit_options=LAW)
 def _changes(bodies, axes, m, x, v, energy, initial):
-    by = _momenta_of_lanes if is_tuple(bodies) else _momenta_of_arrays
+    by = _momenta_of_lanes if is_known(bodies) else _momenta_of_arrays
     return lambda bodies, axes, m, x, v, energy, initial: _squares(
         by(bodies, axes, m, x, v), energy, initial
     )
@@ -76,7 +76,7 @@ def _momenta_of_lanes(bodies, axes, m, x, v):
 @njit(**LAW)
 def _momenta_of_arrays(bodies, axes, m, x, v):
     p0 = p1 = p2 = l0 = l1 = l2 = 0.0
-    for i in range(bodies):
+    for i in range(size(bodies)):
         u0, u1, u2 = m[i] * v[0, i], m[i] * v[1, i], m[i] * v[2, i]
         p0 += u0
         p1 += u1

@@ -21,7 +21,17 @@ from nbcore.simulation.kernels.forces import (
 )
 from nbcore.simulation.kernels.shapes import LAW, size
 
-__all__ = ["NoField", "Tide", "add_acceleration", "add_derivative", "energy", "is_tide", "power", "tidal_element"]
+__all__ = [
+    "NoField",
+    "Tide",
+    "add_acceleration",
+    "add_derivative",
+    "energy",
+    "is_tide",
+    "power",
+    "tidal_element",
+]
+
 
 class NoField(NamedTuple):
     """Nothing outside."""

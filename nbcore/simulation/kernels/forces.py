@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+from numba import njit, prange, types
 from numba.extending import overload
 
 from nbcore.physics import gravity
@@ -18,7 +18,7 @@ from nbcore.simulation.kernels.lanes import (
     store,
     total,
 )
-from nbcore.simulation.kernels.shapes import LAW, is_tuple, size
+from nbcore.simulation.kernels.shapes import LAW, is_known, size
 
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
@@ -34,13 +34,13 @@ pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
 
 def accelerate(bodies, axes, m, x, G, eps2, a, phi):
     """Accelerations by the other bodies into a (3, N); returns the potential energy."""
-    by = _in_rounds if isinstance(bodies, tuple) else _square
+    by = _in_rounds if is_known(bodies) else _square
     return by(bodies, axes, m, x, G, eps2, a, phi)
 
 
 @overload(accelerate, jit_options=LAW)
 def _accelerate(bodies, axes, m, x, G, eps2, a, phi):
-    return (_in_rounds if is_tuple(bodies) else _square).py_func
+    return (_in_rounds if is_known(bodies) else _square).py_func
 
 
 @njit(**LAW)
@@ -49,7 +49,12 @@ def _in_rounds(bodies, axes, m, x, G, eps2, a, phi):
     mass = load(bodies, m, 0)
     nothing = mass * 0.0
     a0, a1, a2, potential = rounds(
-        _pull, bodies, axes, (0,), (mass, G * mass, x, eps2), (nothing, nothing, nothing, nothing)
+        _attract,
+        bodies,
+        axes,
+        (0,),
+        (mass, G * mass, x, eps2),
+        (nothing, nothing, nothing, nothing),
     )
     store(bodies, a, 0, a0)
     store(bodies, a, 1, a1)
@@ -58,7 +63,7 @@ def _in_rounds(bodies, axes, m, x, G, eps2, a, phi):
 
 
 @njit(**LAW)
-def _pull(bodies, axes, turn, known, sums):
+def _attract(bodies, axes, turn, known, sums):
     """Add the accelerations and energies of a round of pairs."""
     m, Gm, x, eps2 = known
     a0, a1, a2, potential = sums
@@ -103,16 +108,24 @@ def _shared(n, m, x, G, eps2, a, phi):
 @njit(**LAW)
 def _square(bodies, axes, m, x, G, eps2, a, phi):
     """Every pair twice, body by body: the loop over the others vectorises, the cores can share."""
-    n = bodies
-    if n >= SHARED:
-        _shared(n, m, x, G, eps2, a, phi)
-    else:
-        for i in range(n):
-            phi[i] = _of_body(i, n, m, x, G, eps2, a)
+    pull(bodies, m, x, G, eps2, a, phi)
     potential = 0.0
-    for i in range(n):
+    for i in range(size(bodies)):
         potential -= m[i] * phi[i]
     return 0.5 * G * potential
+
+
+def pull(bodies, m, x, G, eps2, a, phi):
+    """Accelerations of all bodies, and Σ m/r of the others."""
+    for i in range(size(bodies)):
+        phi[i] = _of_body(i, size(bodies), m, x, G, eps2, a)
+
+
+@overload(pull, jit_options=LAW)
+def _pull_of(bodies, m, x, G, eps2, a, phi):
+    if isinstance(bodies, types.BaseNamedTuple):
+        return lambda bodies, m, x, G, eps2, a, phi: _shared(bodies.count, m, x, G, eps2, a, phi)
+    return pull
 
 
 @njit(**LAW)

@@ -21,7 +21,24 @@ from numba.extending import intrinsic, lower_builtin, models, overload, register
 from nbcore.physics import elementwise
 from nbcore.simulation.kernels.shapes import LANES, LAW, rounded_up
 
-__all__ = ["absolute", "apart", "as_numbers", "clamped", "held", "kept", "load", "meet", "part", "of_numbers", "rejoin", "rounds", "separation2", "square_root", "store", "total", "totals"]
+__all__ = [
+    "absolute",
+    "apart",
+    "as_numbers",
+    "clamped",
+    "held",
+    "kept",
+    "load",
+    "meet",
+    "of_numbers",
+    "rejoin",
+    "rounds",
+    "separation2",
+    "square_root",
+    "store",
+    "total",
+    "totals",
+]
 
 FLAGS = ("afn", "arcp", "contract", "nsz", "reassoc")
 
@@ -211,9 +228,7 @@ overload(store, jit_options=LAW)(
 
 def places(n_bodies: int, turn: int) -> list[int]:
     """Whom each body meets in a round of the ring; padding meets itself."""
-    return [
-        (i + turn) % n_bodies if i < n_bodies else i for i in range(rounded_up(n_bodies))
-    ]
+    return [(i + turn) % n_bodies if i < n_bodies else i for i in range(rounded_up(n_bodies))]
 
 
 def of_numbers(shape, numbers):
@@ -360,7 +375,9 @@ def _as_numbers(_context, lanes, like):
     return made_of(lanes, like), codegen
 
 
-overload(as_numbers, jit_options=LAW)(lambda lanes, like: lambda lanes, like: _as_numbers(lanes, like))
+overload(as_numbers, jit_options=LAW)(
+    lambda lanes, like: lambda lanes, like: _as_numbers(lanes, like)
+)
 
 
 def total(lanes):
@@ -463,9 +480,9 @@ def _rounds(add, bodies, axes, turn, known, sums):
         return lambda add, bodies, axes, turn, known, sums: sums
 
     def on(add, bodies, axes, turn, known, sums):
-        return rounds(
-            add, bodies, axes, turn + (0,), known, add(bodies, axes, turn, known, sums)
-        )
+        sums = add(bodies, axes, turn, known, sums)
+        # numba does not know (*turn, 0)
+        return rounds(add, bodies, axes, turn + (0,), known, sums)  # noqa: RUF005
 
     return on
 

@@ -14,7 +14,9 @@ from nbcore.simulation.kernels.shapes import LAW
 from nbcore.stepping import criteria
 
 # A power of −½ would bring a branch for −∞, which keeps loops from being vectorised.
-overload(elementwise.inverse_root, jit_options=LAW)(lambda value: lambda value: 1 / math.sqrt(value))
+overload(elementwise.inverse_root, jit_options=LAW)(
+    lambda value: lambda value: 1 / math.sqrt(value)
+)
 overload(criteria.pair_rate4, jit_options=LAW)(lambda w, v2, mu: criteria.pair_rate4)
 overload(elementwise.where, jit_options=LAW)(
     lambda condition, a, b: lambda condition, a, b: a if condition else b

@@ -32,7 +32,7 @@ from nbcore.simulation.kernels.lanes import (
     total,
     totals,
 )
-from nbcore.simulation.kernels.shapes import LAW, is_tuple, scratch, size
+from nbcore.simulation.kernels.shapes import LAW, is_known, scratch, size
 from nbcore.stepping import criteria, features
 from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
 
@@ -77,7 +77,7 @@ class Learned(NamedTuple):
 
 def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
     """The smooth time scale, and the features in the order of SEEN."""
-    sums = _sums_in_rounds if isinstance(bodies, tuple) else _sums_of_pairs
+    sums = _sums_in_rounds if is_known(bodies) else _sums_of_pairs
     total_mass, unit4 = m.sum(), rule.unit4[b]
     known = sums(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
     return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
@@ -85,7 +85,7 @@ def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
 
 @overload(see, jit_options=LAW)
 def _see(bodies, axes, rule, b, m, x, v, a, G, eps2):
-    sums = _sums_in_rounds if is_tuple(bodies) else _sums_of_pairs
+    sums = _sums_in_rounds if is_known(bodies) else _sums_of_pairs
 
     def all_features(bodies, axes, rule, b, m, x, v, a, G, eps2):
         total_mass, unit4 = 0.0, rule.unit4[b]
@@ -139,8 +139,8 @@ def nothing(zero):
 def _sums_of_pairs(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
     sums = nothing(0.0)
     sum_r2 = sum_v2 = sum_inverse = 0.0
-    for i in range(bodies):
-        for j in range(i + 1, bodies):
+    for i in range(size(bodies)):
+        for j in range(i + 1, size(bodies)):
             r2, v2, rv, excess2 = eps2, 0.0, 0.0, 0.0
             for d in range(size(axes)):
                 R, V = x[d, j] - x[d, i], v[d, j] - v[d, i]
@@ -283,7 +283,7 @@ def layer(hidden, count, k, rule, here):
 
 
 @njit(**LAW)
-def learned(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     hidden, like = rule.hidden, rule.last.dtype.type(0)
     here = scratch(hidden, 1, 1, like)

@@ -10,6 +10,7 @@ from numba import njit
 from numba.extending import overload
 from numpy.typing import NDArray
 
+from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -17,8 +18,15 @@ from nbcore.simulation.kernels.conserved import (
     farthest,
     kinetic_energy,
 )
-from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import potential_energy
+from nbcore.simulation.kernels.general import (
+    General,
+    general,
+    keep,
+    looks_back,
+    recall,
+    remember,
+)
 from nbcore.simulation.kernels.learned import Learned, learned
 from nbcore.simulation.kernels.rules import CLASSICAL
 from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
@@ -35,7 +43,7 @@ MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
 
-RULES = {**CLASSICAL, Learned: learned}
+RULES = {**CLASSICAL, Learned: learned, General: general}
 
 
 class Systems(NamedTuple):
@@ -85,16 +93,16 @@ class Records(NamedTuple):
     velocity: Array
 
 
-def choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Step that a rule proposes."""
-    return RULES[type(rule)](bodies, axes, rule, field, b, m, x, v, a, time, G, eps2)
+    return RULES[type(rule)](bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
 
 
 @overload(choose, jit_options=PLAIN)
-def _choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def _choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     chosen = RULES[rule.instance_class]
-    return lambda bodies, axes, rule, field, b, m, x, v, a, time, G, eps2: chosen(
-        bodies, axes, rule, field, b, m, x, v, a, time, G, eps2
+    return lambda bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2: chosen(
+        bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2
     )
 
 
@@ -161,6 +169,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             copy(bodies, systems.velocity[b], v)
             copy(bodies, systems.acceleration[b], a)
             copy(bodies, systems.jerk[b], jerk)
+            memory = recall(rule, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             status, good = RUNNING, 0
@@ -177,7 +186,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
                 before, time = time, t_end if is_last else time + h
-                if next_time <= time:
+                if next_time <= time or looks_back(rule):
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
@@ -215,7 +224,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 work += done
                 if status != RUNNING:
                     break
-                dt = choose(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2)
+                remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
+                dt = choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
                 if is_reversible:
                     dt = reversible(h, dt)
             if not failed:
@@ -242,6 +252,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         copy(bodies, jerk, systems.jerk[b])
         systems.time[b], systems.dt[b], systems.made[b] = time, dt, made
         systems.work[b] = work
+        keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
@@ -254,7 +265,7 @@ def between(
     bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
     G, eps2, records, b, row, initial, scale,
 ):  # fmt: skip
-    """Records at output times within a step, each by a step of part length; returns the next row."""
+    """Records at output times within a step, by steps of part length; returns the next row."""
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     phi = scratch(bodies, 1, 1, 0.0)[0]
     clear(bodies, x)

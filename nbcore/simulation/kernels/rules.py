@@ -26,7 +26,7 @@ from nbcore.simulation.kernels.lanes import (
     square_root,
     total,
 )
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_tuple, size, vectors
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_known, size, vectors
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 
@@ -102,27 +102,27 @@ body_law = _one_of(list(BODY_LAWS.values()))
 
 
 @njit(**PLAIN)
-def fixed(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def fixed(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Dt as given."""
     return rule.factor[b]
 
 
-def smooth(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def smooth(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor √(ΣP⁸/ΣP¹⁰)."""
-    by = _rates_in_rounds if isinstance(bodies, tuple) else _rates_of_pairs
-    return by(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2)
+    by = _rates_in_rounds if is_known(bodies) else _rates_of_pairs
+    return by(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
 
 
 @overload(smooth, jit_options=LAW)
-def _smooth(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
-    return (_rates_in_rounds if is_tuple(bodies) else _rates_of_pairs).py_func
+def _smooth(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
+    return (_rates_in_rounds if is_known(bodies) else _rates_of_pairs).py_func
 
 
 @njit(**LAW)
-def _rates_of_pairs(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def _rates_of_pairs(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     unit4, eighth, tenth = rule.unit4[b], 0.0, 0.0
-    for i in range(bodies):
-        for j in range(i + 1, bodies):
+    for i in range(size(bodies)):
+        for j in range(i + 1, size(bodies)):
             r2, v2 = eps2, 0.0
             for d in range(size(axes)):
                 R, V = x[d, j] - x[d, i], v[d, j] - v[d, i]
@@ -135,9 +135,11 @@ def _rates_of_pairs(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
 
 
 @njit(**LAW)
-def _rates_in_rounds(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def _rates_in_rounds(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     mass, unit4 = load(bodies, m, 0), rule.unit4[b]
-    sums = rounds(_rates, bodies, axes, (0,), (mass, x, v, G, unit4, eps2), (mass * 0.0, mass * 0.0))
+    sums = rounds(
+        _rates, bodies, axes, (0,), (mass, x, v, G, unit4, eps2), (mass * 0.0, mass * 0.0)
+    )
     eighth, tenth = total(sums[0]), total(sums[1])
     return rule.factor[b] * math.sqrt(eighth / tenth * math.sqrt(unit4))
 
@@ -159,7 +161,7 @@ def _rates(bodies, axes, turn, known, sums):
 
 
 @njit(**LAW)
-def least_of_pairs(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def least_of_pairs(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor √ of the least τ² of all pairs."""
     least = math.inf
     for i in range(size(bodies)):
@@ -181,7 +183,7 @@ def length(vectors, i):
 
 
 @njit(**LAW)
-def least_of_bodies(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def least_of_bodies(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor √ of the least τ² of all bodies, from the derivatives of the acceleration."""
     jerk, snap, crackle = vectors(bodies), vectors(bodies), vectors(bodies)
     derivative(bodies, m, x, v, a, jerk, snap, G, eps2, 2, jerk)
@@ -232,7 +234,7 @@ def softened_time(bodies, a, eps2):
 
 
 @njit(**PLAIN)
-def whole(bodies, axes, rule, field, b, m, x, v, a, time, G, eps2):
+def whole(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ of a criterion of the whole state."""
     if rule.law == 0:
         return rule.factor[b] * tidal_time(bodies, axes, field, m, x, time, G, eps2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -10,7 +10,18 @@ from numba import carray, types
 from numba.extending import intrinsic, overload
 from numba.np import numpy_support
 
-__all__ = ["LANES", "LAW", "PLAIN", "is_tuple", "padded", "rounded_up", "scratch", "size", "vectors"]
+__all__ = [
+    "LANES",
+    "LAW",
+    "PLAIN",
+    "Shared",
+    "is_known",
+    "padded",
+    "rounded_up",
+    "scratch",
+    "size",
+    "vectors",
+]
 
 # 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
 # torch's, and are the same in every run.
@@ -24,21 +35,33 @@ PLAIN: Any = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": T
 LANES = 4  # float64 numbers in a vector register of AVX2
 
 
-def is_tuple(kind: Any) -> bool:
-    """Whether a numba type is that of a tuple, so that its length is known."""
-    return isinstance(kind, types.BaseTuple)
+class Shared(NamedTuple):
+    """So many bodies that the cores share every system."""
+
+    count: int
+
+
+def is_known(shape: Any) -> bool:
+    """Whether a shape, or the numba type of one, is a plain tuple, so that its length is known."""
+    if isinstance(shape, types.Type):
+        return isinstance(shape, types.UniTuple)
+    return type(shape) is tuple
 
 
 def size(shape):
     """N or D, from what stands for it."""
-    return len(shape) if isinstance(shape, tuple) else shape
+    if isinstance(shape, Shared):
+        return shape.count
+    return len(shape) if is_known(shape) else shape
 
 
 @overload(size, jit_options=PLAIN)
 def _size(shape):
-    if is_tuple(shape):
+    if is_known(shape):
         count = len(shape)
         return lambda shape: count
+    if isinstance(shape, types.BaseNamedTuple):
+        return lambda shape: shape.count
     return lambda shape: shape
 
 
@@ -50,21 +73,23 @@ def rounded_up(count: int) -> int:
 
 def padded(shape):
     """N rounded up to whole vector registers where it is known."""
-    return rounded_up(len(shape)) if isinstance(shape, tuple) else shape
+    return rounded_up(len(shape)) if is_known(shape) else size(shape)
 
 
 @overload(padded, jit_options=PLAIN)
 def _padded(shape):
-    if is_tuple(shape):
+    if is_known(shape):
         count = rounded_up(len(shape))
         return lambda shape: count
-    return lambda shape: shape
+    return lambda shape: size(shape)
 
 
 def scratch(shape, rows, wide, like):
-    """An uninitialised (rows, wide × padded N) of the type of `like`, on the stack where N is known.
+    """An uninitialised (rows, wide × padded N) of the type of `like`.
 
-    On the stack the compiler keeps what it can in registers, and knows that no two arrays overlap.
+    It is on the stack where N is known.
+
+    There the compiler keeps what it can in registers, and knows that no two arrays overlap.
     `rows` and `wide` must be literals.
     """
     return np.empty((rows, wide * padded(shape)), dtype=np.asarray(like).dtype)
@@ -72,7 +97,7 @@ def scratch(shape, rows, wide, like):
 
 @overload(scratch, inline="always", prefer_literal=True)
 def _scratch(shape, rows, wide, like):
-    if is_tuple(shape):
+    if is_known(shape):
         width = wide.literal_value * rounded_up(len(shape))
         return lambda shape, rows, wide, like: carray(
             _on_stack(shape, rows, wide, like), (rows, width)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
 from nbcore.simulation.kernels.lanes import load, store
-from nbcore.simulation.kernels.shapes import PLAIN, is_tuple, size, vectors
+from nbcore.simulation.kernels.shapes import PLAIN, is_known, size, vectors
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
 
@@ -53,13 +53,13 @@ def push(bodies, d, target, factor, source):
 
 @overload(push, jit_options=PLAIN)
 def _push(bodies, d, target, factor, source):
-    if is_tuple(bodies):
+    if is_known(bodies):
         return lambda bodies, d, target, factor, source: store(
             bodies, target, d, load(bodies, target, d) + factor * load(bodies, source, d)
         )
 
     def loop(bodies, d, target, factor, source):
-        for i in range(bodies):
+        for i in range(size(bodies)):
             target[d, i] += factor * source[d, i]
 
     return loop
@@ -125,15 +125,7 @@ def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, ph
     fields.add_derivative(bodies, axes, field, x, v, a, jerk, jerk, time, 2, jerk)
     for d in range(size(axes)):
         for i in range(size(bodies)):
-            v[d, i] = (
-                v0[d, i]
-                + h / 2 * (a0[d, i] + a[d, i])
-                + h * h / 12 * (j0[d, i] - jerk[d, i])
-            )
-            x[d, i] = (
-                x0[d, i]
-                + h / 2 * (v0[d, i] + v[d, i])
-                + h * h / 12 * (a0[d, i] - a[d, i])
-            )
+            v[d, i] = v0[d, i] + h / 2 * (a0[d, i] + a[d, i]) + h * h / 12 * (j0[d, i] - jerk[d, i])
+            x[d, i] = x0[d, i] + h / 2 * (v0[d, i] + v[d, i]) + h * h / 12 * (a0[d, i] - a[d, i])
     potential = potential_energy(bodies, axes, m, x, G, eps2)
     return potential + fields.energy(bodies, axes, field, m, x, time), 0.0

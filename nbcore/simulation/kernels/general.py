@@ -1,0 +1,229 @@
+"""Learned policies that see more: statistics of the state, past steps, Fourier features.
+
+Nothing is known to the compiler here but the number of bodies; see `learned` for the quick way.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+from numpy.typing import NDArray
+
+from nbcore.simulation.kernels.learned import SEEN, activate, see
+from nbcore.simulation.kernels.rules import length
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, size, vectors
+from nbcore.stepping.features import DELTA_FEATURES, STATISTICS
+from nbcore.stepping.models import LARGEST_INPUT
+
+__all__ = ["KNOWN", "General", "general", "keep", "looks_back", "recall", "remember"]
+
+Array = NDArray[np.float64]
+
+N_SEEN, N_STATISTICS, N_DELTAS = len(SEEN), len(STATISTICS), len(DELTA_FEATURES)
+KNOWN = (*SEEN, *STATISTICS)
+
+
+class General(NamedTuple):
+    """A policy of any features."""
+
+    factor: Array  # (B,) tol^(1/(p+1))
+    unit4: Array  # (B,) of P⁴, so that no unit overflows
+    log_tolerance: Array  # (B,)
+    features: NDArray[np.int64]  # places in KNOWN
+    scales: Array  # (B, 4) units of length, speed, acceleration and time
+    history: int  # past steps that it looks back on
+    oldest: bool  # whether the oldest one fills the history before there are enough
+    deltas: Array  # (B, history, 10), the newest first
+    remembered: Array  # (B, 1) steps so far
+    mean: Array  # (F,) of the inputs
+    deviation: Array
+    frequencies: NDArray[Any]  # (F, n) of Fourier features; n = 0: none
+    widths: NDArray[np.int64]  # of the layers, inputs and output among them
+    weights: NDArray[Any]  # layer by layer, each (inputs, outputs) and then its biases
+    activation: int
+    bound: float
+
+
+def is_general(kind: Any) -> bool:
+    """Whether a numba type is that of a `General`."""
+    return kind.instance_class is General
+
+
+def looks_back(rule):
+    """Whether a rule must be told of every step."""
+    return isinstance(rule, General) and rule.history > 0
+
+
+@overload(looks_back, jit_options=PLAIN)
+def _looks_back(rule):
+    return (lambda rule: rule.history > 0) if is_general(rule) else (lambda rule: False)
+
+
+def recall(rule, b):
+    """What a rule remembers of a system, to be changed at will."""
+    return _recall(rule, b) if isinstance(rule, General) else 0
+
+
+@overload(recall, jit_options=PLAIN)
+def _recalled(rule, b):
+    return _recall.py_func if is_general(rule) else (lambda rule, b: 0)
+
+
+@njit(**PLAIN)
+def _recall(rule, b):
+    return rule.deltas[b].copy(), rule.remembered[b].copy()
+
+
+def keep(rule, b, memory):
+    """Store what a rule remembers of a system."""
+    if isinstance(rule, General):
+        _keep(rule, b, memory)
+
+
+@overload(keep, jit_options=PLAIN)
+def _kept(rule, b, memory):
+    return _keep.py_func if is_general(rule) else (lambda rule, b, memory: None)
+
+
+@njit(**PLAIN)
+def _keep(rule, b, memory):
+    rule.deltas[b], rule.remembered[b] = memory
+
+
+def remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
+    """Add a step to what a rule remembers."""
+    if looks_back(rule):
+        _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
+
+
+@overload(remember, jit_options=PLAIN)
+def _remembered(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
+    if is_general(rule):
+        return _remember.py_func
+    return lambda bodies, rule, b, memory, x0, v0, a0, x, v, a, h: None
+
+
+@njit(**PLAIN)
+def _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
+    deltas, remembered = memory
+    for k in range(rule.history - 1, 0, -1):
+        for f in range(N_DELTAS):
+            deltas[k, f] = deltas[k - 1, f]
+    change, place = vectors(bodies), 0
+    for before, after, unit in ((x0, x, 0), (v0, v, 1), (a0, a, 2)):
+        for d in range(3):
+            for i in range(size(bodies)):
+                change[d, i] = after[d, i] - before[d, i]
+        mean, most, square = 0.0, 0.0, 0.0
+        for i in range(size(bodies)):
+            one = length(change, i) / rule.scales[b, unit]
+            mean += one
+            most = max(most, one)
+            square += one * one
+        deltas[0, place] = mean / size(bodies)
+        deltas[0, place + 1] = most
+        deltas[0, place + 2] = (square / size(bodies)) ** 0.5
+        place += 3
+    deltas[0, place] = h / rule.scales[b, 3]
+    remembered[0] += 1
+
+
+@njit(**PLAIN)
+def four(values, count, out, place):
+    """Mean, minimum, maximum and root mean square into `out`; returns the next place."""
+    mean, least, most, square = 0.0, math.inf, -math.inf, 0.0
+    for k in range(count):
+        mean += values[k]
+        least, most = min(least, values[k]), max(most, values[k])
+        square += values[k] * values[k]
+    out[place], out[place + 1] = mean / count, least
+    out[place + 2], out[place + 3] = most, (square / count) ** 0.5
+    return place + 4
+
+
+@njit(**PLAIN)
+def describe(bodies, axes, scales, m, x, v, a, eps2, out):
+    """Statistics of a state into `out`, in the order of STATISTICS."""
+    n = size(bodies)
+    values = np.empty(n * (n - 1) // 2 + n)
+    centre, drift, mass = np.zeros(3), np.zeros(3), 0.0
+    for i in range(n):
+        mass += m[i]
+    for d in range(3):
+        for i in range(n):
+            centre[d] += m[i] / mass * x[d, i]
+            drift[d] += m[i] / mass * v[d, i]
+    out[0], out[1], out[2] = n, size(axes), mass
+    place = four(m, n, out, 3)
+    for vector, origin, unit in ((x, centre, 0), (v, drift, 1), (a, np.zeros(3), 2)):
+        for i in range(n):
+            r2 = 0.0
+            for d in range(3):
+                r2 += (vector[d, i] - origin[d]) ** 2
+            values[i] = r2**0.5 / scales[unit]
+        place = four(values, n, out, place)
+    pair = 0
+    for i in range(n):
+        for j in range(i + 1, n):
+            r2 = 0.0
+            for d in range(3):
+                r2 += (x[d, j] - x[d, i]) ** 2
+            values[pair] = r2**0.5 / scales[0]
+            pair += 1
+    place = four(values, pair, out, place)
+    out[place] = eps2**0.5 / scales[0]
+
+
+@njit(**LAW)
+def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
+    """Factor τ exp(correction)."""
+    tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
+    known = np.empty(N_SEEN + N_STATISTICS)
+    for k in range(N_SEEN):
+        known[k] = seen[k]
+    describe(bodies, axes, rule.scales[b], m, x, v, a, eps2, known[N_SEEN:])
+    inputs = np.empty(len(rule.mean))
+    for k in range(len(rule.features)):
+        inputs[k] = known[rule.features[k]]
+    place, deltas, filled = len(rule.features), memory[0], memory[1][0]
+    for k in range(rule.history):
+        row = min(k, int(max(filled, 1.0)) - 1) if rule.oldest else k
+        for f in range(N_DELTAS):
+            inputs[place] = deltas[row, f]
+            place += 1
+    return rule.factor[b] * tau * math.exp(infer(rule, inputs))
+
+
+@njit(**LAW)
+def infer(rule, inputs):
+    """Logarithm of the correction."""
+    number, widths, weights = rule.weights.dtype.type, rule.widths, rule.weights
+    here, there = np.empty(widths.max(), weights.dtype), np.empty(widths.max(), weights.dtype)
+    for k in range(len(inputs)):
+        z = (inputs[k] - rule.mean[k]) / rule.deviation[k]
+        here[k] = min(max(z, -LARGEST_INPUT), LARGEST_INPUT)
+    n_waves = rule.frequencies.shape[1]
+    if n_waves:
+        for w in range(n_waves):
+            phase = number(0)
+            for k in range(len(inputs)):
+                phase += number(2 * math.pi) * here[k] * rule.frequencies[k, w]
+            there[w], there[n_waves + w] = math.sin(phase), math.cos(phase)
+        here, there = there, here
+    place, n_layers = 0, len(widths) - 1
+    for k in range(n_layers):
+        n_in, n_out = widths[k], widths[k + 1]
+        for o in range(n_out):
+            there[o] = weights[place + n_in * n_out + o]
+        for i in range(n_in):
+            for o in range(n_out):
+                there[o] += here[i] * weights[place + i * n_out + o]
+        place += (n_in + 1) * n_out
+        if k < n_layers - 1:
+            activate(rule.activation, there, n_out)
+        here, there = there, here
+    return min(max(float(here[0]), -rule.bound), rule.bound)
