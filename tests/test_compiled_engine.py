@@ -158,7 +158,9 @@ STILL = TidalField(mass=5.0, position=(4.0, -3.0))
 MOVING = TidalField(mass=5.0, position=(4.0, -3.0, 2.0), velocity=(-0.3, 0.2, 0.1))
 
 
-@pytest.mark.parametrize(("field", "dimensions"), [(STILL, 2), (MOVING, 3)], ids=["still", "moving"])
+@pytest.mark.parametrize(
+    ("field", "dimensions"), [(STILL, 2), (MOVING, 3)], ids=["still", "moving"]
+)
 @pytest.mark.parametrize("criterion", ["boekholt", "aarseth85", "tidal"])
 @pytest.mark.parametrize("integrator", ["suzuki4", "hermite4"])
 @pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
@@ -171,7 +173,9 @@ def test_a_tidal_field_agrees_with_torch(integrator, criterion, field, dimension
         return
     torch_run, compiled_run = both(state, 100.0, policy, **options)
     assert_same(torch_run, compiled_run)
-    torch.testing.assert_close(compiled_run.final.work, torch_run.final.work, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        compiled_run.final.work, torch_run.final.work, rtol=1e-12, atol=1e-14
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
@@ -341,3 +345,44 @@ def test_control_c_ends_a_run_and_keeps_what_was_recorded(tmp_path):
     run = Trajectory.load(tmp_path / "run")
     assert run.n_records.tolist() == (run.summary["n_steps"] + 1).tolist()
     np.testing.assert_array_equal(run.system(0).position[-1], run.final.position[0])
+
+
+# Without numba
+
+WITHOUT_NUMBA = """
+import sys, warnings; warnings.simplefilter("ignore")
+import numpy as np, torch
+import nbcore as nb
+from nbcore.physics.integrators import INTEGRATORS
+from nbcore.stepping.criteria import CRITERIA
+
+policies = {name: nb.Criterion(name, 1e-4 if name == "softened_acceleration" else 0.01)
+            for name in CRITERIA}
+spec = {"precision": "float64", "tolerance": 1e-8}
+more = {"features": ("rich", "delta_mag"), "history": 2, "fourier_features": 3}
+policies["learned"] = nb.LearnedPolicy(nb.PolicySpec(precision="float64"))
+policies["general"] = nb.LearnedPolicy(nb.PolicySpec(precision="float64", **more))
+worst = 0.0
+for n, d in ((3, 2), (5, 3), (20, 3)):
+    state = nb.scenarios.make("few_body", n_systems=2, n_bodies=n, dimensions=d, seed=1)
+    state = state.replace(softening=0.01)
+    runs = [(policy, "suzuki4") for policy in policies.values()]
+    runs += [(nb.FixedStep(1e-3), name) for name in INTEGRATORS]
+    for field in (None, nb.TidalField(2.0, (3.0,) * d)):
+        for policy, integrator in runs[:: 1 if field is None else 4]:
+            ends = [nb.simulate(state.replace(field=field), 100.0, policy, engine=engine,
+                                integrator=integrator, tolerance=1e-8, max_steps=10,
+                                record=[1e-4]).final for engine in ("compiled", "torch")]
+            worst = max(worst, float((ends[0].position - ends[1].position).abs().max()))
+print(worst)
+"""
+
+
+@pytest.mark.long
+def test_without_numba_the_loop_does_the_same():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMBA], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-12

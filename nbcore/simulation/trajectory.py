@@ -284,11 +284,21 @@ class Recorder:
         if self._store is None:
             self._blocks.append(block)
         else:
-            self._store.append(block)
+            self._append(self._store, block)
         for _name, values in self._buffer.items():
             values[:, :-rows] = values[:, rows:].copy()
             values[:, -rows:] = np.nan
         self._offset += rows
+
+    def _append(self, store: Store, block: dict[str, np.ndarray]) -> None:
+        try:
+            store.append(block)
+        except OSError as error:
+            raise InputError(
+                f"records can't be written to {str(store.path)!r}: {error.strerror or error}; the "
+                f"first {self._offset} records of each system are complete there and open with "
+                "Trajectory.load; make room, or give another path"
+            ) from error
 
     def abandon(self) -> None:
         """Leave nothing behind where nothing was recorded; complete chunks stay."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 from numba.extending import overload
 from numpy.typing import NDArray
 
@@ -47,9 +47,9 @@ class Tide(NamedTuple):
     velocity: NDArray[np.float64]  # (3,)
 
 
-def is_tide(kind) -> bool:
+def is_tide(kind: Any) -> bool:
     """Whether a numba type is that of a `Tide`."""
-    return isinstance(kind, types.BaseNamedTuple) and kind.instance_class is Tide
+    return getattr(kind, "instance_class", None) is Tide
 
 
 def add_acceleration(bodies, axes, field, x, time, a):

@@ -124,7 +124,7 @@ def pull(bodies, m, x, G, eps2, a, phi):
 @overload(pull, jit_options=LAW)
 def _pull_of(bodies, m, x, G, eps2, a, phi):
     if isinstance(bodies, types.BaseNamedTuple):
-        return lambda bodies, m, x, G, eps2, a, phi: _shared(bodies.count, m, x, G, eps2, a, phi)
+        return lambda bodies, m, x, G, eps2, a, phi: _shared(bodies.n_bodies, m, x, G, eps2, a, phi)
     return pull
 
 

@@ -16,15 +16,24 @@ from numpy.typing import NDArray
 from nbcore.simulation.kernels.learned import SEEN, activate, see
 from nbcore.simulation.kernels.rules import length
 from nbcore.simulation.kernels.shapes import LAW, PLAIN, size, vectors
-from nbcore.stepping.features import DELTA_FEATURES, STATISTICS
+from nbcore.stepping.features import DELTA_FEATURES
 from nbcore.stepping.models import LARGEST_INPUT
 
 __all__ = ["KNOWN", "General", "general", "keep", "looks_back", "recall", "remember"]
 
 Array = NDArray[np.float64]
 
-N_SEEN, N_STATISTICS, N_DELTAS = len(SEEN), len(STATISTICS), len(DELTA_FEATURES)
-KNOWN = (*SEEN, *STATISTICS)
+DESCRIBED = (
+    *("n_bodies", "n_dimensions", "total_mass"),
+    *(
+        f"{kind}_{what}"
+        for what in ("mass", "distance", "speed", "acceleration", "separation")
+        for kind in ("mean", "min", "max", "rms")
+    ),
+    "softening",
+)
+KNOWN = (*SEEN, *DESCRIBED)
+N_SEEN, N_DESCRIBED, N_DELTAS = len(SEEN), len(DESCRIBED), len(DELTA_FEATURES)
 
 
 class General(NamedTuple):
@@ -96,7 +105,7 @@ def _keep(rule, b, memory):
 
 def remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
     """Add a step to what a rule remembers."""
-    if looks_back(rule):
+    if isinstance(rule, General):
         _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
 
 
@@ -109,6 +118,8 @@ def _remembered(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
 
 @njit(**PLAIN)
 def _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
+    if rule.history == 0:
+        return
     deltas, remembered = memory
     for k in range(rule.history - 1, 0, -1):
         for f in range(N_DELTAS):
@@ -147,7 +158,7 @@ def four(values, count, out, place):
 
 @njit(**PLAIN)
 def describe(bodies, axes, scales, m, x, v, a, eps2, out):
-    """Statistics of a state into `out`, in the order of STATISTICS."""
+    """Statistics of a state into `out`, in the order of DESCRIBED."""
     n = size(bodies)
     values = np.empty(n * (n - 1) // 2 + n)
     centre, drift, mass = np.zeros(3), np.zeros(3), 0.0
@@ -182,7 +193,7 @@ def describe(bodies, axes, scales, m, x, v, a, eps2, out):
 def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
-    known = np.empty(N_SEEN + N_STATISTICS)
+    known = np.empty(N_SEEN + N_DESCRIBED)
     for k in range(N_SEEN):
         known[k] = seen[k]
     describe(bodies, axes, rule.scales[b], m, x, v, a, eps2, known[N_SEEN:])
@@ -202,7 +213,8 @@ def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
 def infer(rule, inputs):
     """Logarithm of the correction."""
     number, widths, weights = rule.weights.dtype.type, rule.widths, rule.weights
-    here, there = np.empty(widths.max(), weights.dtype), np.empty(widths.max(), weights.dtype)
+    widest = max(widths.max(), len(inputs))
+    here, there = np.empty(widest, weights.dtype), np.empty(widest, weights.dtype)
     for k in range(len(inputs)):
         z = (inputs[k] - rule.mean[k]) / rule.deviation[k]
         here[k] = min(max(z, -LARGEST_INPUT), LARGEST_INPUT)

@@ -15,14 +15,16 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, overload, register_model
+from numba.core.typing import templates
+from numba.core.typing.templates import AbstractTemplate, signature
+from numba.extending import lower_builtin, models, overload, register_model
 
 from nbcore.physics import elementwise
-from nbcore.simulation.kernels.shapes import LANES, LAW, rounded_up
+from nbcore.simulation.kernels.shapes import LANES, LAW, PLAIN, intrinsic, rounded_up
 
 __all__ = [
     "absolute",
+    "accumulate",
     "apart",
     "as_numbers",
     "clamped",
@@ -39,6 +41,8 @@ __all__ = [
     "total",
     "totals",
 ]
+
+infer_global: Any = templates.infer_global
 
 FLAGS = ("afn", "arcp", "contract", "nsz", "reassoc")
 
@@ -161,6 +165,41 @@ def absolute(lanes):
 overload(absolute, jit_options=LAW)(lambda lanes: lambda lanes: _size(lanes))
 
 
+def _exact(name: str) -> Any:
+    """Intrinsic that adds or subtracts lanes with no liberty to reorder."""
+
+    @intrinsic
+    def function(_context, a, b):
+        def codegen(context, builder, made, arguments):
+            return getattr(builder, name)(*arguments)
+
+        return a(a, b), codegen
+
+    return function
+
+
+_plus, _minus = _exact("fadd"), _exact("fsub")
+
+
+def accumulate(bodies, array, low, row, change):
+    """Add a change to a row of an array whose rounding errors are kept in `low` (Kahan 1965)."""
+    change = change + low[row]
+    before = array[row].copy()
+    array[row] = before + change
+    low[row] = change - (array[row] - before)
+
+
+@overload(accumulate, jit_options=PLAIN)  # in any order, nothing would be lost and nothing kept
+def _accumulate(bodies, array, low, row, change):
+    def compensated(bodies, array, low, row, change):
+        before, due = load(bodies, array, row), _plus(change, load(bodies, low, row))
+        after = _plus(before, due)
+        store(bodies, array, row, after)
+        store(bodies, low, row, _minus(due, _minus(after, before)))
+
+    return compensated
+
+
 def square_root(value):
     """√ of lanes or of a number."""
     return value**0.5
@@ -180,7 +219,7 @@ def _inverse_root(value):
 
 def load(bodies, array, row):
     """Row of an array as lanes."""
-    return array[row].copy()
+    return np.atleast_2d(array)[row].copy()
 
 
 def store(bodies, array, row, lanes):

@@ -67,7 +67,7 @@ class Learned(NamedTuple):
     mean: Array  # (INPUTS,)
     sharpness: Array  # (INPUTS,) 1/deviation
     hidden: tuple[int, ...]  # its length is the width W of all layers
-    weights: NDArray[Any]  # (layers, W, W) from input to output, of the hidden layers
+    weights: NDArray[Any]  # (layers × W, W) from input to output, of the hidden layers
     biases: NDArray[Any]  # (layers, W)
     last: NDArray[Any]  # (W,)
     last_bias: float
@@ -266,14 +266,16 @@ assert tuple(ACTIVATIONS) == ("softsign", "tanh", "relu", "gelu", "silu")
 @njit(**LAW)
 def layer(hidden, count, k, rule, here):
     """Make the next layer's values of those of one layer, in place."""
-    weights, biases = rule.weights[k], load(hidden, rule.biases, k)
+    # No slices, whose references would be counted in the loop.
+    weights, biases = rule.weights, load(hidden, rule.biases, k)
+    first = k * size(hidden)
     # Four chains of additions, or each would wait for the one before.
     sum0, sum1, sum2, sum3 = biases, biases * 0, biases * 0, biases * 0
     for i in range(0, count, 4):
-        sum0 = sum0 + here[0, i] * load(hidden, weights, i)
-        sum1 = sum1 + here[0, i + 1] * load(hidden, weights, i + 1)
-        sum2 = sum2 + here[0, i + 2] * load(hidden, weights, i + 2)
-        sum3 = sum3 + here[0, i + 3] * load(hidden, weights, i + 3)
+        sum0 = sum0 + here[0, i] * load(hidden, weights, first + i)
+        sum1 = sum1 + here[0, i + 1] * load(hidden, weights, first + i + 1)
+        sum2 = sum2 + here[0, i + 2] * load(hidden, weights, first + i + 2)
+        sum3 = sum3 + here[0, i + 3] * load(hidden, weights, first + i + 3)
     total = (sum0 + sum1) + (sum2 + sum3)
     if rule.activation == 0:
         total = total / (absolute(total) + 1)

@@ -54,6 +54,8 @@ class Systems(NamedTuple):
     velocity: Array
     acceleration: Array
     jerk: Array
+    position_low: Array  # what was lost to rounding, and waits to be added
+    velocity_low: Array
     time: Array  # (B,)
     dt: Array  # of the step to come
     made: Array  # the step before; NaN at the start
@@ -144,7 +146,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xw, vw = vectors(bodies), vectors(bodies)
+    xw, vw, xl, vl = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     # Out of their tuples, so that no reference is counted in the loop.
     G, softening, is_reversible, max_steps, collision, escape = limits
@@ -154,6 +157,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     watched = collision > 0 or escape < math.inf
     # Padding has no mass and stays at rest in the origin.
     clear(bodies, mass)
+    clear(bodies, xl)
+    clear(bodies, vl)
     clear(bodies, x)
     clear(bodies, v)
     clear(bodies, a)
@@ -169,6 +174,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             copy(bodies, systems.velocity[b], v)
             copy(bodies, systems.acceleration[b], a)
             copy(bodies, systems.jerk[b], jerk)
+            copy(bodies, systems.position_low[b], xl)
+            copy(bodies, systems.velocity_low[b], vl)
             memory = recall(rule, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
@@ -192,12 +199,14 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     copy(bodies, a, a0)
                     copy(bodies, jerk, j0)
                 potential, done = step(
-                    bodies, axes, scheme, field, m, x, v, a, jerk, before, h, G, eps2, phi
+                    bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, h, G, eps2, phi
                 )
                 energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
-                if not math.isfinite(energy) and not all_finite(bodies, axes, x, v):
-                    failed = True
-                    break
+                if not math.isfinite(energy):
+                    if not all_finite(bodies, axes, x, v):
+                        failed = True
+                        break
+                    energy = math.inf
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -250,6 +259,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         copy(bodies, v, systems.velocity[b])
         copy(bodies, a, systems.acceleration[b])
         copy(bodies, jerk, systems.jerk[b])
+        copy(bodies, xl, systems.position_low[b])
+        copy(bodies, vl, systems.velocity_low[b])
         systems.time[b], systems.dt[b], systems.made[b] = time, dt, made
         systems.work[b] = work
         keep(rule, b, memory)
@@ -267,7 +278,10 @@ def between(
 ):  # fmt: skip
     """Records at output times within a step, by steps of part length; returns the next row."""
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    phi = scratch(bodies, 1, 1, 0.0)[0]
+    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
+    lows = (xl, vl)
+    clear(bodies, xl)
+    clear(bodies, vl)
     clear(bodies, x)
     clear(bodies, v)
     clear(bodies, a)
@@ -278,7 +292,21 @@ def between(
         copy(bodies, j0, jerk)
         wanted = records.times[row]
         potential, done = step(
-            bodies, axes, scheme, field, m, x, v, a, jerk, before, wanted - before, G, eps2, phi
+            bodies,
+            axes,
+            scheme,
+            field,
+            m,
+            x,
+            v,
+            a,
+            jerk,
+            lows,
+            before,
+            wanted - before,
+            G,
+            eps2,
+            phi,
         )
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)

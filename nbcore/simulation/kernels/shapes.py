@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic, overload
+from numba import extending, types
+from numba.extending import overload
 from numba.np import numpy_support
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LAW",
     "PLAIN",
     "Shared",
+    "intrinsic",
     "is_known",
     "padded",
     "rounded_up",
@@ -35,10 +36,14 @@ PLAIN: Any = {"error_model": "numpy", "fastmath": {"contract"}, "forceinline": T
 LANES = 4  # float64 numbers in a vector register of AVX2
 
 
+carray: Any = numpy_support.carray
+intrinsic: Any = extending.intrinsic  # what it makes takes one argument less
+
+
 class Shared(NamedTuple):
     """So many bodies that the cores share every system."""
 
-    count: int
+    n_bodies: int
 
 
 def is_known(shape: Any) -> bool:
@@ -51,7 +56,7 @@ def is_known(shape: Any) -> bool:
 def size(shape):
     """N or D, from what stands for it."""
     if isinstance(shape, Shared):
-        return shape.count
+        return shape.n_bodies
     return len(shape) if is_known(shape) else shape
 
 
@@ -61,7 +66,7 @@ def _size(shape):
         count = len(shape)
         return lambda shape: count
     if isinstance(shape, types.BaseNamedTuple):
-        return lambda shape: shape.count
+        return lambda shape: shape.n_bodies
     return lambda shape: shape
 
 

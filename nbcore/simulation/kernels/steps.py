@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
-from nbcore.simulation.kernels.lanes import load, store
+from nbcore.simulation.kernels.lanes import accumulate, load
 from nbcore.simulation.kernels.shapes import PLAIN, is_known, size, vectors
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
@@ -46,69 +46,76 @@ def clear(bodies, target):
             target[d, i] = 0.0
 
 
-def push(bodies, d, target, factor, source):
-    """Add factor × source to an axis of the target."""
-    target[d] += factor * source[d]
+def push(bodies, d, target, low, factor, source):
+    """Add factor × source to an axis of the target, whose rounding errors are kept in `low`."""
+    by = _push_of_lanes if is_known(bodies) else _push_of_arrays
+    by(bodies, d, target, low, factor, source)
 
 
 @overload(push, jit_options=PLAIN)
-def _push(bodies, d, target, factor, source):
-    if is_known(bodies):
-        return lambda bodies, d, target, factor, source: store(
-            bodies, target, d, load(bodies, target, d) + factor * load(bodies, source, d)
-        )
-
-    def loop(bodies, d, target, factor, source):
-        for i in range(size(bodies)):
-            target[d, i] += factor * source[d, i]
-
-    return loop
+def _push(bodies, d, target, low, factor, source):
+    return (_push_of_lanes if is_known(bodies) else _push_of_arrays).py_func
 
 
-def step(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+@njit(**PLAIN)
+def _push_of_lanes(bodies, d, target, low, factor, source):
+    accumulate(bodies, target, low, d, factor * load(bodies, source, d))
+
+
+@njit(**PLAIN)
+def _push_of_arrays(bodies, d, target, low, factor, source):
+    for i in range(size(bodies)):
+        before, due = target[d, i], factor * source[d, i] + low[d, i]
+        target[d, i] = before + due
+        low[d, i] = due - (target[d, i] - before)
+
+
+def step(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
     """Advance by h; returns the potential energy at the end and the work of a moving field."""
     make = _splitting if isinstance(scheme, SplittingSteps) else _hermite
-    return make(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi)
+    return make(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi)
 
 
 @overload(step, jit_options=PLAIN)
-def _step(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+def _step(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
     return (_splitting if scheme.instance_class is SplittingSteps else _hermite).py_func
 
 
 @njit(**PLAIN)
-def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
     kicks, drifts = scheme
     work, last = 0.0, len(drifts) - 1
     for k in range(last):
         work += kicks[k] * h * fields.power(bodies, axes, field, m, x, time)
         time += drifts[k] * h
-        stage(bodies, axes, field, m, x, v, a, time, kicks[k] * h, drifts[k] * h, G, eps2, phi)
+        stage(
+            bodies, axes, field, m, x, v, a, lows, time, kicks[k] * h, drifts[k] * h, G, eps2, phi
+        )
     # Apart from the others, so that a rule can take the distances from it.
     work += kicks[last] * h * fields.power(bodies, axes, field, m, x, time)
     time += drifts[last] * h
     kick, drift = kicks[last] * h, drifts[last] * h
-    potential = stage(bodies, axes, field, m, x, v, a, time, kick, drift, G, eps2, phi)
+    potential = stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi)
     kick = kicks[last + 1] * h
     work += kick * fields.power(bodies, axes, field, m, x, time)
     for d in range(size(axes)):
-        push(bodies, d, v, kick, a)
+        push(bodies, d, v, lows[1], kick, a)
     return potential + fields.energy(bodies, axes, field, m, x, time), work
 
 
 @njit(**PLAIN)
-def stage(bodies, axes, field, m, x, v, a, time, kick, drift, G, eps2, phi):
+def stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi):
     """Kick, drift and new accelerations; returns the energy of all pairs."""
     for d in range(size(axes)):
-        push(bodies, d, v, kick, a)
-        push(bodies, d, x, drift, v)
+        push(bodies, d, v, lows[1], kick, a)
+        push(bodies, d, x, lows[0], drift, v)
     potential = accelerate(bodies, axes, m, x, G, eps2, a, phi)
     fields.add_acceleration(bodies, axes, field, x, time, a)
     return potential
 
 
 @njit(**PLAIN)
-def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, time, h, G, eps2, phi):
+def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     copy(bodies, x, x0)
     copy(bodies, v, v0)
