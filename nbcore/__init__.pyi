@@ -8,6 +8,8 @@ from .learning.training import train as train
 from .physics import gravity as gravity
 from .physics import scenarios as scenarios
 from .physics.fields import TidalField as TidalField
+from .physics.rebound_io import from_rebound as from_rebound
+from .physics.rebound_io import to_rebound as to_rebound
 from .physics.state import State as State
 from .runs.records import Run as Run
 from .runs.records import start_run as start_run

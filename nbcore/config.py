@@ -19,6 +19,7 @@ from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 
 __all__ = [
+    "Benchmark",
     "Comparison",
     "Config",
     "FieldConfig",
@@ -227,7 +228,7 @@ class Simulation(Section):
     stepping: Literal["plain", "reversible"] = "plain"
     """Plain steps, or steps that run backward the way they came."""
     engine: str = "auto"
-    """What runs the loop: auto, torch."""
+    """What runs the loop: auto, compiled, torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0
     """End of the run [T]; inf together with max_steps."""
     periods: Positive | None = None
@@ -263,6 +264,44 @@ class Comparison(Section):
     """Runs in which η of each criterion is adapted to that cost."""
 
 
+class Benchmark(Section):
+    """Cost against error, over families of problems, methods and accuracy settings.
+
+    A list of names that is none stands for all that there are.
+    """
+
+    families: tuple[str, ...] | None = None
+    """Families of problems."""
+    systems: Count = 16
+    """Systems of each family; dear families run a share of them."""
+    peer_systems: Count = 8
+    """The first so many of them are run with the peers, too, and compared with theirs."""
+    seed: Annotated[int, Field(ge=0, lt=1_000_000_000)] = 0
+    """Of the systems, which are held out: training draws from other seeds."""
+    run_length: Positive = 1.0
+    """Length of the runs, in units of each family's own."""
+    integrators: tuple[str, ...] | None = None
+    """Integrators."""
+    criteria: tuple[str, ...] | None = None
+    """Classical criteria."""
+    policies: tuple[str, ...] | None = None
+    """Learned policies: shipped names, paths, and 'untrained' for the network before training."""
+    steppings: tuple[Literal["plain", "reversible"], ...] = ("plain", "reversible")
+    """How criteria and policies step."""
+    peers: tuple[str, ...] | None = None
+    """Other codes; one that is not installed is named in the result."""
+    settings: Annotated[int, Field(ge=2)] = 6
+    """Accuracy settings of each method, from loose to strict; at most so many of each peer."""
+    max_evaluations: Annotated[int, Field(ge=100)] = 200_000
+    """Most force evaluations that a system may cost; a system that needs more is lost."""
+    repeats: Count = 3
+    """How often each run is timed, by turns with all others; the quickest counts."""
+    engine_speed: tuple[Annotated[int, Field(ge=2)], ...] = (3, 10, 100, 1000, 4000)
+    """Numbers of bodies for which a step is timed against REBOUND's; none leaves that part out."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
 class Movie(Section):
     """A movie of a trajectory."""
 
@@ -293,6 +332,8 @@ class Config(Section):
     """The simulation."""
     compare: Comparison = Comparison()
     """The comparison at equal cost."""
+    benchmark: Benchmark = Benchmark()
+    """The benchmark."""
     movie: Movie = Movie()
     """The movie."""
 

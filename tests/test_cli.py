@@ -54,6 +54,7 @@ count = 3
 from nbcore.runs.records import Run
 print(Run.open(run_dir).load_config().train.epochs, count + 1)
 """,
+    "50_benchmark": START + '# %% tags=["headline"]\nprint("benchmark", config.train.epochs)\n',
     "91_refuses": START
     + """\
 # %%
@@ -100,6 +101,13 @@ def test_a_run_prints_the_headline_and_where_everything_lies(project):
         "movie     outputs/first/movie.mp4",
     ]
     assert (project / "outputs/first/config.toml").exists()
+
+
+def test_a_benchmark_runs_its_own_notebook():
+    result = nbcore("benchmark", "--config", "small.toml", "--run", "first", "-q")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "benchmark 2"
+    assert "notebook  outputs/first/50_benchmark.ipynb" in result.stdout
 
 
 def test_settings_reach_the_run_and_progress_goes_to_stderr(project):
@@ -155,6 +163,7 @@ SMALL = ["--config", "small.toml"]
         (["both", "--config", "smal"], "preset 'smal' is unknown; did you mean 'small'"),
         (["both", "--config", "small.tml"], "does not exist"),
         (["both"], "preset 'quickstart' is unknown"),
+        (["benchmark"], "preset 'benchmark' is unknown"),
         (["train", *SMALL, "--run", "../x"], "must be one plain folder"),
         (["train", *SMALL, "--run", "a/b"], "must be one plain folder"),
         (["train", *SMALL, "--run", ""], "must be one plain folder"),

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from tiny_training import HISTORY, TINY, weights_of
 
 import nbcore as nb
+from nbcore.analysis import engine_speed, work_precision
+from nbcore.analysis.benchmark import run_benchmark
 from nbcore.analysis.comparison import at_equal_cost
 from nbcore.config import Config, load_config
 from nbcore.errors import InputError
@@ -33,7 +35,23 @@ RUN = {
     "simulate.t_end": 1.0,
     "simulate.progress": False,
 }
+SMALL_BENCHMARK = {
+    "benchmark.families": ("two_body_e50",),
+    "benchmark.systems": 2,
+    "benchmark.peer_systems": 1,
+    "benchmark.run_length": 0.1,
+    "benchmark.integrators": ("leapfrog",),
+    "benchmark.criteria": ("boekholt",),
+    "benchmark.policies": (),
+    "benchmark.steppings": ("plain",),
+    "benchmark.peers": (),
+    "benchmark.settings": 2,
+    "benchmark.repeats": 1,
+    "benchmark.engine_speed": (),
+    "benchmark.progress": False,
+}
 SMALL_MOVIE = {"movie.max_frames": 3, "movie.dpi": 20, "movie.trail": 2}
+SMALL = {**TINY, **RUN, **SMALL_BENCHMARK, **SMALL_MOVIE}
 
 
 def leaves(section: type[BaseModel] = Config, prefix: str = ""):
@@ -134,6 +152,33 @@ def compared(config: Config) -> str:
         setup(config.simulate), config.compare.criteria, config.compare.tuning_runs
     )
     return table.to_csv()
+
+
+def benchmarked(config: Config) -> str:
+    """All but the times."""
+    table = run_benchmark(config.benchmark)
+    return table.drop(columns=["wall_seconds", "setup_seconds"]).to_csv()
+
+
+def timings(config: Config) -> int:
+    calls = []
+
+    def simulate(*arguments, **options):
+        calls.append(1)
+        return nb.simulate(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work_precision, "simulate", simulate)
+        run_benchmark(config.benchmark)
+    return len(calls)
+
+
+def timed_steps(config: Config) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST_STEPS", "PAIR_FORCES"):
+            patch.setattr(engine_speed, name, 200)
+        patch.setattr(engine_speed, "SYSTEMS", 2)
+        return engine_speed.ratios(config.benchmark.engine_speed, repeats=1)["what"].tolist()
 
 
 @cache
@@ -283,13 +328,31 @@ EFFECTS: dict[str, Row] = {
     "simulate.escape_distance": Row(None, 1e-3, status),
     "compare.criteria": Row(("boekholt",), ("free_fall",), compared),
     "compare.tuning_runs": Row(1, 2, compared, {"compare.criteria": ("free_fall",)}),
+    "benchmark.families": Row(("two_body_e50",), ("two_body_e90",), benchmarked),
+    "benchmark.systems": Row(2, 3, benchmarked),
+    "benchmark.peer_systems": Row(1, 2, benchmarked, {"benchmark.peers": ("bs",)}),
+    "benchmark.seed": Row(0, 1, benchmarked),
+    "benchmark.run_length": Row(0.1, 0.2, benchmarked),
+    "benchmark.integrators": Row(("leapfrog",), ("mclachlan4",), benchmarked),
+    "benchmark.criteria": Row((), ("boekholt",), benchmarked),
+    "benchmark.policies": Row((), ("untrained",), benchmarked),
+    "benchmark.steppings": Row(("plain",), ("reversible",), benchmarked),
+    "benchmark.peers": Row((), ("bs",), benchmarked),
+    "benchmark.settings": Row(2, 3, benchmarked),
+    "benchmark.max_evaluations": Row(100, 10_000, benchmarked),
+    "benchmark.repeats": Row(1, 2, timings),
+    "benchmark.engine_speed": Row((), (3,), timed_steps),
     "movie.system": Row(0, 1, pictures),
     "movie.max_frames": Row(3, 4, n_frames),
     "movie.frames_per_second": Row(30, 10, seconds),
     "movie.dpi": Row(20, 40, n_pixels),
     "movie.trail": Row(1, 3, pictures),
 }
-PROGRESS = {"train.progress": train, "simulate.progress": simulated}
+PROGRESS = {
+    "train.progress": train,
+    "simulate.progress": simulated,
+    "benchmark.progress": benchmarked,
+}
 
 
 def test_every_setting_is_tested_for_its_effect():
@@ -301,8 +364,7 @@ def test_a_setting_has_an_effect(path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     row = EFFECTS[path]
     results = [
-        row.shows(load_config(None, {**TINY, **RUN, **SMALL_MOVIE, **row.base, path: value}))
-        for value in (row.a, row.b)
+        row.shows(load_config(None, {**SMALL, **row.base, path: value})) for value in (row.a, row.b)
     ]
     assert results[0] != results[1]
 
@@ -310,13 +372,13 @@ def test_a_setting_has_an_effect(path, monkeypatch):
 @pytest.mark.parametrize("path", PROGRESS)
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_progress_bar_is_shown_where_it_is_wanted(path, wanted, capfd):
-    PROGRESS[path](load_config(None, {**TINY, **RUN, path: wanted}))
+    PROGRESS[path](load_config(None, {**SMALL, path: wanted}))
     assert bool(capfd.readouterr().err) == wanted
 
 
-@pytest.mark.parametrize("shows", [weights, path_of_bodies, compared, pictures])
+@pytest.mark.parametrize("shows", [weights, path_of_bodies, compared, benchmarked, pictures])
 def test_what_shows_an_effect_shows_none_without_a_change(shows):
-    config = load_config(None, {**TINY, **RUN, **SMALL_MOVIE, "compare.tuning_runs": 1})
+    config = load_config(None, {**SMALL, "compare.tuning_runs": 1})
     first = shows(config)
     _trained.cache_clear()
     assert shows(config) == first

@@ -72,7 +72,9 @@ def test_perturbation_is_the_pull_of_the_others_over_the_pair_s_own():
     state = State.from_arrays([1.0, 1.0, 8.0], [[0, 0], [1, 0], [5.0, 0]], np.zeros((3, 2)))
     delta = (8 / 16 - 8 / 25) / 2
     # The next pair has a weight of (P/P')⁸ = (9/4³/2)⁴ = 2e-5 and a feature of 1.6.
-    assert feature("perturbation", state).item() == pytest.approx(delta**2 / (1 + delta**2), rel=0.01)
+    assert feature("perturbation", state).item() == pytest.approx(
+        delta**2 / (1 + delta**2), rel=0.01
+    )
 
 
 @SCALE_FREE

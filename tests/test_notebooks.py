@@ -4,6 +4,7 @@ import jupytext
 import nbformat
 import pytest
 
+from nbcore.config import preset_names
 from nbcore.errors import InputError
 from nbcore.runs import notebooks
 from nbcore.runs.notebooks import NotebookError
@@ -46,6 +47,14 @@ run_dir = None
 # %%
 from nbcore.runs.records import Run
 Run.open(run_dir).trajectory_file.exists()
+""",
+    "50_benchmark": """\
+# %% tags=["parameters"]
+preset = "benchmark"
+overrides = []
+run_dir = None
+# %%
+print(preset, overrides)
 """,
     "90_fails": """\
 # %% tags=["parameters"]
@@ -212,6 +221,13 @@ def test_sync_writes_pairs_that_match_and_carry_outputs(folder):
     assert "injected-parameters" not in simulated.read_text(encoding="utf-8")
     assert "papermill" not in simulated.read_text(encoding="utf-8")
     assert cells(folder / "30_diagnose.ipynb")[-1].outputs[0].data["text/plain"] == "True"
+
+
+def test_sync_takes_the_smoke_preset_of_a_notebook_that_has_its_own(folder):
+    (written,) = notebooks.sync(["50_benchmark"])
+    assert cells(written)[-1].outputs[0].text == "benchmark_smoke []\n"
+    assert set(notebooks.SMOKE_PRESETS) <= set(REAL)
+    assert set(notebooks.SMOKE_PRESETS.values()) <= set(preset_names())
 
 
 def test_sync_needs_a_run_for_a_notebook_that_reads_one(folder):

@@ -1,9 +1,18 @@
 import math
 
 import pytest
+from power_laws import ours_and_theirs
 
+from nbcore.analysis.benchmark import TABLE_FILE
 from nbcore.errors import InputError
-from nbcore.runs.readme import BEGIN, END, write_results
+from nbcore.runs.readme import (
+    BEGIN,
+    BENCHMARK_BEGIN,
+    BENCHMARK_END,
+    END,
+    write_benchmark,
+    write_results,
+)
 from nbcore.runs.records import Run
 
 ROW = {"median": 1e-4, "p10": 2e-5, "p90": math.inf, "final": 3e-5, "evaluations": 12, "lost": 1}
@@ -41,3 +50,23 @@ def test_a_readme_without_marks_is_left_as_it_is(run, tmp_path):
     with pytest.raises(InputError, match="no marks"):
         write_results(run, readme, tmp_path / "picture.png")
     assert readme.read_text() == "nothing to replace"
+
+
+def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_path):
+    ours_and_theirs().to_parquet(run.path / TABLE_FILE)
+    readme = tmp_path / "README.md"
+    other = f"{BEGIN}\nother\n{END}"
+    readme.write_text(f"{other}\nbetween\n{BENCHMARK_BEGIN}\nold\n{BENCHMARK_END}\nafter\n")
+    for _ in range(2):
+        write_benchmark(run, readme)
+    text = readme.read_text()
+    assert text.startswith(f"{other}\nbetween\n{BENCHMARK_BEGIN}\n| max energy error |")
+    assert text.endswith(f"{BENCHMARK_END}\nafter\n")
+    assert "old" not in text
+    assert "**4.0×** 1 ms kahan_li8 boekholt / 4 ms heyoka" in text
+    assert "- 5 unequal bodies: at 1e-04 heyoka is 2.0× quicker" in text
+
+
+def test_a_run_without_a_benchmark_is_named(run, tmp_path):
+    with pytest.raises(InputError, match="make it with `nbcore benchmark`"):
+        write_benchmark(run, tmp_path / "README.md")

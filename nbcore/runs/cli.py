@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 TRAIN, SIMULATE, BOTH = "10_train", "20_simulate", "00_quickstart"
+BENCHMARK = "50_benchmark"
 
 app = typer.Typer(
     help="Learned adaptive time steps for gravitational N-body runs.",
@@ -37,7 +38,10 @@ app = typer.Typer(
 ConfigOption = Annotated[
     str | None,
     typer.Option(
-        "--config", "-c", help="Preset in configs/, or path of a TOML file. [default: quickstart]"
+        "--config",
+        "-c",
+        help="Preset in configs/, or path of a TOML file. "
+        "[default: quickstart, of a benchmark: benchmark]",
     ),
 ]
 SetOption = Annotated[
@@ -128,6 +132,19 @@ def both(
     """Train a policy, then simulate with it (notebook 00_quickstart)."""
     with _errors_reported(traceback):
         _run_notebook(BOTH, _settings(config, settings), run, quiet=quiet)
+
+
+@app.command()
+def benchmark(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    run: RunOption = None,
+    traceback: TracebackOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare what an accuracy costs with us and with other codes (notebook 50_benchmark)."""
+    with _errors_reported(traceback):
+        _run_notebook(BENCHMARK, _settings(config or "benchmark", settings), run, quiet=quiet)
 
 
 @app.command()

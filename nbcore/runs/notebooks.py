@@ -1,7 +1,7 @@
 """Running the notebooks headless, and keeping each .py and its .ipynb one notebook.
 
 The .py (percent format) is the source. `python -m nbcore.runs.notebooks [NAME …]` runs the
-notebooks at the size of the preset «smoke» and writes the paired .ipynb with what they show.
+notebooks at the size of the smoke presets and writes the paired .ipynb with what they show.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ __all__ = [
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
+# What a notebook is run with to be small, where it is not the preset that the others share.
+SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke"}
 # The smoke preset trains first; a notebook that only simulates has no policy of its own.
 SMOKE_OVERRIDES = {"20_simulate": ["simulate.policy=boekholt"]}
 
@@ -213,7 +215,7 @@ def sync(chosen: Iterable[str] | None = None, *, preset: str = "smoke") -> list[
     chosen
         Names; all notebooks unless given.
     preset
-        Preset that they run with.
+        Preset that they run with, save those with one of their own in SMOKE_PRESETS.
     """
     written = []
     with tempfile.TemporaryDirectory() as folder:
@@ -225,7 +227,8 @@ def sync(chosen: Iterable[str] | None = None, *, preset: str = "smoke") -> list[
                 executed = execute(name, simulated)
             else:
                 run = Run.create(name, root=folder)
-                executed = execute(name, run, preset, SMOKE_OVERRIDES.get(name, []))
+                small = SMOKE_PRESETS.get(name, preset)
+                executed = execute(name, run, small, SMOKE_OVERRIDES.get(name, []))
                 simulated = run if run.trajectory_file.exists() else simulated
             text = executed.read_text(encoding="utf-8")
             text = text.replace(str(executed.parents[1]), "outputs")

@@ -1,4 +1,7 @@
-"""Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`."""
+"""Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
+
+A run of the benchmark fills one table, a comparison at equal cost the other.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from nbcore.atomic import replacing
 from nbcore.errors import InputError
 from nbcore.runs.records import Run
 
-__all__ = ["results_table", "write_results"]
+__all__ = ["benchmark_table", "results_table", "write_benchmark", "write_results"]
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- results: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of results -->"
+BENCHMARK_BEGIN = "<!-- benchmark: python -m nbcore.runs.readme outputs/RUN -->"
+BENCHMARK_END = "<!-- end of benchmark -->"
 PICTURE = ROOT / "notebooks" / "figures" / "comparison.png"
 
 
@@ -30,21 +35,46 @@ def results_table(comparison: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def benchmark_table(run: Run) -> str:
+    """Markdown of a benchmark: costs with us and with the best peer, and where peers are quicker.
+
+    Raises
+    ------
+    InputError
+        The run holds no benchmark.
+    """
+    from nbcore.analysis.benchmark import load_table
+    from nbcore.analysis.summary import short_table, where_peers_win
+
+    table = load_table(run.path)
+    return f"{short_table(table)}\n\nWhere peers are quicker:\n\n{where_peers_win(table)}"
+
+
 def write_results(run: Run, readme: Path = ROOT / "README.md", picture: Path = PICTURE) -> None:
     """Replace the table between README's marks, and the picture, by those of a run."""
     metrics = run.load_metrics()
     if "comparison" not in metrics:
         raise InputError(f"{run} holds no comparison; make it with `nbcore both`")
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise InputError(f"{readme} has no marks {BEGIN!r} and {END!r}; put them back")
-    table = results_table(metrics["comparison"])
-    with replacing(readme) as part:
-        part.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    _replace_between(BEGIN, END, results_table(metrics["comparison"]), readme)
     picture.parent.mkdir(exist_ok=True)
     shutil.copyfile(run.figures / "comparison.png", picture)
 
 
+def write_benchmark(run: Run, readme: Path = ROOT / "README.md") -> None:
+    """Replace the benchmark's table between README's marks by that of a run."""
+    _replace_between(BENCHMARK_BEGIN, BENCHMARK_END, benchmark_table(run), readme)
+
+
+def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
+    before, begins, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, ends, after = rest.partition(end)
+    if not (begins and ends):
+        raise InputError(f"{readme} has no marks {begin!r} and {end!r}; put them back")
+    with replacing(readme) as part:
+        part.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    write_results(Run.open(sys.argv[1]))
+    chosen = Run.open(sys.argv[1])
+    write = write_benchmark if "benchmark" in chosen.load_metrics() else write_results
+    write(chosen)

@@ -1,0 +1,213 @@
+"""Families of problems for benchmarks: what is integrated, for how long, and the true end.
+
+A family draws any number of systems from a seed. Systems to train on and systems to judge by come
+from seeds of disjoint ranges, so that no system is ever in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics import scenarios
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.policies import Criterion
+
+__all__ = ["FAMILIES", "SPLITS", "Family", "Problem", "end_positions", "get_family", "problem"]
+
+Array = NDArray[np.float64]
+
+SEEDS = 1_000_000_000  # of each split
+REFERENCE_ETAS = (0.04, 0.02)  # of the reference and of the run that it is checked with
+LARGEST_DOUBT = 1e-7  # two references that differ by more are none
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of problem.
+
+    Attributes
+    ----------
+    title
+        For pictures and tables.
+    make
+        (n_systems, seed) -> State, as keywords.
+    t_end
+        Length of a run [T], or in periods of each two-body orbit.
+    in_periods
+        Whether `t_end` counts periods; then it is a whole number, and bodies end where they began.
+    regular
+        Whether motion is regular, so that positions at the end can be judged.
+    share
+        Share of the systems asked for that are run, below 1 for families that are dear.
+    """
+
+    title: str
+    make: Callable[..., State]
+    t_end: float
+    in_periods: bool = False
+    regular: bool = False
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Systems of a family and when their runs end.
+
+    Attributes
+    ----------
+    state
+        Initial state, a batch.
+    t_end
+        (B,) [T].
+    """
+
+    state: State
+    t_end: PerSystem
+
+
+def problem(
+    name: str, split: str, n_systems: int, seed: int = 0, run_length: float = 1.0
+) -> Problem:
+    """Draw systems of a family.
+
+    Parameters
+    ----------
+    name
+        In FAMILIES.
+    split
+        "train" or "held_out".
+    n_systems
+        How many are asked for; a dear family gives its share of them, and 2 at least.
+    seed
+        Of the random numbers, below 10⁹.
+    run_length
+        In units of the family's own; whole periods stay whole.
+
+    Raises
+    ------
+    InputError
+        The family or the split is unknown, or the seed is out of range.
+    """
+    family = get_family(name)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"seed is {seed}; it must be 0 or more and below {SEEDS}")
+    n_systems = min(n_systems, max(2, round(n_systems * family.share)))
+    state = family.make(n_systems=n_systems, seed=seed + SPLITS[split])
+    length = torch.full_like(state.time, family.t_end * run_length)
+    if family.in_periods:
+        periods = length.round().clamp(min=1)
+        length = periods * torch.as_tensor(scenarios.two_body_period(state))
+    return Problem(state, state.time + length)
+
+
+def get_family(name: str) -> Family:
+    """Family by its name in the table, or an error with the nearest name."""
+    if name not in FAMILIES:
+        raise unknown_name("family", name, FAMILIES)
+    return FAMILIES[name]
+
+
+def end_positions(name: str, at: Problem) -> Array | None:
+    """Where the bodies of a regular family are at the end.
+
+    Two-body orbits end where they began. Otherwise they are integrated at 8th order, twice: a
+    system on which both resolutions don't agree has no reference.
+
+    Returns
+    -------
+    (B, N, D) [L], NaN without a reference; None for a family that is not regular.
+    """
+    family = get_family(name)
+    if not family.regular:
+        return None
+    if family.in_periods:
+        return at.state.position.numpy()
+    first, second = (_integrated(at, eta) for eta in REFERENCE_ETAS)
+    doubtful = position_errors(first, second) > LARGEST_DOUBT
+    return np.where(doubtful[:, None, None], np.nan, second)
+
+
+def position_errors(position: Array, truth: Array) -> Array:
+    """Largest distance of a body from its true place over the rms size of the system, (B,)."""
+    size = np.sqrt((truth**2).sum(axis=-1).mean(axis=-1))
+    return np.linalg.norm(position - truth, axis=-1).max(axis=-1) / size
+
+
+def _integrated(at: Problem, eta: float) -> Array:
+    policy = Criterion("boekholt", eta)
+    run = simulate(at.state, at.t_end, policy, integrator="kahan_li8", record="ends")
+    return run.final.position.numpy()
+
+
+def _kozai_triples(*, n_systems: int, seed: int) -> State:
+    """Pairs that an inclined third body drives through von Zeipel–Lidov–Kozai cycles."""
+    rng = np.random.default_rng(seed)
+    triples = []
+    for _ in range(n_systems):
+        draws: dict[str, Any] = {
+            "masses": (1.0, float(10 ** rng.uniform(-3, 0)), float(rng.uniform(0.5, 1.5))),
+            "inner_eccentricity": float(rng.uniform(0, 0.2)),
+            "inner_phase": float(rng.random()),
+            "outer_semi_major_axis": float(rng.uniform(5, 6)),
+            "outer_eccentricity": float(rng.uniform(0, 0.2)),
+            "outer_phase": float(rng.random()),
+            "mutual_inclination": float(rng.uniform(65, 85)),
+        }
+        triples.append(scenarios.make("hierarchical_triple", **draws))
+    return State.concatenate(triples)
+
+
+def _two_bodies(eccentricity: float) -> Family:
+    """Masses from 1 : 10 to 1 : 1, from any phase of the orbit."""
+    make = _drawn(
+        "kepler_orbits", eccentricity=eccentricity, mass_ratio=(0.1, 1.0), phase=(0.0, 1.0)
+    )
+    return Family(f"two bodies, e = {eccentricity}", make, 10, in_periods=True, regular=True)
+
+
+def _drawn(scenario: str, **parameters: Any) -> Callable[..., State]:
+    return partial(scenarios.make, scenario, **parameters)
+
+
+SPLITS = {"train": 0, "held_out": SEEDS}
+
+# Few shapes (N, D), because the engine compiles a program for each. Masses are equal where the
+# bodies are many, because heyoka compiles one for each set of masses.
+FAMILIES: dict[str, Family] = {
+    "two_body_e50": _two_bodies(0.5),
+    "two_body_e90": _two_bodies(0.9),
+    "two_body_e99": _two_bodies(0.99),
+    "three_body_planar": Family("3 equal bodies, planar", _drawn("few_body"), 20.0),
+    "three_body_spatial": Family(
+        "3 unequal bodies", _drawn("few_body", dimensions=3, mass_range=(0.2, 1.0)), 20.0
+    ),
+    "three_body_from_rest": Family(
+        "3 bodies from rest", _drawn("few_body", mass_range=(0.5, 1.0), virial_ratio=0.0), 5.0
+    ),
+    "kozai_triple": Family("Kozai triples", _kozai_triples, 300.0, regular=True),
+    "planets_quiet": Family("4 planets, quiet", _drawn("planetary_system"), 120.0, regular=True),
+    "planets_close": Family(
+        "4 planets, close encounters",
+        _drawn("planetary_system", planet_mass=1e-3, spacing=3.0),
+        120.0,
+    ),
+    "five_body": Family(
+        "5 unequal bodies",
+        _drawn("few_body", n_bodies=5, dimensions=3, mass_range=(0.2, 1.0)),
+        10.0,
+    ),
+    "eight_body": Family("8 bodies", _drawn("few_body", n_bodies=8, dimensions=3), 8.0, share=0.5),
+    "plummer_16": Family("Plummer, N = 16", _drawn("plummer", n_bodies=16), 4.0, share=0.25),
+    "plummer_64": Family("Plummer, N = 64", _drawn("plummer", n_bodies=64), 1.0, share=0.0625),
+}

@@ -1,0 +1,144 @@
+"""Our ways to step that a benchmark compares, each with its accuracy settings.
+
+A setting scales the step, from loose to strict: η of a criterion; the step itself for equal steps,
+in units of the pair time scale at the start; and for a learned policy the tolerance is η^(p + 1)
+at order p, with which the untrained policy makes the steps of its criterion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from nbcore.config import Benchmark
+from nbcore.physics.integrators import INTEGRATORS, get_integrator
+from nbcore.physics.state import State
+from nbcore.stepping.checkpoints import SHIPPED, load_policy
+from nbcore.stepping.criteria import CRITERIA, get_criterion
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy, PolicySpec
+
+__all__ = ["UNTRAINED", "Method", "learned_policies", "methods"]
+
+UNTRAINED = "untrained"
+PAIR_TIME_SCALE = "boekholt"
+SETTINGS = {2: (0.1, 0.001), 4: (0.3, 0.005), 6: (0.5, 0.01), 8: (0.8, 0.03)}  # by order
+
+
+@dataclass(frozen=True)
+class Method:
+    """A rule for steps, with an integrator.
+
+    Attributes
+    ----------
+    rule
+        Name of the criterion or of the policy, or "fixed".
+    kind
+        "classical", "learned" or "fixed".
+    integrator, stepping
+        As `simulate` takes them.
+    settings
+        From loose to strict.
+    policy
+        (setting, problem's initial state, t_end (B,)) -> policy.
+    """
+
+    rule: str
+    kind: str
+    integrator: str
+    stepping: str
+    settings: tuple[float, ...]
+    policy: Callable[..., Policy]
+
+    @property
+    def name(self) -> str:
+        """As in «kahan_li8 boekholt reversible»; that steps are plain goes without saying."""
+        return f"{self.integrator} {self.rule}" + " reversible" * (self.stepping == "reversible")
+
+    def tolerance(self, setting: float) -> float:
+        """Tolerance of a run, which only learned policies heed."""
+        return setting ** (get_integrator(self.integrator).order + 1)
+
+
+def methods(config: Benchmark) -> list[Method]:
+    """Every rule with every integrator and stepping that go together.
+
+    A trained policy comes with its own integrator only. Reversible steps need an integrator that
+    is reversible and a policy that does not look back; equal steps are reversible anyway.
+
+    Raises
+    ------
+    InputError
+        A name in the configuration is unknown.
+    """
+    integrators = list(INTEGRATORS if config.integrators is None else config.integrators)
+    criteria = list(CRITERIA if config.criteria is None else config.criteria)
+    for name in criteria:
+        get_criterion(name)
+    made = []
+    for integrator in integrators:
+        settings = _settings(integrator, config.settings)
+        made.append(Method("fixed", "fixed", integrator, "plain", settings, _equal_steps))
+        for stepping in _steppings(config, integrator):
+            made += [
+                Method(name, "classical", integrator, stepping, settings, partial(_criterion, name))
+                for name in criteria
+            ]
+    for name, policy in learned_policies(config.policies, integrators):
+        integrator = policy.spec.integrator
+        settings = _settings(integrator, config.settings)
+        made += [
+            Method(name, "learned", integrator, stepping, settings, partial(_same, policy))
+            for stepping in _steppings(config, integrator)
+            if not (stepping == "reversible" and policy.looks_back)
+        ]
+    return made
+
+
+def learned_policies(
+    names: Iterable[str] | None, integrators: Iterable[str]
+) -> list[tuple[str, LearnedPolicy]]:
+    """Policies by their names: trained ones once, the untrained one for each of the integrators.
+
+    Parameters
+    ----------
+    names
+        Shipped names, paths, UNTRAINED; None stands for UNTRAINED and all that are shipped.
+    """
+    if names is None:
+        names = (UNTRAINED, *sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
+    specs = [PolicySpec(integrator=i, order=get_integrator(i).order) for i in integrators]
+    policies = []
+    for name in names:
+        if name == UNTRAINED:
+            policies += [(name, LearnedPolicy(spec)) for spec in specs]
+        else:
+            policies.append((name, load_policy(name)))
+    return policies
+
+
+def _settings(integrator: str, count: int) -> tuple[float, ...]:
+    return tuple(np.geomspace(*SETTINGS[get_integrator(integrator).order], count).tolist())
+
+
+def _steppings(config: Benchmark, integrator: str) -> list[str]:
+    is_reversible = get_integrator(integrator).reversible
+    return [name for name in config.steppings if name == "plain" or is_reversible]
+
+
+def _criterion(name: str, setting: float, state: State, t_end: torch.Tensor) -> Policy:
+    # dt = η^eta_power τ: the setting scales the step of every criterion alike.
+    return Criterion(name, setting ** (1 / get_criterion(name).eta_power))
+
+
+def _same(policy: LearnedPolicy, setting: float, state: State, t_end: torch.Tensor) -> Policy:
+    return policy
+
+
+def _equal_steps(setting: float, state: State, t_end: torch.Tensor) -> Policy:
+    span = t_end - state.time
+    dt = setting * get_criterion(PAIR_TIME_SCALE).time_scale(state)
+    return FixedStep(span / torch.ceil(span / dt))

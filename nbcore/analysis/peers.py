@@ -1,0 +1,476 @@
+"""Other codes under one interface, for work-precision comparisons.
+
+All run in 3 dimensions; a planar system gets z = 0 and is as dear as a spatial one. Forces and
+times are theirs; the energy error is judged alike for all, by the pair law of `physics.gravity`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from nbcore.errors import InputError
+from nbcore.physics import gravity
+from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
+from nbcore.physics.state import State
+from nbcore.simulation.status import Status
+from nbcore.stepping.criteria import get_criterion
+
+__all__ = ["PEERS", "Peer", "PeerRun", "Prepared", "missing"]
+
+Array = NDArray[np.float64]
+
+FIRST_STEP = 0.01  # of the pair time scale, for REBOUND's adaptive integrators; the rest they find
+MOST_UNROLLED = 8  # bodies; heyoka takes 3 s to compile as many, and ten times as long for 12
+
+
+@dataclass(frozen=True)
+class PeerRun:
+    """How a run of another code went.
+
+    Attributes
+    ----------
+    max_energy_error, final_energy_error
+        |E − E0|/|E0| over every step, and at the end; infinite where it is not a number.
+    position, velocity
+        (N, D) at the end [L], [L/T].
+    n_force_evaluations
+        All of them, rejected steps among them; NaN for a code that does not work in these.
+    n_steps
+        Accepted steps.
+    status
+        A name of `Status`, or what the code said when it gave up.
+    """
+
+    max_energy_error: float
+    final_energy_error: float
+    position: Array
+    velocity: Array
+    n_force_evaluations: float
+    n_steps: int
+    status: str
+
+
+class Prepared(Protocol):
+    """A system that is ready to run, as often as asked for and always from its initial state."""
+
+    @property
+    def setup_seconds(self) -> float:
+        """Seconds that this preparation took, compilation among them; run time excluded."""
+        ...
+
+    def measure(self, max_steps: int) -> PeerRun:
+        """Run with the energy taken after every step, at most so many."""
+        ...
+
+    def time(self) -> float:
+        """Seconds of a run that nothing watches, set-up excluded, and nothing stops early.
+
+        Call it where `measure` ended with SUCCESS.
+        """
+        ...
+
+
+class Peer(Protocol):
+    """Another code."""
+
+    @property
+    def package(self) -> str:
+        """Name on PyPI."""
+        ...
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """Accuracy settings from loose to strict."""
+        ...
+
+    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
+        """Make ready to run one system from its time to t_end.
+
+        Raises
+        ------
+        InputError
+            The package is not installed, there are several systems or an external field, or
+            t_end is not later than the state.
+        """
+        ...
+
+
+def missing() -> dict[str, str]:
+    """Peers that can't run, with the package that is not installed."""
+    return {name: peer.package for name, peer in PEERS.items() if find_spec(peer.package) is None}
+
+
+@dataclass(frozen=True)
+class Rebound:
+    """An integrator of REBOUND, run by its own compiled loop.
+
+    `measure` watches that same loop through a heartbeat, and counts the force evaluations through
+    `additional_forces`, which REBOUND calls after each; neither changes a bit of the motion.
+
+    Attributes
+    ----------
+    configure
+        (simulation, setting, run length, pair time scale at the start) -> None.
+    """
+
+    configure: Callable[[Any, float, float, float], None]
+    settings: tuple[float, ...]
+    package: str = "rebound"
+
+    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
+        """See Peer."""
+        start = perf_counter()
+        import_peer(self.package)
+        span = _run_length(state, t_end)
+        tau = float(get_criterion("boekholt").time_scale(state)[0])
+
+        def fresh() -> Any:
+            sim = to_rebound(state)
+            self.configure(sim, setting, span, tau)
+            return sim
+
+        fresh()
+        return _ReboundRun(perf_counter() - start, state, t_end, fresh)
+
+
+def _ias15(sim: Any, setting: float, span: float, tau: float, adaptive_mode: str) -> None:
+    """Use IAS15; the setting is its epsilon.
+
+    References
+    ----------
+    Rein & Spiegel (2015), MNRAS 446, 1424; Pham, Rein & Spiegel (2024), Open Journal of
+    Astrophysics 7, 1 (PRS23, the default); Aarseth (1985), in Multiple Time Scales, p. 377.
+    """
+    _use(sim, FIRST_STEP * tau, "ias15", epsilon=setting, adaptive_mode=adaptive_mode)
+
+
+def _bulirsch_stoer(sim: Any, setting: float, span: float, tau: float) -> None:
+    """Use Gragg, Bulirsch & Stoer; the setting is its tolerance, relative and absolute."""
+    _use(sim, FIRST_STEP * tau, "bs", eps_rel=setting, eps_abs=setting)
+
+
+def _leapfrog(sim: Any, setting: float, span: float, tau: float, order: int) -> None:
+    """Use equal steps; the setting is their length in units of the pair time scale at the start."""
+    _use(sim, span / math.ceil(span / (setting * tau)), "leapfrog", order=order)
+
+
+def _use(sim: Any, dt: float, integrator: str, **options: float | str) -> None:
+    sim.dt, sim.integrator = dt, integrator
+    for name, value in options.items():
+        setattr(sim.integrator, name, value)
+
+
+@dataclass(frozen=True)
+class _ReboundRun:
+    setup_seconds: float
+    state: State
+    t_end: float
+    fresh: Callable[[], Any]
+
+    def measure(self, max_steps: int) -> PeerRun:
+        watch, sim, evaluations = _Watch(self.state, max_steps), self.fresh(), 0
+        position, velocity = np.empty((2, sim.N, 3))
+        # Steps of equal length reach the end up to rounding.
+        rounding = 1e-12 * (abs(self.t_end) + abs(sim.t))
+
+        def count(_: Any) -> None:
+            nonlocal evaluations
+            evaluations += 1
+
+        def heartbeat(pointer: Any) -> None:
+            now = pointer.contents
+            if now.steps_done == 0:
+                return
+            now.serialize_particle_data(xyz=position, vxvyvz=velocity)
+            if not watch(position, velocity, self.t_end - now.t > rounding):
+                now.stop()
+
+        sim.additional_forces, sim.heartbeat = count, heartbeat
+        try:
+            _integrate(sim, self.t_end)
+        except (RuntimeError, import_peer("rebound").GenericError) as error:
+            watch.status = str(error)
+        sim.serialize_particle_data(xyz=position, vxvyvz=velocity)
+        return watch.report(position, velocity, evaluations)
+
+    def time(self) -> float:
+        sim = self.fresh()
+        start = perf_counter()
+        _integrate(sim, self.t_end)
+        return perf_counter() - start
+
+
+def _integrate(sim: Any, t_end: float) -> None:
+    with warnings.catch_warnings():
+        # Such as an iteration of IAS15 that does not converge: the energy error tells.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        sim.integrate(t_end)
+
+
+@dataclass(frozen=True)
+class Heyoka:
+    """Taylor series of heyoka, compiled for each number of bodies, masses and tolerance.
+
+    The setting is the tolerance. A compiled integrator is kept for the next system alike, and by
+    heyoka itself on disk: setup_seconds is what this preparation took.
+
+    References
+    ----------
+    Biscani & Izzo (2021), MNRAS 504, 2614.
+    """
+
+    settings: tuple[float, ...]
+    package: str = "heyoka"
+
+    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
+        """See Peer."""
+        start = perf_counter()
+        mass, position, velocity = one_system(state)
+        _run_length(state, t_end)
+        integrator = _taylor(tuple((state.G * mass).tolist()), state.softening, setting)
+        initial = np.concatenate([position, velocity]).ravel()
+        return _HeyokaRun(perf_counter() - start, state, t_end, integrator, initial)
+
+
+@dataclass(frozen=True)
+class _HeyokaRun:
+    setup_seconds: float
+    state: State
+    t_end: float
+    integrator: Any
+    initial: Array
+
+    def _reset(self) -> None:
+        self.integrator.time = float(self.state.time[0])
+        self.integrator.state[:] = self.initial
+
+    def measure(self, max_steps: int) -> PeerRun:
+        watch = _Watch(self.state, max_steps)
+        self._reset()
+        outcome, *_ = self.integrator.propagate_until(
+            self.t_end,
+            callback=lambda now: watch(*_halves(now.state), now.time != self.t_end),
+        )
+        if outcome == import_peer("heyoka").taylor_outcome.err_nf_state:
+            watch.status = Status.NON_FINITE.name  # there is no call back after such a step
+        return watch.report(*_halves(self.integrator.state), math.nan)
+
+    def time(self) -> float:
+        self._reset()
+        start = perf_counter()
+        self.integrator.propagate_until(self.t_end)
+        return perf_counter() - start
+
+
+@lru_cache(maxsize=64)
+def _taylor(gm: tuple[float, ...], softening: float, tolerance: float) -> Any:
+    """Compile an integrator for given G m.
+
+    Masses that are constants of the compiled code make runs 12 to 20 % quicker than masses that
+    are parameters of a run.
+    """
+    hy = import_peer("heyoka")
+    n_bodies = len(gm)
+    position = [[hy.make_vars(f"{x}{i}") for x in "xyz"] for i in range(n_bodies)]
+    velocity = [[hy.make_vars(f"v{x}{i}") for x in "xyz"] for i in range(n_bodies)]
+    terms: list[list[list[Any]]] = [[[] for _ in "xyz"] for _ in range(n_bodies)]
+    eps2 = [] if softening == 0 else [hy.expression(softening**2)]
+    for i in range(n_bodies):
+        for j in range(i + 1, n_bodies):
+            R = [b - a for a, b in zip(position[i], position[j], strict=True)]
+            # The pair law as one power: `gravity.pair_weight` needs three series for it and makes
+            # runs 25 % longer. With this, three bodies are up to 7 % quicker than heyoka's own
+            # `model.nbody`, which knows no softening, and 16 bodies 5 % slower.
+            weight = hy.sum([x**2.0 for x in R] + eps2) ** -1.5
+            for d in range(3):
+                terms[i][d].append(gm[j] * (weight * R[d]))
+                terms[j][d].append(-gm[i] * (weight * R[d]))
+    bodies, axes = range(n_bodies), range(3)
+    equations = [(position[i][d], velocity[i][d]) for i in bodies for d in axes]
+    equations += [(velocity[i][d], hy.sum(terms[i][d])) for i in bodies for d in axes]
+    return hy.taylor_adaptive(
+        equations,
+        state=np.zeros(6 * n_bodies),
+        tol=tolerance,
+        compact_mode=n_bodies > MOST_UNROLLED,
+    )
+
+
+@dataclass(frozen=True)
+class Dop853:
+    """Dormand & Prince's method of order 8 in SciPy, on a compiled right-hand side.
+
+    The setting is the tolerance, relative and absolute. SciPy steps in Python: of the 7 µs that an
+    evaluation at three bodies costs, the compiled force takes 1 µs and the rest is NumPy on small
+    arrays. So this shows what a general solver in Python costs, not what the method could.
+
+    References
+    ----------
+    Hairer, Nørsett & Wanner (1993), Solving Ordinary Differential Equations I, II.10.
+    """
+
+    settings: tuple[float, ...]
+    package: str = "scipy"
+
+    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
+        """See Peer."""
+        start = perf_counter()
+        solver = import_peer(self.package).integrate.DOP853
+        mass, position, velocity = one_system(state)
+        initial, begin = np.concatenate([position, velocity]).ravel(), float(state.time[0])
+        _run_length(state, t_end)
+
+        def rates(_: float, y: Array) -> Array:
+            return _rates(mass, y, state.G, state.softening)
+
+        def fresh() -> Any:
+            return solver(rates, begin, initial, t_end, rtol=setting, atol=setting)
+
+        fresh()
+        return _Dop853Run(perf_counter() - start, state, fresh)
+
+
+@dataclass(frozen=True)
+class _Dop853Run:
+    setup_seconds: float
+    state: State
+    fresh: Callable[[], Any]
+
+    def measure(self, max_steps: int) -> PeerRun:
+        watch, solver, going = _Watch(self.state, max_steps), self.fresh(), True
+        while going and solver.status == "running":
+            solver.step()
+            if solver.status == "failed":
+                watch.status = Status.DT_UNDERFLOW.name
+            else:
+                going = watch(*_halves(solver.y), solver.status == "running")
+        return watch.report(*_halves(solver.y), solver.nfev)
+
+    def time(self) -> float:
+        start = perf_counter()
+        solver = self.fresh()  # chooses the first step by two evaluations: part of the run
+        while solver.status == "running":
+            solver.step()
+        return perf_counter() - start
+
+
+class _Watch:
+    """Takes the energy after every step of a run, and says whether to go on."""
+
+    def __init__(self, state: State, max_steps: int) -> None:
+        self.state, self.max_steps = state, max_steps
+        self.mass, position, velocity = one_system(state)
+        self.initial = self._energy(position, velocity)
+        size = gravity.relative_size(gravity.energy(state)[:, None], gravity.energy_scale(state))
+        self.size = float(size[0])
+        self.largest = self.final = 0.0
+        self.n_steps, self.status = 0, Status.SUCCESS.name
+
+    def _energy(self, position: Array, velocity: Array) -> float:
+        return _energy(self.mass, position, velocity, self.state.G, self.state.softening)
+
+    def __call__(self, position: Array, velocity: Array, more: bool) -> bool:
+        """Take a step in (N, 3) each; `more` says whether the end is still ahead."""
+        self.n_steps += 1
+        error = abs(self._energy(position, velocity) - self.initial) / self.size
+        self.final = error if math.isfinite(error) else math.inf
+        self.largest = max(self.largest, self.final)
+        if not math.isfinite(error):
+            self.status = Status.NON_FINITE.name
+        elif more and self.n_steps >= self.max_steps:
+            self.status = Status.MAX_STEPS.name
+        return self.status == Status.SUCCESS.name
+
+    def report(self, position: Array, velocity: Array, evaluations: float) -> PeerRun:
+        """Sum up at the end of the run."""
+        depth = self.state.n_dimensions
+        return PeerRun(
+            max_energy_error=self.largest,
+            final_energy_error=self.final,
+            position=position[:, :depth].copy(),
+            velocity=velocity[:, :depth].copy(),
+            n_force_evaluations=float(evaluations),
+            n_steps=self.n_steps,
+            status=self.status,
+        )
+
+
+def _run_length(state: State, t_end: float) -> float:
+    span = t_end - float(state.time[0])
+    if not (math.isfinite(span) and span > 0):
+        raise InputError(
+            f"t_end is {t_end} and the state's time {float(state.time[0])}; "
+            "t_end must be a later, finite time"
+        )
+    return span
+
+
+def _halves(y: Array) -> tuple[Array, Array]:
+    """Position and velocity (N, 3) of a flat state."""
+    position, velocity = y.reshape(2, -1, 3)
+    return position, velocity
+
+
+_pair_weight = njit(error_model="numpy")(gravity.pair_weight)
+_pair_potential = njit(error_model="numpy")(gravity.pair_potential)
+
+
+@njit(error_model="numpy")
+def _rates(mass, y, G, softening):
+    """Velocities and accelerations, flat, of positions and velocities, flat."""
+    half, out = 3 * len(mass), np.zeros(len(y))
+    for k in range(half):
+        out[k] = y[half + k]
+    for i in range(len(mass)):
+        for j in range(i + 1, len(mass)):
+            r2 = softening * softening
+            for d in range(3):
+                r2 += (y[3 * j + d] - y[3 * i + d]) ** 2
+            weight = G * _pair_weight(r2)
+            for d in range(3):
+                R = y[3 * j + d] - y[3 * i + d]
+                out[half + 3 * i + d] += mass[j] * weight * R
+                out[half + 3 * j + d] -= mass[i] * weight * R
+    return out
+
+
+@njit(error_model="numpy")
+def _energy(mass, x, v, G, softening):
+    """Kinetic and potential energy of (N, 3) positions and velocities."""
+    total = 0.0
+    for i in range(len(mass)):
+        total += 0.5 * mass[i] * (v[i, 0] ** 2 + v[i, 1] ** 2 + v[i, 2] ** 2)
+        for j in range(i + 1, len(mass)):
+            r2 = softening * softening
+            for d in range(3):
+                r2 += (x[j, d] - x[i, d]) ** 2
+            total += G * mass[i] * mass[j] * _pair_potential(r2)
+    return total
+
+
+PEERS: dict[str, Peer] = {
+    "ias15 prs23": Rebound(
+        partial(_ias15, adaptive_mode="PRS23"), (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9)
+    ),
+    "ias15 aarseth85": Rebound(
+        partial(_ias15, adaptive_mode="AARSETH85"), (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    ),
+    "bs": Rebound(_bulirsch_stoer, (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)),
+    "rebound leapfrog2": Rebound(partial(_leapfrog, order=2), (0.1, 0.03, 0.01, 0.003, 0.001)),
+    "rebound leapfrog4": Rebound(partial(_leapfrog, order=4), (0.1, 0.03, 0.01, 0.003, 0.001)),
+    "rebound leapfrog6": Rebound(partial(_leapfrog, order=6), (0.3, 0.1, 0.03, 0.01, 0.003)),
+    "rebound leapfrog8": Rebound(partial(_leapfrog, order=8), (0.3, 0.1, 0.03, 0.01, 0.003)),
+    "heyoka": Heyoka((1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-15)),
+    "dop853": Dop853((1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-13)),
+}

@@ -1,0 +1,301 @@
+"""Cost and error of every method at every setting on the systems of one family."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nbcore.analysis import peers as others
+from nbcore.analysis.families import Problem, end_positions, position_errors, problem
+from nbcore.analysis.methods import Method
+from nbcore.config import Benchmark
+from nbcore.errors import InputError
+from nbcore.physics.integrators import get_integrator
+from nbcore.simulation.simulate import simulate
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
+
+__all__ = ["measured"]
+
+Array = NDArray[np.float64]
+Row = dict[str, Any]
+
+# A step of a peer counts as many evaluations, whether or not it works in these.
+EVALUATIONS_PER_PEER_STEP = 20
+# Runs so many times dearer than others as accurate are timed once: a few percent are nothing there.
+NO_CONTEST = 3.0
+LEAST_SHARE = 0.1  # of a call that its steps take; less can't be told from the noise of its set-up
+
+
+def measured(
+    family: str,
+    config: Benchmark,
+    ours: Iterable[Method],
+    peers: Iterable[str],
+    advance: Callable[[], object],
+) -> tuple[list[Row], dict[str, str]]:
+    """Run every method on the held-out systems of a family.
+
+    Parameters
+    ----------
+    ours, peers
+        Methods, and names of peers that are installed.
+    advance
+        Called after each of them.
+
+    Returns
+    -------
+    A row a run of one system, see `benchmark.run_benchmark`, and the methods that don't apply to
+    these systems with the reason.
+    """
+    at = problem(family, "held_out", config.systems, config.seed, config.run_length)
+    truth = end_positions(family, at)
+    if truth is None:
+        truth = np.full(at.state.position.shape, np.nan)
+    limit, timed = config.max_evaluations, list[_Timed]()
+    unfit = {}
+    for method in ours:
+        reason = _obstacle(method, at)
+        if reason is None:
+            setup = _Quickest(lambda m=method: _simulate(m, m.settings[0], at, max_steps=1)[1])
+            runs = (_Batch(method, setting, at, truth, limit, setup) for setting in method.settings)
+            timed += _until_exhausted(runs)
+        else:
+            unfit[method.name] = reason
+        advance()
+    for name in peers:
+        settings = _thinned(others.PEERS[name].settings, config.settings)
+        timed += _until_exhausted(
+            _OneByOne(name, setting, at, truth, limit, config.peer_systems) for setting in settings
+        )
+        advance()
+    contenders = _contenders(timed)
+    for _ in range(config.repeats - 1):
+        for runs in contenders:
+            runs.time_again()
+    return [{"family": family, **row} for runs in timed for row in runs.timed_rows()], unfit
+
+
+class _Quickest:
+    """The least of repeated timings, of which one may be known."""
+
+    def __init__(self, measure: Callable[[], float], seconds: float = math.inf) -> None:
+        self.measure = measure
+        self.seconds = seconds
+
+    def again(self) -> None:
+        self.seconds = min(self.seconds, self.measure())
+
+
+class _Timed(Protocol):
+    """Runs of one method at one setting, timed once or more."""
+
+    rows: list[Row]
+
+    def time_again(self) -> None:
+        """Run once more; the quickest counts."""
+        ...
+
+    def seconds(self) -> Array:
+        """(B,) of a run, NaN for one that is not timed."""
+        ...
+
+    def timed_rows(self) -> list[Row]:
+        """Rows with all columns but the family."""
+        ...
+
+
+class _Batch:
+    """One of our methods: all systems in one call.
+
+    Steps cost the same in every system, so the time of the call without its set-up is shared out
+    by their numbers. The set-up, a call that makes one step, is timed by turns with the call; it
+    is the quickest over all settings, so that noise makes us slower rather than quicker.
+
+    Parameters
+    ----------
+    limit
+        Most force evaluations of a system.
+    setup
+        Shared by all settings of the method.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        setting: float,
+        at: Problem,
+        truth: Array,
+        limit: int,
+        setup: _Quickest,
+    ) -> None:
+        policy = method.policy(setting, at.state, at.t_end)
+        most = limit // (get_integrator(method.integrator).evaluations + policy.evaluations)
+        run, seconds = _simulate(method, setting, at, most)
+        last, summary = run.n_records - 1, run.summary
+        final = np.asarray(run.arrays["energy_error"])[np.arange(len(last)), last]
+        position = position_errors(run.final.position.numpy(), truth)
+        about = {
+            "method": method.name,
+            "kind": method.kind,
+            "rule": method.rule,
+            "integrator": method.integrator,
+            "stepping": method.stepping,
+            "setting": setting,
+        }
+        self.rows = [
+            {
+                **about,
+                "system": k,
+                **_outcome(
+                    Status(int(summary["status"][k])).name,
+                    int(summary["n_steps"][k]),
+                    float(summary["n_force_evaluations"][k]),
+                    (summary["max_energy_error"][k], final[k], position[k]),
+                ),
+            }
+            for k in range(at.state.n_systems)
+        ]
+        self._share = summary["n_steps"] / summary["n_steps"].sum()
+        self._whole = _Quickest(lambda: _simulate(method, setting, at, most)[1], seconds)
+        self._setup = setup
+        setup.again()
+
+    def time_again(self) -> None:
+        self._setup.again()
+        self._whole.again()
+
+    def seconds(self) -> Array:
+        whole = self._whole.seconds
+        return max(whole - self._setup.seconds, LEAST_SHARE * whole) * self._share
+
+    def timed_rows(self) -> list[Row]:
+        each = self._setup.seconds / len(self.rows)
+        return [
+            {**row, "wall_seconds": float(seconds), "setup_seconds": each}
+            for row, seconds in zip(self.rows, self.seconds(), strict=True)
+        ]
+
+
+class _OneByOne:
+    """A peer: system by system, each set up before it is run."""
+
+    def __init__(
+        self, name: str, setting: float, at: Problem, truth: Array, limit: int, n_systems: int
+    ) -> None:
+        self.rows: list[Row] = []
+        self._setup, self._runs = list[float](), list[_Quickest | None]()
+        about = {"method": name, "kind": "peer", "rule": "", "integrator": "", "stepping": ""}
+        for k in range(min(n_systems, at.state.n_systems)):
+            one = at.state.select(torch.tensor([k]))
+            prepared = others.PEERS[name].prepare(one, float(at.t_end[k]), setting)
+            run = prepared.measure(limit // EVALUATIONS_PER_PEER_STEP)
+            (position,) = position_errors(run.position[None], truth[k : k + 1])
+            errors = (run.max_energy_error, run.final_energy_error, position)
+            outcome = _outcome(run.status, run.n_steps, run.n_force_evaluations, errors)
+            self.rows.append({**about, "setting": setting, "system": k, **outcome})
+            self._setup.append(prepared.setup_seconds)
+            finished = run.status == Status.SUCCESS.name
+            self._runs.append(_Quickest(prepared.time) if finished else None)
+        self.time_again()
+
+    def time_again(self) -> None:
+        for run in self._runs:
+            if run is not None:
+                run.again()
+
+    def seconds(self) -> Array:
+        return np.array([math.nan if run is None else run.seconds for run in self._runs])
+
+    def timed_rows(self) -> list[Row]:
+        return [
+            {**row, "wall_seconds": float(seconds), "setup_seconds": setup}
+            for row, seconds, setup in zip(self.rows, self.seconds(), self._setup, strict=True)
+        ]
+
+
+def _most(runs: _Timed, status: Status) -> bool:
+    """Whether most systems ended so."""
+    return 2 * sum(row["status"] == status.name for row in runs.rows) > len(runs.rows)
+
+
+def _until_exhausted(runs: Iterable[_Timed]) -> list[_Timed]:
+    """Take runs from loose to strict, none stricter than one that most systems can't afford."""
+    taken = []
+    for each in runs:
+        taken.append(each)
+        if _most(each, Status.MAX_STEPS):
+            break
+    return taken
+
+
+def _contenders(timed: Iterable[_Timed]) -> list[_Timed]:
+    """Those that reached the end and are not much dearer than any that is as accurate."""
+    ended = [runs for runs in timed if _most(runs, Status.SUCCESS)]
+    error = np.array([np.median([row["max_energy_error"] for row in r.rows]) for r in ended])
+    cost = np.array([np.nanmedian(runs.seconds()) for runs in ended])
+    return [
+        runs
+        for runs, own, dear in zip(ended, error, cost, strict=True)
+        if dear <= NO_CONTEST * cost[error <= own].min()
+    ]
+
+
+def _obstacle(method: Method, at: Problem) -> str | None:
+    """Why a method can't run on these systems, or None; what it needs is compiled hereby."""
+    try:
+        _simulate(method, method.settings[0], at, max_steps=1)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _simulate(
+    method: Method, setting: float, at: Problem, max_steps: int
+) -> tuple[Trajectory, float]:
+    """Run a batch, and the seconds that the call took."""
+    policy = method.policy(setting, at.state, at.t_end)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the table tells what is lost
+        start = time.perf_counter()
+        run = simulate(
+            at.state,
+            at.t_end,
+            policy,
+            integrator=method.integrator,
+            tolerance=method.tolerance(setting),
+            stepping=method.stepping,
+            engine="compiled",
+            record="ends",
+            max_steps=max_steps,
+        )
+        return run, time.perf_counter() - start
+
+
+def _outcome(status: str, n_steps: int, evaluations: float, errors: Iterable[float]) -> Row:
+    """Columns of how a run ended; what did not reach the end has errors without bound."""
+    largest, final, position = map(float, errors)
+    if status != Status.SUCCESS.name:
+        largest = final = math.inf
+        position = math.nan if math.isnan(position) else math.inf
+    return {
+        "status": status,
+        "n_steps": n_steps,
+        "n_force_evaluations": evaluations,
+        "max_energy_error": largest,
+        "final_energy_error": final,
+        "position_error": position,
+    }
+
+
+def _thinned(settings: Sequence[float], most: int) -> list[float]:
+    """At most so many of the settings, evenly from the loosest to the strictest."""
+    index = np.linspace(0, len(settings) - 1, min(most, len(settings))).round().astype(int)
+    return [settings[i] for i in index]

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from nbcore.analysis import families
+from nbcore.analysis.families import (
+    FAMILIES,
+    SPLITS,
+    Problem,
+    end_positions,
+    position_errors,
+    problem,
+)
+from nbcore.analysis.peers import PEERS
+from nbcore.errors import InputError
+from nbcore.physics import gravity
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.policies import Criterion
+
+each_family = pytest.mark.parametrize("name", FAMILIES)
+REGULAR = [name for name, family in FAMILIES.items() if family.regular]
+
+
+def first(at, count=1):
+    index = torch.arange(count)
+    return Problem(at.state.select(index), at.t_end[index])
+
+
+@each_family
+def test_no_system_is_both_trained_on_and_judged_by(name):
+    seen = set()
+    for split in SPLITS:
+        for seed in range(3):
+            state = problem(name, split, 4, seed).state
+            seen |= {tuple(position.flatten().tolist()) for position in state.position}
+    assert len(seen) == 6 * problem(name, "train", 4).state.n_systems
+
+
+@each_family
+def test_the_same_seed_draws_the_same_systems_which_are_bound_and_at_rest(name):
+    one, other = (problem(name, "held_out", 4, seed=3) for _ in range(2))
+    assert torch.equal(one.state.position, other.state.position)
+    assert torch.equal(one.t_end, other.t_end)
+    assert (gravity.energy(one.state) < 0).all()
+    # The centre of mass rests up to the rounding of positions and velocities of order 10.
+    assert gravity.momentum(one.state).abs().max() < 1e-13
+    assert (one.t_end > one.state.time).all()
+
+
+def test_a_dear_family_gives_its_share_but_two_systems_at_least():
+    dear = min(FAMILIES, key=lambda name: FAMILIES[name].share)
+    share = FAMILIES[dear].share
+    assert problem(dear, "train", 64).state.n_systems == round(64 * share)
+    assert problem(dear, "train", 4).state.n_systems == 2
+    assert problem(dear, "train", 1).state.n_systems == 1
+
+
+def test_a_shorter_run_keeps_whole_periods():
+    whole, half, none = (problem("two_body_e90", "train", 2, 0, x) for x in (1.0, 0.5, 0.01))
+    torch.testing.assert_close(half.t_end, whole.t_end / 2)
+    torch.testing.assert_close(none.t_end, whole.t_end / FAMILIES["two_body_e90"].t_end)
+    assert torch.equal(
+        problem("five_body", "train", 2, 0, 0.5).t_end,
+        problem("five_body", "train", 2).t_end / 2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("five_bodies", "train", 2), "did you mean 'five_body'"),
+        (("two_body_e90", "heldout", 2), "did you mean 'held_out'"),
+        (("two_body_e90", "train", 2, -1), "seed is -1"),
+        (("two_body_e90", "train", 2, 10**9), "seed is 1000000000; it must be 0 or more and below"),
+    ],
+)
+def test_what_can_not_be_drawn_is_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        problem(*arguments)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", REGULAR)
+def test_ends_of_regular_families_agree_with_another_code(name):
+    at = first(problem(name, "held_out", 2))
+    run = PEERS["ias15 prs23"].prepare(at.state, float(at.t_end[0]), 1e-9).measure(100_000)
+    truth = end_positions(name, at)
+    assert truth is not None
+    # Both keep the energy to about 1e-14, which thousands of radians of phase stretch.
+    assert position_errors(run.position[None], truth)[0] < 1e-8
+
+
+def test_the_end_of_chaotic_motion_is_not_known():
+    assert end_positions("three_body_planar", problem("three_body_planar", "train", 2)) is None
+
+
+def test_a_system_on_which_two_resolutions_disagree_has_no_reference(monkeypatch):
+    monkeypatch.setattr(families, "REFERENCE_ETAS", (0.9, 0.7))
+    truth = end_positions("kozai_triple", first(problem("kozai_triple", "train", 2)))
+    assert np.isnan(truth).all()
+
+
+def test_kozai_triples_are_driven_to_high_eccentricity():
+    at = problem("kozai_triple", "held_out", 16)
+    policy = Criterion("boekholt", 0.2)
+    run = simulate(at.state, at.t_end, policy, integrator="kahan_li8", record=5)
+    closest = np.linalg.norm(run.position[..., 1, :] - run.position[..., 0, :], axis=-1)
+    # Semi-major axis 1: most pericentres shrink from 0.8 and more to below 0.3.
+    assert np.median(np.nanmin(closest, axis=1)) < 0.3
+
+
+def test_position_errors_are_in_units_of_the_system():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(3, 4, 2))
+    moved = truth.copy()
+    moved[:, 1, 0] += 0.25
+    errors = position_errors(moved, truth)
+    size = np.sqrt((truth**2).sum(axis=(1, 2)) / 4)
+    np.testing.assert_allclose(errors, 0.25 / size)
+    np.testing.assert_allclose(position_errors(7 * moved, 7 * truth), errors)
+    assert np.isnan(position_errors(moved, np.full_like(truth, np.nan))).all()
