@@ -254,7 +254,9 @@ def test_by_default_everything_that_there_is_takes_part():
     assert len(names) == len(methods(Benchmark()))
 
 
-@pytest.mark.parametrize("method", methods(small(policies=("untrained",), criteria=None)), ids=str)
+@pytest.mark.parametrize(
+    "method", methods(small(policies=("untrained",), criteria=None)), ids=lambda method: method.name
+)
 def test_a_stricter_setting_makes_shorter_steps(method):
     at = problem("two_body_e50", "train", 2)
     state = at.state.replace(softening=0.1)

@@ -274,7 +274,7 @@ EFFECTS: dict[str, Row] = {
     "network.fourier_features": Row(0, 4, weights),
     "network.fourier_scale": Row(1.0, 0.1, weights, {"network.fourier_features": 4}),
     "network.predict_error": Row(False, True, predicts_an_error),
-    "network.largest_correction": Row(20.0, 1.1, weights),
+    "network.largest_correction": Row(20.0, 1.0001, weights),
     "network.precision": Row("float32", "float64", weights),
     **scenario("train", weights),
     "train.loss.weights": Row({"energy_band": 1.0}, {"step_size": 1.0}, weights),

@@ -124,10 +124,13 @@ def test_a_single_system_comes_without_a_leading_b():
 
 
 def test_a_state_that_has_run_can_run_on():
+    """To a rounding: what compensated sums had kept back is not part of a state."""
     halfway = simulate(orbit(), 1.0, FixedStep(0.125)).final
-    assert same_end(
-        simulate(halfway, 2.0, FixedStep(0.125)), simulate(orbit(), 2.0, FixedStep(0.125))
-    )
+    on, through = simulate(halfway, 2.0, FixedStep(0.125)), simulate(orbit(), 2.0, FixedStep(0.125))
+    assert torch.equal(on.final.time, through.final.time)
+    for name in ("position", "velocity"):
+        there, here = getattr(through.final, name), getattr(on.final, name)
+        torch.testing.assert_close(here, there, rtol=0, atol=2e-15)
 
 
 def test_the_initial_state_is_left_as_it_was():

@@ -1,8 +1,8 @@
 """THE definition of gravity: pair law, accelerations and their derivatives, conserved quantities.
 
-The functions named `pair_*` use only operators and `elementwise`, so that the same function objects serve
-tensors broadcast over pairs and scalars in a compiled loop. With R = x_j − x_i and likewise
-V, A, J for the relative velocity, acceleration and jerk, r² = R·R + softening²:
+The functions named `pair_*` use only operators and `elementwise`, so that the same function
+objects serve tensors broadcast over pairs and numbers in a compiled loop. With R = x_j − x_i and
+likewise V, A, J for the relative velocity, acceleration and jerk, r² = R·R + softening²:
 
     A0 = R/r³            A2 = A/r³ − 6α A1 − 3β A0
     A1 = V/r³ − 3α A0    A3 = J/r³ − 9α A2 − 9β A1 − 3γ A0
