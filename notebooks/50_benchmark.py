@@ -42,8 +42,8 @@ table = benchmark.run_benchmark(config.benchmark, run.path)
 speed = engine_speed.ratios(config.benchmark.engine_speed, progress=config.benchmark.progress)
 
 # %%
-run.save_metrics(**summary.metrics(table, speed))
 summary.save(table, speed, run.path)
+run.save_metrics(**summary.metrics(table, speed))
 
 # %% tags=["headline"]
 display(Markdown(summary.short_table(table)))

@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numba
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from nbcore.analysis import benchmark, peers, work_precision
 from nbcore.analysis.benchmark import load_table, run_benchmark
-from nbcore.analysis.families import problem
+from nbcore.analysis.families import FAMILIES, problem
 from nbcore.analysis.frontiers import frontiers
 from nbcore.analysis.methods import methods
 from nbcore.analysis.peers import PeerRun
@@ -124,6 +124,14 @@ def test_runs_that_can_not_be_afforded_err_without_bound_and_no_stricter_one_is_
     assert (share.iloc[:-1] <= 0.5).all()
     assert share.iloc[-1] > 0.5
     assert len(share) < 6
+
+
+def test_a_dear_family_spends_its_share_of_the_evaluations(monkeypatch):
+    dear = replace(FAMILIES["two_body_e50"], share=0.02)
+    monkeypatch.setitem(FAMILIES, "two_body_e50", dear)
+    table = run_benchmark(small(max_evaluations=20_000))
+    # A run that is cut short makes the first evaluation and one a step.
+    assert table["n_force_evaluations"].max() == 401
 
 
 def test_positions_at_the_end_of_chaotic_motion_are_not_judged():

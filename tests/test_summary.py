@@ -80,6 +80,12 @@ def test_where_peers_win_is_told_by_family_and_error():
     assert summary.where_peers_win(table(ours)) == "- nowhere here"
 
 
+def test_a_few_percent_are_a_tie():
+    ours = rows("f", "m", "classical", 1.03e-4, 4, WIDE)
+    theirs = rows("f", "bs", "peer", 1e-4, 4, WIDE)
+    assert summary.where_peers_win(table(ours, theirs)) == "- nowhere here"
+
+
 def test_the_whole_summary_names_every_peer_what_was_left_out_and_the_machine():
     text = summary.as_markdown(ours_and_theirs(), SPEED)
     for part in ("heyoka", "bs", "best learned", "abacus", "uncommitted", "numpy 2.0", "leapfrog"):

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 SUMMARY_FILE = "summary.md"  # in a run folder
+TIE = 0.05
 PEER, OURS = ("peer",), ("classical", "learned", "fixed")
 BEST = {"best classical": ("classical",), "best learned": ("learned",), "best fixed": ("fixed",)}
 
@@ -112,10 +113,13 @@ def short_table(table: pd.DataFrame) -> str:
 
 
 def where_peers_win(table: pd.DataFrame) -> str:
-    """Markdown list of the families and errors at which a peer is quicker than all of ours."""
+    """Markdown list of the families and errors at which a peer is quicker than all of ours.
+
+    A few percent are a tie.
+    """
     wins: dict[str, list[str]] = {}
     for c in contests(costs(table)):
-        if c.ratio < 1:
+        if c.ratio < 1 - TIE:
             win = f"at {c.error:.0e} {c.peer} is {c.cost / c.peer_cost:.1f}× quicker"
         elif c.peer and not c.method:
             win = f"only {c.peer} reaches {c.error:.0e}"
