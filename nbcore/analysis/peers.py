@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError
 from nbcore.physics import gravity
-from nbcore.simulation.kernels import laws  # noqa: F401  (what the laws of gravity call)
 from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
 from nbcore.physics.state import State
+from nbcore.simulation.kernels import laws  # noqa: F401  (what the laws of gravity call)
 from nbcore.simulation.status import Status
 from nbcore.stepping.criteria import get_criterion
 
