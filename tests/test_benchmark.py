@@ -126,14 +126,6 @@ def test_runs_that_can_not_be_afforded_err_without_bound_and_no_stricter_one_is_
     assert len(share) < 6
 
 
-def test_a_dear_family_spends_its_share_of_the_evaluations(monkeypatch):
-    dear = replace(FAMILIES["two_body_e50"], share=0.02)
-    monkeypatch.setitem(FAMILIES, "two_body_e50", dear)
-    table = run_benchmark(small(max_evaluations=20_000))
-    # A run that is cut short makes the first evaluation and one a step.
-    assert table["n_force_evaluations"].max() == 401
-
-
 def test_positions_at_the_end_of_chaotic_motion_are_not_judged():
     table = run_benchmark(small(families=("three_body_planar",), run_length=0.05, systems=1))
     assert table["position_error"].isna().all()
