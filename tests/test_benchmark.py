@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from nbcore.analysis import benchmark, peers, work_precision
 from nbcore.analysis.benchmark import load_table, run_benchmark
-from nbcore.analysis.families import FAMILIES, problem
+from nbcore.analysis.families import problem
 from nbcore.analysis.frontiers import frontiers
 from nbcore.analysis.methods import methods
 from nbcore.analysis.peers import PeerRun
