@@ -14,6 +14,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import INTEGRATORS
 from nbcore.simulation import compiled_engine
+from nbcore.simulation.kernels import forces
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
@@ -179,7 +180,8 @@ def test_a_tidal_field_agrees_with_torch(integrator, criterion, field, dimension
 
 
 @pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
-def test_cores_that_share_a_system_find_what_one_core_finds():
+def test_cores_that_share_a_system_find_what_one_core_finds(monkeypatch):
+    monkeypatch.setattr(forces, "SHARED", 512)
     state = scenarios.make("plummer", n_bodies=600, seed=1)
     options = {"max_steps": 3, "record": "ends"}
     torch_run, together = both(state, 1.0, FixedStep(1e-3), **options)

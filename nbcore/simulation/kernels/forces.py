@@ -23,7 +23,7 @@ from nbcore.simulation.kernels.shapes import LAW, is_known, size
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
 LARGEST_UNROLLED = 16  # bodies up to which N is a constant of the compiled code
-SHARED = 512  # bodies from which the cores share one system
+SHARED = 2048  # bodies from which the cores share one system; below, waiting for each other costs
 
 pair_weight, pair_potential = njit(**LAW)(gravity.pair_weight), njit(**LAW)(gravity.pair_potential)
 pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
