@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+MANY = 256  # bodies beyond which pairs are taken block by block
+
+
 def pair_weight(r2):
     """1/r³ from r²."""
     inverse = inverse_root(r2)
@@ -100,11 +103,44 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
     """Accelerations by the other bodies alone, (B, N, D) [L/T²]."""
+    if position.shape[1] > MANY:
+        rows = _blocks(position)
+        parts = [_pulls_on(r, position, mass, G, softening) for r in rows]
+        return torch.cat(parts, dim=1)
     R = _relative(position)
     # The identity on the diagonal keeps value and gradient of the self pairs finite (and zero).
     r2 = _dot(R, R) + (softening**2 + _identity(position.shape[1], position.device))
     weight = (G * mass)[:, None, :] * pair_weight(r2)
     return (weight[:, :, None, :] @ R)[:, :, 0]
+
+
+def _blocks(position: Tensor) -> list[slice]:
+    """Slices of the bodies, each with about a million pairs, so that memory does not go as N²."""
+    n_systems, n_bodies, _ = position.shape
+    rows = max(1, 1_000_000 // (n_systems * n_bodies))
+    return [slice(k, min(k + rows, n_bodies)) for k in range(0, n_bodies, rows)]
+
+
+def _seen_from(rows: slice, position: Tensor, softening: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Separations (B, rows, N, D), their softened squares, and 1 where a body meets itself."""
+    R = position[:, None] - position[:, rows, None]
+    n = position.shape[1]
+    itself = torch.arange(n, device=position.device)
+    same = (itself[rows, None] == itself).to(position.dtype)
+    return R, _dot(R, R) + (softening**2 + same), same
+
+
+def _pulls_on(rows: slice, position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
+    R, r2, _ = _seen_from(rows, position, softening)
+    weight = (G * mass)[:, None, :] * pair_weight(r2)
+    return (weight[:, :, None, :] @ R)[:, :, 0]
+
+
+def _energy_of(rows: slice, state: State) -> PerSystem:
+    """Twice the energy of the pairs that some bodies are in."""
+    _, r2, same = _seen_from(rows, state.position, state.softening)
+    phi = (state.mass[:, None, :] * pair_potential(r2) * (1 - same)).sum(dim=2)
+    return state.G * (state.mass[:, rows] * phi).sum(dim=1)
 
 
 def acceleration(state: State) -> Tensor:
@@ -187,12 +223,18 @@ def kinetic_energy(state: State) -> PerSystem:
     return 0.5 * (state.mass * _dot(state.velocity, state.velocity)).sum(dim=1)
 
 
-def potential_energy(state: State) -> PerSystem:
-    """Energy of all pairs and of the external field, (B,) [E]."""
+def _pair_energy(state: State) -> PerSystem:
+    if state.n_bodies > MANY:
+        return sum((_energy_of(r, state) for r in _blocks(state.position)), 0 * state.time) / 2
     i, j = pair_indices(state.n_bodies, state.position.device)
     R = state.position[:, j] - state.position[:, i]
     products = state.mass[:, i] * state.mass[:, j]
-    total = state.G * (products * pair_potential(_dot(R, R) + state.softening**2)).sum(dim=1)
+    return state.G * (products * pair_potential(_dot(R, R) + state.softening**2)).sum(dim=1)
+
+
+def potential_energy(state: State) -> PerSystem:
+    """Energy of all pairs and of the external field, (B,) [E]."""
+    total = _pair_energy(state)
     if state.field is not None:
         total = total + state.field.potential_energy(
             state.position, state.mass, state.time, state.G
