@@ -121,19 +121,24 @@ def _blocks(position: Tensor) -> list[slice]:
     return [slice(k, min(k + rows, n_bodies)) for k in range(0, n_bodies, rows)]
 
 
-def _seen_from(rows: slice, position: Tensor, softening: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Separations (B, rows, N, D), their softened squares, and 1 where a body meets itself."""
-    R = position[:, None] - position[:, rows, None]
-    n = position.shape[1]
-    itself = torch.arange(n, device=position.device)
+def _seen_from(
+    rows: slice, position: Tensor, softening: float
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Separations axis by axis, (B, rows, N) each, r², and 1 where a body meets itself."""
+    axes = position.unbind(-1)
+    R = [x[:, None] - x[:, rows, None] for x in axes]
+    itself = torch.arange(position.shape[1], device=position.device)
     same = (itself[rows, None] == itself).to(position.dtype)
-    return R, _dot(R, R) + (softening**2 + same), same
+    r2 = softening**2 + same
+    for difference in R:
+        r2 = r2 + difference * difference
+    return R, r2, same
 
 
 def _pulls_on(rows: slice, position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
     R, r2, _ = _seen_from(rows, position, softening)
     weight = (G * mass)[:, None, :] * pair_weight(r2)
-    return (weight[:, :, None, :] @ R)[:, :, 0]
+    return torch.stack([torch.linalg.vecdot(weight, difference) for difference in R], dim=-1)
 
 
 def _energy_of(rows: slice, state: State) -> PerSystem:
@@ -167,6 +172,9 @@ def derivatives(state: State, order: int) -> list[Tensor]:
     ----------
     Nitadori & Makino (2008), New Astronomy 13, 498.
     """
+    known = [acceleration(state)]
+    if order == 1:
+        return known
     R, V = _relative(state.position), _relative(state.velocity)
     r2 = _dot(R, R) + (state.softening**2 + _identity(state.n_bodies, R.device))
     weight = pair_weight(r2)[..., None]
@@ -177,9 +185,6 @@ def derivatives(state: State, order: int) -> list[Tensor]:
     def total(pairs: Tensor) -> Tensor:
         return (Gm[:, :, None, :] @ pairs)[:, :, 0]
 
-    known = [acceleration(state)]
-    if order == 1:
-        return known
     A0 = weight * R
     A1 = pair_first(V, weight, wide, A0)
     known.append(total(A1) + _field(state, known))
@@ -275,9 +280,15 @@ def energy_scale(state: State) -> PerSystem:
     return kinetic_energy(state) + potential_energy(state).abs()
 
 
-def momentum_scale(state: State) -> PerSystem:
-    """√(2 M (K + |U|)), (B,) [M L/T]: a momentum that is never zero, unlike the total one."""
-    return (2 * state.mass.sum(dim=1) * energy_scale(state)).sqrt()
+def momentum_scale(state: State, energy: PerSystem) -> PerSystem:
+    """√(2 M (K + |U|)), (B,) [M L/T]: a momentum that is never zero, unlike the total one.
+
+    Parameters
+    ----------
+    energy
+        From `energy_scale`.
+    """
+    return (2 * state.mass.sum(dim=1) * energy).sqrt()
 
 
 def relative_change(now: Tensor, initial: Tensor, scale: Tensor) -> Tensor:

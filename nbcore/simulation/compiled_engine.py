@@ -94,7 +94,7 @@ def integrate(
     is_reversible = stepping == "reversible"
     if isinstance(integrator, Hermite):
         integrator.check(state)
-    systems = _systems(state, policy, integrator, tolerance, is_reversible, limits)
+    systems = _systems(state, policy, integrator, tolerance, is_reversible, limits, observe.monitor)
     bounds = loop.Limits(
         state.G,
         state.softening,
@@ -151,6 +151,7 @@ def _systems(
     tolerance: PerSystem,
     is_reversible: bool,
     limits: Limits,
+    monitor: Monitor,
 ) -> Systems:
     known = gravity.derivatives(state, 2 if isinstance(integrator, Hermite) else 1)
     state = state.replace(acceleration=known[0])
@@ -160,7 +161,6 @@ def _systems(
         return policy(at, tolerance, memory)
 
     dt = first_step(state, propose) if is_reversible else propose(state)
-    monitor = Monitor(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
     quantities = zip((energy, momentum, angular), monitor.scales, strict=True)
     sizes = [gravity.relative_size(*each) for each in quantities]

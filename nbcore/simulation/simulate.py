@@ -144,19 +144,20 @@ class _Observer:
         self._times = record if isinstance(record, Tensor) else None
         rows = None if self._times is None else len(self._times)
         self.recorder = Recorder(state, path, rows)
-        self._monitor = Monitor(state)
+        self.monitor = Monitor(state)
         self._start, self._steps = state.time, 0
         self.row = np.zeros(state.n_systems, dtype=np.int64)
         self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
         self._shown = 0.0
         self._dt = torch.full_like(state.time, torch.nan)
         self._written = torch.full_like(state.time, -torch.inf)
+        unchanged = (torch.zeros_like(state.time),) * 3
         if self._times is None:
-            self._write(state, self._dt, None, state.time > self._written)
+            self._write(state, self._dt, unchanged, state.time > self._written)
             self._next_row()
         else:
             at_start = self._times[0] == state.time
-            self._write(state, self._dt, None, at_start)
+            self._write(state, self._dt, unchanged, at_start)
             self.row += at_start.cpu().numpy()
 
     def __call__(self, before, after, h, errors, status) -> None:
@@ -216,7 +217,7 @@ class _Observer:
     def _write(self, state: State, dt: PerSystem, errors, systems: Tensor) -> None:
         if not bool(systems.any()):
             return
-        energy, momentum, angular = self._monitor.errors(state) if errors is None else errors
+        energy, momentum, angular = self.monitor.errors(state) if errors is None else errors
         values = {
             "time": state.time,
             "dt": dt,

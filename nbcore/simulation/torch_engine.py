@@ -51,10 +51,11 @@ class Monitor:
 
     def __init__(self, initial: State) -> None:
         self.initial = self._quantities(initial)
-        momentum = gravity.momentum_scale(initial)
+        energy = gravity.energy_scale(initial)
+        momentum = gravity.momentum_scale(initial, energy)
         size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
         size = size.sum(dim=-1).mean(dim=1).sqrt()
-        self.scales = (gravity.energy_scale(initial), momentum, size * momentum)
+        self.scales = (energy, momentum, size * momentum)
 
     @staticmethod
     def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
