@@ -180,9 +180,8 @@ def test_a_tidal_field_agrees_with_torch(integrator, criterion, field, dimension
 
 
 @pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
-def test_cores_that_share_a_system_find_what_one_core_finds(monkeypatch):
-    monkeypatch.setattr(forces, "SHARED", 512)
-    state = scenarios.make("plummer", n_bodies=600, seed=1)
+def test_cores_that_share_a_system_find_what_one_core_finds():
+    state = scenarios.make("plummer", n_bodies=forces.SHARED, seed=1)
     options = {"max_steps": 3, "record": "ends"}
     torch_run, together = both(state, 1.0, FixedStep(1e-3), **options)
     np.testing.assert_allclose(together.position, torch_run.position, rtol=1e-12, atol=1e-14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
@@ -23,7 +24,7 @@ from nbcore.simulation.kernels.shapes import LAW, is_known, size
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
 LARGEST_UNROLLED = 16  # bodies up to which N is a constant of the compiled code
-SHARED = 2048  # bodies from which the cores share one system; below, waiting for each other costs
+SHARED = 512  # bodies from which the cores share one system
 
 pair_weight, pair_potential = njit(**LAW)(gravity.pair_weight), njit(**LAW)(gravity.pair_potential)
 pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
@@ -101,7 +102,8 @@ def _of_body(i, n, m, x, G, eps2, a):
 
 @njit(parallel=True, error_model="numpy", fastmath=LAW["fastmath"])
 def _shared(n, m, x, G, eps2, a, phi):
-    for i in prange(n):
+    for k in prange(n):
+        i = np.int64(k)  # prange counts without a sign, and such numbers don't compare quickly
         phi[i] = _of_body(i, n, m, x, G, eps2, a)
 
 
