@@ -39,7 +39,7 @@ from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import first_step
-from nbcore.stepping.criteria import boekholt, get_criterion
+from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, scales_of
 from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import (
@@ -53,6 +53,7 @@ from nbcore.stepping.policies import (
 __all__ = ["integrate", "obstacle"]
 
 TURN = 0.05  # seconds that the compiled loop runs before Python looks around
+FIRST_PAIRS = 200_000  # bodies squared, steps and systems of the first turn
 MOST_QUOTA = 1 << 40
 
 
@@ -111,7 +112,7 @@ def integrate(
     def turn(first: int, last: int, quota: int) -> None:
         loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
 
-    quota = 1
+    quota = max(1, FIRST_PAIRS // (n * n * len(systems.status)))
     with _interrupts() as interrupted, _says_when_it_compiles(n), _workers(n) as spread:
         while (systems.status == Status.RUNNING).any():
             records = _records(observe)
@@ -216,7 +217,7 @@ def _field(state: State) -> NoField | Tide:
 def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     if isinstance(policy, FixedStep):
         return FixedSteps(_each(policy.dt, state))
-    unit4 = _array(boekholt(state) ** 4)
+    unit4 = _unit4(state)
     if isinstance(policy, LearnedPolicy):
         plain = all(name in SEEN for name in policy.names) and not policy.spec.fourier_features
         if plain and not policy.looks_back:
@@ -225,6 +226,13 @@ def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     assert isinstance(policy, Criterion)
     factor = _each(policy.eta, state) ** get_criterion(policy.name).eta_power
     return rule_of(policy.name, factor, unit4)
+
+
+def _unit4(state: State) -> np.ndarray:
+    """Fourth power of the time √(R³/G M) of a system, R its rms size; see `SmoothRate`."""
+    offset = state.position - gravity.centre_of_mass(state)[0]
+    mean_r2 = (offset * offset).sum(dim=-1).mean(dim=1) + state.softening**2
+    return _array(mean_r2**3 / (state.G * state.mass.sum(dim=1)) ** 2)
 
 
 def _learned(policy: LearnedPolicy, tolerance: PerSystem, unit4: np.ndarray) -> Learned:
