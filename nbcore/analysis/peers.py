@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.errors import InputError
-from nbcore.physics import gravity
+from nbcore.analysis.peer_runs import Peer, PeerRun, Prepared, Watch, run_length
 from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
 from nbcore.physics.state import State
-from nbcore.simulation.kernels import laws  # noqa: F401  (what the laws of gravity call)
+from nbcore.simulation.kernels.forces import pair_weight
 from nbcore.simulation.status import Status
 from nbcore.stepping.criteria import get_criterion
 
@@ -33,78 +32,6 @@ Array = NDArray[np.float64]
 
 FIRST_STEP = 0.01  # of the pair time scale, for REBOUND's adaptive integrators; the rest they find
 MOST_UNROLLED = 8  # bodies; heyoka takes 3 s to compile as many, and ten times as long for 12
-
-
-@dataclass(frozen=True)
-class PeerRun:
-    """How a run of another code went.
-
-    Attributes
-    ----------
-    max_energy_error, final_energy_error
-        |E − E0|/|E0| over every step, and at the end; infinite where it is not a number.
-    position, velocity
-        (N, D) at the end [L], [L/T].
-    n_force_evaluations
-        All of them, rejected steps among them; NaN for a code that does not work in these.
-    n_steps
-        Accepted steps.
-    status
-        A name of `Status`, or what the code said when it gave up.
-    """
-
-    max_energy_error: float
-    final_energy_error: float
-    position: Array
-    velocity: Array
-    n_force_evaluations: float
-    n_steps: int
-    status: str
-
-
-class Prepared(Protocol):
-    """A system that is ready to run, as often as asked for and always from its initial state."""
-
-    @property
-    def setup_seconds(self) -> float:
-        """Seconds that this preparation took, compilation among them; run time excluded."""
-        ...
-
-    def measure(self, max_steps: int) -> PeerRun:
-        """Run with the energy taken after every step, at most so many."""
-        ...
-
-    def time(self) -> float:
-        """Seconds of a run that nothing watches, set-up excluded, and nothing stops early.
-
-        Call it where `measure` ended with SUCCESS.
-        """
-        ...
-
-
-class Peer(Protocol):
-    """Another code."""
-
-    @property
-    def package(self) -> str:
-        """Name on PyPI."""
-        ...
-
-    @property
-    def settings(self) -> tuple[float, ...]:
-        """Accuracy settings from loose to strict."""
-        ...
-
-    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
-        """Make ready to run one system from its time to t_end.
-
-        Raises
-        ------
-        InputError
-            The package is not installed, there are several systems or an external field, or
-            t_end is not later than the state.
-        """
-        ...
 
 
 def missing() -> dict[str, str]:
@@ -133,7 +60,7 @@ class Rebound:
         """See Peer."""
         start = perf_counter()
         import_peer(self.package)
-        span = _run_length(state, t_end)
+        span = run_length(state, t_end)
         tau = float(get_criterion("boekholt").time_scale(state)[0])
 
         def fresh() -> Any:
@@ -180,7 +107,7 @@ class _ReboundRun:
     fresh: Callable[[], Any]
 
     def measure(self, max_steps: int) -> PeerRun:
-        watch, sim, evaluations = _Watch(self.state, max_steps), self.fresh(), 0
+        watch, sim, evaluations = Watch(self.state, max_steps), self.fresh(), 0
         position, velocity = np.empty((2, sim.N, 3))
         # Steps of equal length reach the end up to rounding.
         rounding = 1e-12 * (abs(self.t_end) + abs(sim.t))
@@ -238,7 +165,7 @@ class Heyoka:
         """See Peer."""
         start = perf_counter()
         mass, position, velocity = one_system(state)
-        _run_length(state, t_end)
+        run_length(state, t_end)
         integrator = _taylor(tuple((state.G * mass).tolist()), state.softening, setting)
         initial = np.concatenate([position, velocity]).ravel()
         return _HeyokaRun(perf_counter() - start, state, t_end, integrator, initial)
@@ -257,7 +184,7 @@ class _HeyokaRun:
         self.integrator.state[:] = self.initial
 
     def measure(self, max_steps: int) -> PeerRun:
-        watch = _Watch(self.state, max_steps)
+        watch = Watch(self.state, max_steps)
         self._reset()
         outcome, *_ = self.integrator.propagate_until(
             self.t_end,
@@ -330,7 +257,7 @@ class Dop853:
         solver = import_peer(self.package).integrate.DOP853
         mass, position, velocity = one_system(state)
         initial, begin = np.concatenate([position, velocity]).ravel(), float(state.time[0])
-        _run_length(state, t_end)
+        run_length(state, t_end)
 
         def rates(_: float, y: Array) -> Array:
             return _rates(mass, y, state.G, state.softening)
@@ -349,7 +276,7 @@ class _Dop853Run:
     fresh: Callable[[], Any]
 
     def measure(self, max_steps: int) -> PeerRun:
-        watch, solver, going = _Watch(self.state, max_steps), self.fresh(), True
+        watch, solver, going = Watch(self.state, max_steps), self.fresh(), True
         while going and solver.status == "running":
             solver.step()
             if solver.status == "failed":
@@ -366,65 +293,10 @@ class _Dop853Run:
         return perf_counter() - start
 
 
-class _Watch:
-    """Takes the energy after every step of a run, and says whether to go on."""
-
-    def __init__(self, state: State, max_steps: int) -> None:
-        self.state, self.max_steps = state, max_steps
-        self.mass, position, velocity = one_system(state)
-        self.initial = self._energy(position, velocity)
-        size = gravity.relative_size(gravity.energy(state)[:, None], gravity.energy_scale(state))
-        self.size = float(size[0])
-        self.largest = self.final = 0.0
-        self.n_steps, self.status = 0, Status.SUCCESS.name
-
-    def _energy(self, position: Array, velocity: Array) -> float:
-        return _energy(self.mass, position, velocity, self.state.G, self.state.softening)
-
-    def __call__(self, position: Array, velocity: Array, more: bool) -> bool:
-        """Take a step in (N, 3) each; `more` says whether the end is still ahead."""
-        self.n_steps += 1
-        error = abs(self._energy(position, velocity) - self.initial) / self.size
-        self.final = error if math.isfinite(error) else math.inf
-        self.largest = max(self.largest, self.final)
-        if not math.isfinite(error):
-            self.status = Status.NON_FINITE.name
-        elif more and self.n_steps >= self.max_steps:
-            self.status = Status.MAX_STEPS.name
-        return self.status == Status.SUCCESS.name
-
-    def report(self, position: Array, velocity: Array, evaluations: float) -> PeerRun:
-        """Sum up at the end of the run."""
-        depth = self.state.n_dimensions
-        return PeerRun(
-            max_energy_error=self.largest,
-            final_energy_error=self.final,
-            position=position[:, :depth].copy(),
-            velocity=velocity[:, :depth].copy(),
-            n_force_evaluations=float(evaluations),
-            n_steps=self.n_steps,
-            status=self.status,
-        )
-
-
-def _run_length(state: State, t_end: float) -> float:
-    span = t_end - float(state.time[0])
-    if not (math.isfinite(span) and span > 0):
-        raise InputError(
-            f"t_end is {t_end} and the state's time {float(state.time[0])}; "
-            "t_end must be a later, finite time"
-        )
-    return span
-
-
 def _halves(y: Array) -> tuple[Array, Array]:
     """Position and velocity (N, 3) of a flat state."""
     position, velocity = y.reshape(2, -1, 3)
     return position, velocity
-
-
-_pair_weight = njit(error_model="numpy")(gravity.pair_weight)
-_pair_potential = njit(error_model="numpy")(gravity.pair_potential)
 
 
 @njit(error_model="numpy")
@@ -438,26 +310,12 @@ def _rates(mass, y, G, softening):
             r2 = softening * softening
             for d in range(3):
                 r2 += (y[3 * j + d] - y[3 * i + d]) ** 2
-            weight = G * _pair_weight(r2)
+            weight = G * pair_weight(r2)
             for d in range(3):
                 R = y[3 * j + d] - y[3 * i + d]
                 out[half + 3 * i + d] += mass[j] * weight * R
                 out[half + 3 * j + d] -= mass[i] * weight * R
     return out
-
-
-@njit(error_model="numpy")
-def _energy(mass, x, v, G, softening):
-    """Kinetic and potential energy of (N, 3) positions and velocities."""
-    total = 0.0
-    for i in range(len(mass)):
-        total += 0.5 * mass[i] * (v[i, 0] ** 2 + v[i, 1] ** 2 + v[i, 2] ** 2)
-        for j in range(i + 1, len(mass)):
-            r2 = softening * softening
-            for d in range(3):
-                r2 += (x[j, d] - x[i, d]) ** 2
-            total += G * mass[i] * mass[j] * _pair_potential(r2)
-    return total
 
 
 PEERS: dict[str, Peer] = {

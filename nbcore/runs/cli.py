@@ -7,7 +7,7 @@ What is slow to import is imported where it is used, so that --help answers at o
 from __future__ import annotations
 
 import traceback as tracebacks
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-TRAIN, SIMULATE, BOTH = "10_train", "20_simulate", "00_quickstart"
-BENCHMARK = "50_benchmark"
+TRAIN = "10_train"
 
 app = typer.Typer(
     help="Learned adaptive time steps for gravitational N-body runs.",
@@ -108,43 +107,28 @@ def train(
             _resume(resume, settings, quiet=quiet)
 
 
-@app.command()
-def simulate(
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    run: RunOption = None,
-    traceback: TracebackOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Simulate with a policy (notebook 20_simulate)."""
-    with _errors_reported(traceback):
-        _run_notebook(SIMULATE, _settings(config, settings), run, quiet=quiet)
+def _headless(notebook: str, preset: str = "quickstart") -> Callable[..., None]:
+    """Command that runs a notebook with a configuration."""
+
+    def command(
+        config: ConfigOption = None,
+        settings: SetOption = None,
+        run: RunOption = None,
+        traceback: TracebackOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        with _errors_reported(traceback):
+            _run_notebook(notebook, _settings(config or preset, settings), run, quiet=quiet)
+
+    return command
 
 
-@app.command()
-def both(
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    run: RunOption = None,
-    traceback: TracebackOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Train a policy, then simulate with it (notebook 00_quickstart)."""
-    with _errors_reported(traceback):
-        _run_notebook(BOTH, _settings(config, settings), run, quiet=quiet)
-
-
-@app.command()
-def benchmark(
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    run: RunOption = None,
-    traceback: TracebackOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Compare what an accuracy costs with us and with other codes (notebook 50_benchmark)."""
-    with _errors_reported(traceback):
-        _run_notebook(BENCHMARK, _settings(config or "benchmark", settings), run, quiet=quiet)
+for _name, _notebook, _preset, _help in (
+    ("simulate", "20_simulate", "quickstart", "Simulate with a policy"),
+    ("both", "00_quickstart", "quickstart", "Train a policy, then simulate with it"),
+    ("benchmark", "50_benchmark", "benchmark", "Compare what an accuracy costs with other codes"),
+):
+    app.command(_name, help=f"{_help} (notebook {_notebook}).")(_headless(_notebook, _preset))
 
 
 @app.command()

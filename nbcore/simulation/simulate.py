@@ -142,10 +142,8 @@ class _Observer:
     ) -> None:
         self._integrator, self._limits, self.record = integrator, limits, record
         self._times = record if isinstance(record, Tensor) else None
-        if self._times is not None:
-            rows = len(self._times)
-        else:
-            rows = None if self.record else 2  # both ends
+        most = None if self.record else 2  # both ends
+        rows = most if self._times is None else len(self._times)
         self.recorder = Recorder(state, path, rows)
         self.monitor = Monitor(state)
         self._start, self._steps = state.time, 0

@@ -5,23 +5,11 @@ from __future__ import annotations
 import math
 
 from numba import njit
-from numba.extending import overload
 
 from nbcore.simulation.kernels.lanes import load, total
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_known, size
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size
 
 __all__ = ["all_finite", "changes", "closest", "farthest", "kinetic_energy"]
-
-
-def kinetic_energy(bodies, axes, m, v):
-    """½ Σ m v²."""
-    by = _kinetic_of_lanes if is_known(bodies) else _kinetic_of_arrays
-    return by(bodies, axes, m, v)
-
-
-@overload(kinetic_energy, jit_options=LAW)
-def _kinetic_energy(bodies, axes, m, v):
-    return (_kinetic_of_lanes if is_known(bodies) else _kinetic_of_arrays).py_func
 
 
 @njit(**LAW)
@@ -38,27 +26,8 @@ def _kinetic_of_arrays(bodies, axes, m, v):
     return 0.5 * twice
 
 
-def changes(bodies, axes, m, x, v, energy, initial):
-    """|ΔE|, |ΔP|² and |ΔL|² since the start."""
-    by = _momenta_of_lanes if is_known(bodies) else _momenta_of_arrays
-    return _squares(by(bodies, axes, m, x, v), energy, initial)
-
-
-@overload(changes, jit_options=LAW)
-def _changes(bodies, axes, m, x, v, energy, initial):
-    by = _momenta_of_lanes if is_known(bodies) else _momenta_of_arrays
-    return lambda bodies, axes, m, x, v, energy, initial: _squares(
-        by(bodies, axes, m, x, v), energy, initial
-    )
-
-
-@njit(**LAW)
-def _squares(momenta, energy, initial):
-    p0, p1, p2, l0, l1, l2 = momenta
-    p0, p1, p2 = p0 - initial[1], p1 - initial[2], p2 - initial[3]
-    l0, l1, l2 = l0 - initial[4], l1 - initial[5], l2 - initial[6]
-    momentum2, angular2 = p0 * p0 + p1 * p1 + p2 * p2, l0 * l0 + l1 * l1 + l2 * l2
-    return abs(energy - initial[0]), momentum2, angular2
+# ½ Σ m v².
+kinetic_energy = either(is_known, _kinetic_of_lanes, _kinetic_of_arrays)
 
 
 @njit(**LAW)
@@ -85,6 +54,20 @@ def _momenta_of_arrays(bodies, axes, m, x, v):
         l1 += x[2, i] * u0 - x[0, i] * u2
         l2 += x[0, i] * u1 - x[1, i] * u0
     return p0, p1, p2, l0, l1, l2
+
+
+# Σ m v and Σ m x × v, three numbers each.
+momenta = either(is_known, _momenta_of_lanes, _momenta_of_arrays)
+
+
+@njit(**LAW)
+def changes(bodies, axes, m, x, v, energy, initial):
+    """|ΔE|, |ΔP|² and |ΔL|² since the start."""
+    p0, p1, p2, l0, l1, l2 = momenta(bodies, axes, m, x, v)
+    p0, p1, p2 = p0 - initial[1], p1 - initial[2], p2 - initial[3]
+    l0, l1, l2 = l0 - initial[4], l1 - initial[5], l2 - initial[6]
+    momentum2, angular2 = p0 * p0 + p1 * p1 + p2 * p2, l0 * l0 + l1 * l1 + l2 * l2
+    return abs(energy - initial[0]), momentum2, angular2
 
 
 @njit(**PLAIN)

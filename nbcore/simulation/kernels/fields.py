@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.simulation.kernels.forces import (
@@ -19,7 +18,7 @@ from nbcore.simulation.kernels.forces import (
     pair_third,
     pair_weight,
 )
-from nbcore.simulation.kernels.shapes import LAW, size
+from nbcore.simulation.kernels.shapes import LAW, either, is_a, size
 
 __all__ = [
     "NoField",
@@ -27,7 +26,6 @@ __all__ = [
     "add_acceleration",
     "add_derivative",
     "energy",
-    "is_tide",
     "power",
     "tidal_element",
 ]
@@ -45,24 +43,6 @@ class Tide(NamedTuple):
     Gm: float
     position: NDArray[np.float64]  # (3,) at time 0
     velocity: NDArray[np.float64]  # (3,)
-
-
-def is_tide(kind: Any) -> bool:
-    """Whether a numba type is that of a `Tide`."""
-    return getattr(kind, "instance_class", None) is Tide
-
-
-def add_acceleration(bodies, axes, field, x, time, a):
-    """Add the field's acceleration to a (3, N)."""
-    if isinstance(field, Tide):
-        _add_acceleration(bodies, axes, field, x, time, a)
-
-
-@overload(add_acceleration, jit_options=LAW)
-def _of_field(bodies, axes, field, x, time, a):
-    if is_tide(field):
-        return _add_acceleration.py_func
-    return lambda bodies, axes, field, x, time, a: None
 
 
 @njit(**LAW)
@@ -89,18 +69,6 @@ def _add_acceleration(bodies, axes, field, x, time, a):
             a[d, i] += field.Gm * ((R - x[d, i]) * weight - R * origin)
 
 
-def energy(bodies, axes, field, m, x, time):
-    """Σ m Φ."""
-    return _energy(bodies, axes, field, m, x, time) if isinstance(field, Tide) else 0.0
-
-
-@overload(energy, jit_options=LAW)
-def _energy_of_field(bodies, axes, field, m, x, time):
-    if is_tide(field):
-        return _energy.py_func
-    return lambda bodies, axes, field, m, x, time: 0.0
-
-
 @njit(**LAW)
 def _energy(bodies, axes, field, m, x, time):
     R2, total = _squares(axes, field, time), 0.0
@@ -113,18 +81,6 @@ def _energy(bodies, axes, field, m, x, time):
             xR += x[d, i] * R
         total += m[i] * (pair_potential(S2) - origin + xR * pair_weight(R2))
     return field.Gm * total
-
-
-def power(bodies, axes, field, m, x, time):
-    """Σ m ∂Φ/∂t."""
-    return _power(bodies, axes, field, m, x, time) if isinstance(field, Tide) else 0.0
-
-
-@overload(power, jit_options=LAW)
-def _power_of_field(bodies, axes, field, m, x, time):
-    if is_tide(field):
-        return _power.py_func
-    return lambda bodies, axes, field, m, x, time: 0.0
 
 
 @njit(**LAW)
@@ -147,18 +103,6 @@ def _power(bodies, axes, field, m, x, time):
     return field.Gm * total
 
 
-def tidal_element(axes, field, x, i, d, e, time):
-    """∂a_d/∂x_e of the field at body i."""
-    return _tidal_element(axes, field, x, i, d, e, time) if isinstance(field, Tide) else 0.0
-
-
-@overload(tidal_element, jit_options=LAW)
-def _tidal_element_of_field(axes, field, x, i, d, e, time):
-    if is_tide(field):
-        return _tidal_element.py_func
-    return lambda axes, field, x, i, d, e, time: 0.0
-
-
 @njit(**LAW)
 def _tidal_element(axes, field, x, i, d, e, time):
     S2 = 0.0
@@ -168,19 +112,6 @@ def _tidal_element(axes, field, x, i, d, e, time):
     Se = field.position[e] + field.velocity[e] * time - x[e, i]
     stretch = 3 * Sd * Se / S2 - (1.0 if d == e else 0.0)
     return field.Gm * pair_weight(S2) * stretch
-
-
-def add_derivative(bodies, axes, field, x, v, a, jerk, snap, time, order, out):
-    """Add the field's jerk (order 2), snap (3) or crackle (4) to out (3, N)."""
-    if isinstance(field, Tide):
-        _add_derivative(bodies, axes, field, x, v, a, jerk, snap, time, order, out)
-
-
-@overload(add_derivative, jit_options=LAW)
-def _derivative_of_field(bodies, axes, field, x, v, a, jerk, snap, time, order, out):
-    if is_tide(field):
-        return _add_derivative.py_func
-    return lambda bodies, axes, field, x, v, a, jerk, snap, time, order, out: None
 
 
 @njit(**LAW)
@@ -214,3 +145,22 @@ def _add_derivative(bodies, axes, field, x, v, a, jerk, snap, time, order, out):
                         J = -part * jerk[d, i]
                         term = pair_third(J, weight, alpha, beta, gamma, A0, A1, term)
                 out[d, i] += sign * field.Gm * term
+
+
+@njit(**LAW)
+def _nothing(*_):
+    pass
+
+
+@njit(**LAW)
+def _zero(*_):
+    return 0.0
+
+
+is_tide = is_a(Tide)
+add_acceleration = either(is_tide, _add_acceleration, _nothing, place=2)
+energy = either(is_tide, _energy, _zero, place=2)  # Σ m Φ
+power = either(is_tide, _power, _zero, place=2)  # Σ m ∂Φ/∂t
+tidal_element = either(is_tide, _tidal_element, _zero, place=1)  # ∂a_d/∂x_e at body i
+# the field's jerk (order 2), snap (3) or crackle (4)
+add_derivative = either(is_tide, _add_derivative, _nothing, place=2)

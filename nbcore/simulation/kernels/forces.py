@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, prange
 
 from nbcore.physics import gravity
 from nbcore.simulation.kernels import laws  # noqa: F401
-from nbcore.simulation.kernels.lanes import (
-    apart,
-    kept,
-    load,
-    meet,
-    rejoin,
-    rounds,
-    separation2,
-    store,
-    total,
-)
-from nbcore.simulation.kernels.shapes import LAW, is_known, size
+from nbcore.simulation.kernels.lanes import load, store, total
+from nbcore.simulation.kernels.ring import apart, kept, meet, rejoin, rounds, separation2
+from nbcore.simulation.kernels.shapes import LAW, Shared, either, is_a, is_known, size
 
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
@@ -31,17 +21,6 @@ pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
     njit(**LAW)(getattr(gravity, f"pair_{name}"))
     for name in ("alpha", "beta", "gamma", "first", "second", "third")
 )
-
-
-def accelerate(bodies, axes, m, x, G, eps2, a, phi):
-    """Accelerations by the other bodies into a (3, N); returns the potential energy."""
-    by = _in_rounds if is_known(bodies) else _square
-    return by(bodies, axes, m, x, G, eps2, a, phi)
-
-
-@overload(accelerate, jit_options=LAW)
-def _accelerate(bodies, axes, m, x, G, eps2, a, phi):
-    return (_in_rounds if is_known(bodies) else _square).py_func
 
 
 @njit(**LAW)
@@ -108,6 +87,21 @@ def _shared(n, m, x, G, eps2, a, phi):
 
 
 @njit(**LAW)
+def _alone(bodies, m, x, G, eps2, a, phi):
+    for i in range(size(bodies)):
+        phi[i] = _of_body(i, size(bodies), m, x, G, eps2, a)
+
+
+@njit(**LAW)
+def _together(bodies, m, x, G, eps2, a, phi):
+    _shared(bodies.n_bodies, m, x, G, eps2, a, phi)
+
+
+# Accelerations of all bodies, and Σ m/r of the others.
+pull = either(is_a(Shared), _together, _alone)
+
+
+@njit(**LAW)
 def _square(bodies, axes, m, x, G, eps2, a, phi):
     """Every pair twice, body by body: the loop over the others vectorises, the cores can share."""
     pull(bodies, m, x, G, eps2, a, phi)
@@ -117,17 +111,8 @@ def _square(bodies, axes, m, x, G, eps2, a, phi):
     return 0.5 * G * potential
 
 
-def pull(bodies, m, x, G, eps2, a, phi):
-    """Accelerations of all bodies, and Σ m/r of the others."""
-    for i in range(size(bodies)):
-        phi[i] = _of_body(i, size(bodies), m, x, G, eps2, a)
-
-
-@overload(pull, jit_options=LAW)
-def _pull_of(bodies, m, x, G, eps2, a, phi):
-    if isinstance(bodies, types.BaseNamedTuple):
-        return lambda bodies, m, x, G, eps2, a, phi: _shared(bodies.n_bodies, m, x, G, eps2, a, phi)
-    return pull
+# Accelerations by the other bodies into a (3, N); returns the potential energy.
+accelerate = either(is_known, _in_rounds, _square)
 
 
 @njit(**LAW)

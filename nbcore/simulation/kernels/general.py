@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.simulation.kernels.learned import SEEN, activate, see
 from nbcore.simulation.kernels.rules import length
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, size, vectors
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_a, size, vectors
 from nbcore.stepping.features import DELTA_FEATURES
 from nbcore.stepping.models import LARGEST_INPUT
 
@@ -57,29 +56,9 @@ class General(NamedTuple):
     bound: float
 
 
-def is_general(kind: Any) -> bool:
-    """Whether a numba type is that of a `General`."""
-    return kind.instance_class is General
-
-
-def looks_back(rule):
-    """Whether a rule must be told of every step."""
-    return isinstance(rule, General) and rule.history > 0
-
-
-@overload(looks_back, jit_options=PLAIN)
-def _looks_back(rule):
-    return (lambda rule: rule.history > 0) if is_general(rule) else (lambda rule: False)
-
-
-def recall(rule, b):
-    """What a rule remembers of a system, to be changed at will."""
-    return _recall(rule, b) if isinstance(rule, General) else 0
-
-
-@overload(recall, jit_options=PLAIN)
-def _recalled(rule, b):
-    return _recall.py_func if is_general(rule) else (lambda rule, b: 0)
+@njit(**PLAIN)
+def _has_history(rule):
+    return rule.history > 0
 
 
 @njit(**PLAIN)
@@ -87,33 +66,9 @@ def _recall(rule, b):
     return rule.deltas[b].copy(), rule.remembered[b].copy()
 
 
-def keep(rule, b, memory):
-    """Store what a rule remembers of a system."""
-    if isinstance(rule, General):
-        _keep(rule, b, memory)
-
-
-@overload(keep, jit_options=PLAIN)
-def _kept(rule, b, memory):
-    return _keep.py_func if is_general(rule) else (lambda rule, b, memory: None)
-
-
 @njit(**PLAIN)
 def _keep(rule, b, memory):
     rule.deltas[b], rule.remembered[b] = memory
-
-
-def remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
-    """Add a step to what a rule remembers."""
-    if isinstance(rule, General):
-        _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
-
-
-@overload(remember, jit_options=PLAIN)
-def _remembered(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
-    if is_general(rule):
-        return _remember.py_func
-    return lambda bodies, rule, b, memory, x0, v0, a0, x, v, a, h: None
 
 
 @njit(**PLAIN)
@@ -141,6 +96,18 @@ def _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
         place += 3
     deltas[0, place] = h / rule.scales[b, 3]
     remembered[0] += 1
+
+
+@njit(**PLAIN)
+def _no(*_):
+    return False
+
+
+is_general = is_a(General)
+looks_back = either(is_general, _has_history, _no)  # whether a rule must be told of every step
+recall = either(is_general, _recall, _no)  # what it remembers of a system, to be changed at will
+keep = either(is_general, _keep, _no)  # stores that
+remember = either(is_general, _remember, _no, place=1)  # adds a step to it
 
 
 @njit(**PLAIN)

@@ -23,19 +23,14 @@ from nbcore.physics import elementwise
 from nbcore.simulation.kernels.shapes import LANES, LAW, PLAIN, intrinsic, rounded_up
 
 __all__ = [
+    "Lanes",
     "absolute",
     "accumulate",
-    "apart",
     "as_numbers",
     "clamped",
     "held",
-    "kept",
     "load",
-    "meet",
     "of_numbers",
-    "rejoin",
-    "rounds",
-    "separation2",
     "square_root",
     "store",
     "total",
@@ -265,11 +260,6 @@ overload(store, jit_options=LAW)(
 )
 
 
-def places(n_bodies: int, turn: int) -> list[int]:
-    """Whom each body meets in a round of the ring; padding meets itself."""
-    return [(i + turn) % n_bodies if i < n_bodies else i for i in range(rounded_up(n_bodies))]
-
-
 def of_numbers(shape, numbers):
     """Lanes of a tuple of numbers, zero in the padding."""
     return np.array([*numbers, *[0.0] * (rounded_up(len(shape)) - len(numbers))])
@@ -291,71 +281,6 @@ def _of_numbers(_context, shape, numbers):
 
 overload(of_numbers, jit_options=LAW)(
     lambda shape, numbers: lambda shape, numbers: _of_numbers(shape, numbers)
-)
-
-
-def meet(bodies, turn, lanes):
-    """What the body `len(turn)` places on in the ring has, for every body."""
-    return lanes[places(len(bodies), len(turn))]
-
-
-def rejoin(bodies, turn, lanes):
-    """What the body `len(turn)` places back in the ring has: undoes `meet`."""
-    return lanes[places(len(bodies), -len(turn))]
-
-
-def _shuffle(lanes: Lanes, order: list[int]) -> Any:
-    def codegen(context, builder, made, arguments):
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), order)
-        value = arguments[-1]
-        return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
-
-    return codegen
-
-
-@intrinsic
-def _meet(_context, bodies, turn, lanes):
-    return lanes(bodies, turn, lanes), _shuffle(lanes, places(len(bodies), len(turn)))
-
-
-@intrinsic
-def _rejoin(_context, bodies, turn, lanes):
-    return lanes(bodies, turn, lanes), _shuffle(lanes, places(len(bodies), -len(turn)))
-
-
-overload(meet, jit_options=LAW)(
-    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _meet(bodies, turn, lanes)
-)
-overload(rejoin, jit_options=LAW)(
-    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _rejoin(bodies, turn, lanes)
-)
-
-
-def kept(bodies, turn, lanes):
-    """Lanes of the pairs of a round, each pair once; zero elsewhere."""
-    return np.where(once(len(bodies), len(turn)), lanes, 0.0)
-
-
-def once(n_bodies: int, turn: int) -> list[bool]:
-    """Which lanes of a round hold a pair that no other does."""
-    last = n_bodies // 2 if 2 * turn == n_bodies else n_bodies
-    return [i < last for i in range(rounded_up(n_bodies))]
-
-
-@intrinsic
-def _kept(_context, bodies, turn, lanes):
-    pairs = once(len(bodies), len(turn))
-
-    def codegen(context, builder, made, arguments):
-        value = arguments[2]
-        mask = ir.Constant(ir.VectorType(ir.IntType(1), lanes.width), pairs)
-        return builder.select(mask, value, ir.Constant(value.type, [0.0] * lanes.width))
-
-    return lanes(bodies, turn, lanes), codegen
-
-
-overload(kept, jit_options=LAW)(
-    lambda bodies, turn, lanes: lambda bodies, turn, lanes: _kept(bodies, turn, lanes)
 )
 
 
@@ -477,65 +402,3 @@ def _totals(_context, a, b, c, d):
 
 
 overload(totals, jit_options=LAW)(lambda a, b, c, d: lambda a, b, c, d: _totals(a, b, c, d))
-
-
-def apart(bodies, turn, array, row):
-    """A row of the body met, less one's own."""
-    lanes = load(bodies, array, row)
-    return meet(bodies, turn, lanes) - lanes
-
-
-@overload(apart, jit_options=LAW)
-def _apart(bodies, turn, array, row):
-    def difference(bodies, turn, array, row):
-        lanes = load(bodies, array, row)
-        return meet(bodies, turn, lanes) - lanes
-
-    return difference
-
-
-def rounds(add, bodies, axes, turn, known, sums):
-    """Let all pairs meet, each once, in rounds of a ring, and have `add` add them to the sums.
-
-    In round k each body meets the one k places on, so that one vector holds as many pairs as
-    there are bodies.
-
-    Parameters
-    ----------
-    add
-        Compiled (bodies, axes, turn, known, sums) -> sums.
-    turn
-        A tuple as long as the number of the round, (0,) to begin with.
-    """
-    while 2 * len(turn) <= len(bodies):
-        sums = add(bodies, axes, turn, known, sums)
-        turn = (*turn, 0)
-    return sums
-
-
-@overload(rounds, jit_options=LAW)
-def _rounds(add, bodies, axes, turn, known, sums):
-    if 2 * len(turn) > len(bodies):
-        return lambda add, bodies, axes, turn, known, sums: sums
-
-    def on(add, bodies, axes, turn, known, sums):
-        sums = add(bodies, axes, turn, known, sums)
-        # numba does not know (*turn, 0)
-        return rounds(add, bodies, axes, turn + (0,), known, sums)  # noqa: RUF005
-
-    return on
-
-
-def separation2(bodies, turn, x, eps2):
-    """Softened r² of a round of pairs; 1 in the padding."""
-    R0, R1, R2 = apart(bodies, turn, x, 0), apart(bodies, turn, x, 1), apart(bodies, turn, x, 2)
-    return held(bodies, R0 * R0 + R1 * R1 + R2 * R2 + eps2)
-
-
-@overload(separation2, jit_options=LAW)
-def _separation2(bodies, turn, x, eps2):
-    def squares(bodies, turn, x, eps2):
-        R0, R1, R2 = apart(bodies, turn, x, 0), apart(bodies, turn, x, 1), apart(bodies, turn, x, 2)
-        return held(bodies, R0 * R0 + R1 * R1 + R2 * R2 + eps2)
-
-    return squares

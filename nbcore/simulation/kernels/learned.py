@@ -12,27 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
 from nbcore.simulation.kernels.lanes import (
     absolute,
-    apart,
     as_numbers,
     clamped,
-    kept,
     load,
-    meet,
     of_numbers,
-    rounds,
-    separation2,
     square_root,
     store,
     total,
     totals,
 )
-from nbcore.simulation.kernels.shapes import LAW, is_known, scratch, size
+from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
+from nbcore.simulation.kernels.shapes import LAW, either, is_known, scratch, size
 from nbcore.stepping import criteria, features
 from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
 
@@ -73,28 +68,6 @@ class Learned(NamedTuple):
     last_bias: float
     activation: int  # its place in ACTIVATIONS
     bound: float  # logarithm of the largest correction
-
-
-def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
-    """The smooth time scale, and the features in the order of SEEN."""
-    sums = _sums_in_rounds if is_known(bodies) else _sums_of_pairs
-    total_mass, unit4 = m.sum(), rule.unit4[b]
-    known = sums(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
-    return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
-
-
-@overload(see, jit_options=LAW)
-def _see(bodies, axes, rule, b, m, x, v, a, G, eps2):
-    sums = _sums_in_rounds if is_known(bodies) else _sums_of_pairs
-
-    def all_features(bodies, axes, rule, b, m, x, v, a, G, eps2):
-        total_mass, unit4 = 0.0, rule.unit4[b]
-        for i in range(size(bodies)):
-            total_mass += m[i]
-        known = sums(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
-        return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
-
-    return all_features
 
 
 @njit(**LAW)
@@ -210,6 +183,10 @@ def _features(bodies, axes, turn, known, sums):
     )
 
 
+# All sums over pairs that features need.
+sums_of = either(is_known, _sums_in_rounds, _sums_of_pairs)
+
+
 @njit(**LAW)
 def weigh(n_bodies, log_tolerance, G, total_mass, unit4, known):
     """Time scale and features from the sums over all pairs."""
@@ -240,6 +217,16 @@ def weigh(n_bodies, log_tolerance, G, total_mass, unit4, known):
 def ratio(part, whole):
     """Part over whole, 0 where there is none."""
     return part / whole if whole > 0 else 0.0
+
+
+@njit(**LAW)
+def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
+    """The smooth time scale, and the features in the order of SEEN."""
+    total_mass, unit4 = 0.0, rule.unit4[b]
+    for i in range(size(bodies)):
+        total_mass += m[i]
+    known = sums_of(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
+    return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
 
 
 @njit(**LAW)

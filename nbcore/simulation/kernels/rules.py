@@ -10,23 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import derivative, pair_weight
-from nbcore.simulation.kernels.lanes import (
-    apart,
-    kept,
-    load,
-    meet,
-    rounds,
-    separation2,
-    square_root,
-    total,
-)
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, is_known, size, vectors
+from nbcore.simulation.kernels.lanes import load, square_root, total
+from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size, vectors
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 
@@ -107,17 +98,6 @@ def fixed(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     return rule.factor[b]
 
 
-def smooth(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
-    """Factor √(ΣP⁸/ΣP¹⁰)."""
-    by = _rates_in_rounds if is_known(bodies) else _rates_of_pairs
-    return by(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
-
-
-@overload(smooth, jit_options=LAW)
-def _smooth(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
-    return (_rates_in_rounds if is_known(bodies) else _rates_of_pairs).py_func
-
-
 @njit(**LAW)
 def _rates_of_pairs(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     unit4, eighth, tenth = rule.unit4[b], 0.0, 0.0
@@ -158,6 +138,10 @@ def _rates(bodies, axes, turn, known, sums):
     rate4 = kept(bodies, turn, rate4)
     eighth = rate4 * rate4
     return sums[0] + eighth, sums[1] + eighth * square_root(rate4)
+
+
+# Factor √(ΣP⁸/ΣP¹⁰).
+smooth = either(is_known, _rates_in_rounds, _rates_of_pairs)
 
 
 @njit(**LAW)

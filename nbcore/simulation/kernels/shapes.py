@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ __all__ = [
     "LAW",
     "PLAIN",
     "Shared",
+    "either",
     "intrinsic",
+    "is_a",
     "is_known",
     "padded",
     "rounded_up",
@@ -51,6 +54,45 @@ def is_known(shape: Any) -> bool:
     if isinstance(shape, types.Type):
         return isinstance(shape, types.UniTuple)
     return type(shape) is tuple
+
+
+def either(
+    test: Callable[[Any], bool],
+    one: Callable,
+    other: Callable,
+    place: int = 0,
+    options: Any = LAW,
+) -> Any:
+    """Make a function that is `one` where a test holds of an argument, otherwise `other`.
+
+    The choice falls by the type of the argument, when a loop is compiled.
+
+    Parameters
+    ----------
+    test
+        Of an argument, or of its numba type.
+    one, other
+        Compiled functions of the same arguments.
+    place
+        Of the argument that decides.
+    options
+        Of numba's, for both.
+    """
+
+    def function(*arguments):
+        return (one if test(arguments[place]) else other)(*arguments)
+
+    @overload(function, strict=False, jit_options=options)
+    def _(*kinds):
+        chosen: Any = one if test(kinds[place]) else other
+        return chosen.py_func
+
+    return function
+
+
+def is_a(kind: type) -> Callable[[Any], bool]:
+    """Test whether a value, or its numba type, is of a class of named tuples."""
+    return lambda value: getattr(value, "instance_class", type(value)) is kind
 
 
 def size(shape):

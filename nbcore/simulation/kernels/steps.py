@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
 from nbcore.simulation.kernels.lanes import accumulate, load
-from nbcore.simulation.kernels.shapes import PLAIN, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import PLAIN, either, is_a, is_known, size, vectors
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
 
@@ -46,17 +45,6 @@ def clear(bodies, target):
             target[d, i] = 0.0
 
 
-def push(bodies, d, target, low, factor, source):
-    """Add factor × source to an axis of the target, whose rounding errors are kept in `low`."""
-    by = _push_of_lanes if is_known(bodies) else _push_of_arrays
-    by(bodies, d, target, low, factor, source)
-
-
-@overload(push, jit_options=PLAIN)
-def _push(bodies, d, target, low, factor, source):
-    return (_push_of_lanes if is_known(bodies) else _push_of_arrays).py_func
-
-
 @njit(**PLAIN)
 def _push_of_lanes(bodies, d, target, low, factor, source):
     accumulate(bodies, target, low, d, factor * load(bodies, source, d))
@@ -70,15 +58,8 @@ def _push_of_arrays(bodies, d, target, low, factor, source):
         low[d, i] = due - (target[d, i] - before)
 
 
-def step(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
-    """Advance by h; returns the potential energy at the end and the work of a moving field."""
-    make = _splitting if isinstance(scheme, SplittingSteps) else _hermite
-    return make(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi)
-
-
-@overload(step, jit_options=PLAIN)
-def _step(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
-    return (_splitting if scheme.instance_class is SplittingSteps else _hermite).py_func
+# Add factor × source to an axis of the target, whose rounding errors are kept in `low`.
+push = either(is_known, _push_of_lanes, _push_of_arrays, options=PLAIN)
 
 
 @njit(**PLAIN)
@@ -136,3 +117,7 @@ def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, ep
             x[d, i] = x0[d, i] + h / 2 * (v0[d, i] + v[d, i]) + h * h / 12 * (a0[d, i] - a[d, i])
     potential = potential_energy(bodies, axes, m, x, G, eps2)
     return potential + fields.energy(bodies, axes, field, m, x, time), 0.0
+
+
+# Advance by h; returns the potential energy at the end and the work of a moving field.
+step = either(is_a(SplittingSteps), _splitting, _hermite, place=2, options=PLAIN)
