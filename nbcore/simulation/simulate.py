@@ -142,8 +142,12 @@ class _Observer:
     ) -> None:
         self._integrator, self._limits, self.record = integrator, limits, record
         self._times = record if isinstance(record, Tensor) else None
-        most = None if self.record else 2  # both ends
-        rows = most if self._times is None else len(self._times)
+        if self._times is not None:
+            rows = len(self._times)
+        elif self.record > 0:
+            rows = None
+        else:
+            rows = 2  # both ends
         self.recorder = Recorder(state, path, rows)
         self.monitor = Monitor(state)
         self._start, self._steps = state.time, 0
