@@ -107,7 +107,7 @@ def train(
             _resume(resume, settings, quiet=quiet)
 
 
-def _headless(notebook: str, preset: str = "quickstart") -> Callable[..., None]:
+def _headless(notebook: str, preset: str) -> Callable[..., None]:
     """Command that runs a notebook with a configuration."""
 
     def command(
@@ -118,7 +118,7 @@ def _headless(notebook: str, preset: str = "quickstart") -> Callable[..., None]:
         quiet: QuietOption = False,
     ) -> None:
         with _errors_reported(traceback):
-            _run_notebook(notebook, _settings(config or preset, settings), run, quiet=quiet)
+            _run_notebook(notebook, _settings(config, settings, preset), run, quiet=quiet)
 
     return command
 
@@ -162,8 +162,10 @@ def presets() -> None:
         typer.echo(f"{name:<14} {comment}".rstrip())
 
 
-def _settings(config: str | None, overrides: list[str] | None) -> dict[str, Any]:
-    return {"preset": config or "quickstart", "overrides": overrides or []}
+def _settings(
+    config: str | None, overrides: list[str] | None, preset: str = "quickstart"
+) -> dict[str, Any]:
+    return {"preset": config or preset, "overrides": overrides or []}
 
 
 def _resume(resume: str, settings: list[str] | None, *, quiet: bool) -> None:
