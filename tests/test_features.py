@@ -48,6 +48,7 @@ def test_scale_free_feature_is_invariant(name, symmetry, n_dimensions):
         ("asymmetry", 0.75),
         ("crowding", 0.0),
         ("rate_contrast", 0.0),
+        ("depth", math.log(2.1)),  # G m m'/(r |E|) = 2, and a tenth
         ("compactness", -math.log(2) / 4),
         ("virial", 1 / 3),
         ("perturbation", 0.0),
@@ -71,10 +72,10 @@ def test_perturbation_is_the_pull_of_the_others_over_the_pair_s_own():
     """A close pair of masses 1 at distance 1, and a mass of 8 in line, 4 from the nearer one."""
     state = State.from_arrays([1.0, 1.0, 8.0], [[0, 0], [1, 0], [5.0, 0]], np.zeros((3, 2)))
     delta = (8 / 16 - 8 / 25) / 2
-    # The next pair has a weight of (P/P')⁸ = (9/4³/2)⁴ = 2e-5 and a feature of 1.6.
-    assert feature("perturbation", state).item() == pytest.approx(
-        delta**2 / (1 + delta**2), rel=0.01
-    )
+    # At 8th order the next pair weighs (P/P')⁸ = (9/4³/2)⁴ = 2e-5 times twice the share in the
+    # energy, and has a feature of 1.6.
+    value = state_features(["perturbation"], Measures(state, order=8)).item()
+    assert value == pytest.approx(delta**2 / (1 + delta**2), rel=0.02)
 
 
 @SCALE_FREE

@@ -38,7 +38,7 @@ class Rollout:
     dt
         (K, B) [T].
     stretch
-        (K, B) dt over the classical step τ tol^(1/(p+1)).
+        (K, B) dt over that of the untrained policy.
     predicted
         (B,) log₁₀ of the energy error that the policy predicted for the first step, or None.
     """

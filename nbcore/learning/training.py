@@ -21,7 +21,6 @@ from nbcore.physics.state import State
 from nbcore.simulation.setup import initial_state
 from nbcore.simulation.threads import threads_for
 from nbcore.stepping.checkpoints import POLICY_FILE, load_tree, save_policy, save_tree
-from nbcore.stepping.features import Measures
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
 
 __all__ = ["POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
@@ -106,7 +105,7 @@ class _Trainer:
         pool = visited_states(self.systems, self.policy, c)
         tolerance = draw_tolerances(c, pool.time)
         seen, memory = warm_up(learner, pool, tolerance)
-        measures = Measures(seen, memory.get("scales"))
+        measures = self.policy.measures(seen, memory)
         self.policy.network.standardise(self.policy.inputs(measures, tolerance, memory))
         self.learner = learner
         self.scheme: Scheme = SCHEMES[c.scheme](learner, self.systems, pool)

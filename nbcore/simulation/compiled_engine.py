@@ -40,7 +40,7 @@ from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import first_step
 from nbcore.stepping.criteria import get_criterion
-from nbcore.stepping.features import DELTA_FEATURES, scales_of
+from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import (
     Criterion,
@@ -221,7 +221,7 @@ def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     if isinstance(policy, LearnedPolicy):
         plain = all(name in SEEN for name in policy.names) and not policy.spec.fourier_features
         if plain and not policy.looks_back:
-            return _learned(policy, tolerance, unit4)
+            return _learned(policy, state, tolerance, unit4)
         return _general(policy, state, tolerance, unit4)
     assert isinstance(policy, Criterion)
     factor = _each(policy.eta, state) ** get_criterion(policy.name).eta_power
@@ -235,7 +235,9 @@ def _unit4(state: State) -> np.ndarray:
     return _array(mean_r2**3 / (state.G * state.mass.sum(dim=1)) ** 2)
 
 
-def _learned(policy: LearnedPolicy, tolerance: PerSystem, unit4: np.ndarray) -> Learned:
+def _learned(
+    policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: np.ndarray
+) -> Learned:
     """The policy's own weights, spread over all that the loop sees and padded to one width."""
     network = policy.network
     *hidden, last = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
@@ -253,8 +255,10 @@ def _learned(policy: LearnedPolicy, tolerance: PerSystem, unit4: np.ndarray) -> 
         rows = list(range(layer.out_features))
     final[rows] = last.weight.detach().numpy()[0]
     return Learned(
-        factor=_array(tolerance ** (1 / (policy.spec.order + 1))),
+        factor=_array(policy.factor(tolerance)),
+        order=policy.spec.order,
         unit4=unit4,
+        energy_unit=_array(energy_unit(state)),
         log_tolerance=_array(log_tolerance(tolerance)),
         mean=mean,
         sharpness=sharpness,
@@ -277,8 +281,10 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
     memory = policy.begin(state)
     raw = scales_of(state, "raw")
     return General(
-        factor=_array(tolerance ** (1 / (spec.order + 1))),
+        factor=_array(policy.factor(tolerance)),
+        order=spec.order,
         unit4=unit4,
+        energy_unit=_array(energy_unit(state)),
         log_tolerance=_array(log_tolerance(tolerance)),
         features=np.array([0, *(KNOWN.index(name) for name in policy.names)]),
         scales=_array(memory.get("scales", raw)),

@@ -1,7 +1,8 @@
 """What a learned policy sees of a state: named numbers, (B,) each.
 
 The scale-free set does not depend on units, place, orientation, motion of the frame, order of the
-bodies or direction of time, and is smooth. The classical statistics (`basic`, `rich`) are kept in
+bodies or direction of time, and is smooth. It weighs every pair by what it adds to the error of
+the energy. The classical statistics (`basic`, `rich`) are kept in
 the units of `Scales`; the history features (`delta_mag`) compare the last states that were kept.
 """
 
@@ -17,7 +18,7 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
 from nbcore.physics.elementwise import log, quotient
 from nbcore.physics.state import PerSystem, State
-from nbcore.stepping.criteria import pair_rate4, pairs_of, smooth_time_scale
+from nbcore.stepping.criteria import pair_rate4, pairs_of
 
 __all__ = [
     "DELTA_FEATURES",
@@ -25,10 +26,14 @@ __all__ = [
     "FEATURE_SETS",
     "Measures",
     "delta_features",
+    "energy_unit",
     "expand_names",
     "scales_of",
     "state_features",
 ]
+
+LEAST_SHARE = 0.1  # of a pair in the energy, so that test particles are followed, too
+LEAST_ENERGY = 1e-3  # of K + |U|, for systems that are neither bound nor unbound
 
 DELTA_FEATURES = (
     *(f"{kind}_d{what}" for what in "xva" for kind in ("mean", "max", "rms")),
@@ -46,11 +51,22 @@ class Measures:
     scales
         (B, 4): units of length, speed, acceleration and time for dimensional features; None
         leaves them in the units of the state.
+    unit_of_energy
+        (B,) G/|E| of the run; None takes `energy_unit` of this state.
+    order
+        p of the integrator, as whose error energy the pairs are weighed.
     """
 
-    def __init__(self, state: State, scales: Tensor | None = None) -> None:
-        self.state = state
+    def __init__(
+        self,
+        state: State,
+        scales: Tensor | None = None,
+        unit_of_energy: PerSystem | None = None,
+        order: int = 4,
+    ) -> None:
+        self.state, self.order = state, order
         self._scales = scales_of(state, "raw") if scales is None else scales
+        self._energy = energy_unit(state) if unit_of_energy is None else unit_of_energy
 
     def unit(self, k: int) -> Tensor:
         """Unit of length (0), speed (1), acceleration (2), time (3); (B, 1)."""
@@ -72,14 +88,30 @@ class Measures:
         return self.pairs.r2**-0.5
 
     @cached_property
+    def masses(self) -> tuple[Tensor, Tensor]:
+        """(B, P) masses of the two bodies of each pair [M]."""
+        i, j = gravity.pair_indices(self.state.n_bodies, self.state.mass.device)
+        return self.state.mass[:, i], self.state.mass[:, j]
+
+    @cached_property
+    def share(self) -> Tensor:
+        """(B, P) share of each pair in the energy."""
+        return share(self.inverse, *self.masses, self._energy[:, None])
+
+    @cached_property
+    def fastest(self) -> Tensor:
+        """(B, 1) largest P⁴ of all pairs [1/T⁴]."""
+        return self.rate4.amax(dim=1, keepdim=True).detach()
+
+    @cached_property
     def weight(self) -> Tensor:
-        """(B, P) P⁸ of each pair in units of the largest."""
-        return (self.rate4 / self.rate4.amax(dim=1, keepdim=True).detach()) ** 2
+        """(B, P) share of each pair in the energy times P^p, P in units of the largest."""
+        return self.share * (self.rate4 / self.fastest) ** (self.order / 4)
 
     @cached_property
     def time_scale(self) -> PerSystem:
-        """τ of Boekholt et al. (2023) [T]."""
-        return smooth_time_scale(self.rate4)
+        """τ = (Σ share P^p)^(−1/p) [T], with which dt^p/τ^p goes as the error of the energy."""
+        return self.fastest[:, 0] ** -0.25 * self.weight.sum(dim=1) ** (-1 / self.order)
 
     @cached_property
     def acceleration(self) -> Tensor:
@@ -113,7 +145,7 @@ class Measures:
         return _norm(self.state.position[:, j] - self.state.position[:, i]) / self.unit(0)
 
     def of_fastest(self, part: Tensor, whole: Tensor) -> PerSystem:
-        """Sum of a part over all pairs over that of its whole, weighted by the rates P⁸."""
+        """Sum of a part over all pairs over that of its whole, both weighted."""
         total = (self.weight * whole).sum(dim=1)
         return quotient((self.weight * part).sum(dim=1), total, 0.0)
 
@@ -121,9 +153,25 @@ class Measures:
 Feature = Callable[[Measures], PerSystem]
 
 
-# Laws of pairs: a part and a whole, each to be summed over all pairs with the weights P⁸ before
-# the one is divided by the other. So a feature is smooth, is dominated by the fastest pairs, and
-# costs one division however many pairs there are. With w = 1/r² and inverse = 1/r:
+def share(inverse, first, second, unit):
+    """Potential energy of a pair over the energy of the system, and a little more.
+
+    Parameters
+    ----------
+    inverse
+        1/r [1/L].
+    first, second
+        Masses [M].
+    unit
+        G/|E| [L/M²].
+    """
+    return first * second * inverse * unit + LEAST_SHARE
+
+
+# Laws of pairs: a part and a whole, each to be summed over all pairs with the weights share × P^p
+# before the one is divided by the other. So a feature is smooth, is dominated by the pairs that
+# spoil the energy, and costs one division however many pairs there are. With w = 1/r² and
+# inverse = 1/r:
 
 
 def fly_by(inverse, v2, rv, mu):
@@ -170,13 +218,18 @@ def perturbation(excess2, inverse, mu):
 
 
 def crowding(sum1, sum2):
-    """1 − Σq²/(Σq)², q = P⁸: 0 for one fastest pair, 1 − 1/k for k of the same rate."""
+    """1 − Σq²/(Σq)² of the weights q: 0 for one pair that counts, 1 − 1/k for k equal ones."""
     return 1 - sum2 / (sum1 * sum1)
 
 
-def rate_contrast(tau2, mean_rate4):
-    """1 − τ⁴⟨P⁴⟩: 0 where all pairs have the same rate."""
-    return 1 - tau2 * tau2 * mean_rate4
+def rate_contrast(weighted_rate4, mean_rate4):
+    """1 − ⟨P⁴⟩ over its weighted mean: 0 where all pairs have the same rate."""
+    return 1 - mean_rate4 / weighted_rate4
+
+
+def depth(weighted_share):
+    """Logarithm of the weighted mean of the pairs' shares in the energy."""
+    return log(weighted_share)
 
 
 def compactness(mean_rate4, total, mean_r2):
@@ -198,9 +251,7 @@ def _of_motion(law: Callable) -> Feature:
 
 def _of_masses(law: Callable) -> Feature:
     def feature(m: Measures) -> PerSystem:
-        mass = m.state.mass
-        i, j = gravity.pair_indices(m.state.n_bodies, mass.device)
-        return m.of_fastest(*law(mass[:, i], mass[:, j], mass.sum(dim=1, keepdim=True)))
+        return m.of_fastest(*law(*m.masses, m.state.mass.sum(dim=1, keepdim=True)))
 
     return feature
 
@@ -240,6 +291,17 @@ def _rms(value: Tensor) -> PerSystem:
 
 def _constant(value: Callable[[State], float]) -> Callable[[Measures], PerSystem]:
     return lambda m: torch.full_like(m.state.time, value(m.state))
+
+
+def energy_unit(state: State) -> PerSystem:
+    """G/|E| [L/M²], (B,), with the energy about the centre of mass.
+
+    At least a thousandth of K + |U| is taken for |E|; 0 where test particles are all there is.
+    """
+    motion = gravity.momentum(state).square().sum(dim=-1) / (2 * state.mass.sum(dim=1))
+    energy = (gravity.energy(state) - motion).abs()
+    least = LEAST_ENERGY * (gravity.energy_scale(state) - motion)
+    return quotient(state.G, torch.maximum(energy, least), 0.0).detach()
 
 
 def state_features(names: Sequence[str], measures: Measures) -> Tensor:
@@ -332,7 +394,10 @@ SCALE_FREE: dict[str, Feature] = {
     "heaviness": _of_masses(heaviness),
     "asymmetry": _of_masses(asymmetry),
     "crowding": lambda m: crowding(m.weight.sum(dim=1), (m.weight**2).sum(dim=1)),
-    "rate_contrast": lambda m: rate_contrast(m.time_scale**2, m.rate4.mean(dim=1)),
+    "rate_contrast": lambda m: rate_contrast(
+        m.of_fastest(m.rate4, torch.ones_like(m.rate4)), m.rate4.mean(dim=1)
+    ),
+    "depth": lambda m: depth(m.of_fastest(m.share, torch.ones_like(m.share))),
     "compactness": lambda m: compactness(m.rate4.mean(dim=1), _total(m), m.pairs.r2.mean(dim=1)),
     "virial": lambda m: virial(m.pairs.v2.mean(dim=1), _total(m), m.inverse.mean(dim=1)),
     "perturbation": _perturbation,

@@ -22,6 +22,7 @@ from nbcore.stepping.features import (
     DELTA_FEATURES,
     Measures,
     delta_features,
+    energy_unit,
     expand_names,
     scales_of,
     state_features,
@@ -42,6 +43,8 @@ __all__ = [
 
 Memory = dict[str, Tensor]
 SMALLEST_TOLERANCE = 1e-16
+# Largest step of an untrained policy in units of τ tol^(1/p), by order p. TODO
+STRETCH = {2: 2.0, 4: 2.0, 6: 2.0, 8: 2.0}
 
 
 @runtime_checkable
@@ -221,11 +224,12 @@ class PolicySpec:
 
 
 class LearnedPolicy(nn.Module):
-    """dt = τ(x) · tol^(1/(p+1)) · exp(network(features(x), ln tol)).
+    """dt = c · τ(x) · tol^(1/p) · exp(network(features(x), ln tol)).
 
-    τ is the smooth pair time scale of Boekholt et al. (2023) and p the integrator's order, so
-    that the untrained policy is a classical criterion. Positive and bounded: the network changes
-    the classical step by at most the factor `largest_correction`.
+    τ = (Σ share P^p)^(−1/p) over all pairs, where p is the integrator's order, P the pair's rate
+    (Boekholt et al. 2023) and its share G m m′/(r |E|) what its error weighs in the energy, so
+    that the untrained policy asks of every state the same error of the energy. Positive and
+    bounded: the network changes that step by at most the factor `largest_correction`.
 
     Parameters
     ----------
@@ -265,9 +269,9 @@ class LearnedPolicy(nn.Module):
         return "learned"
 
     def begin(self, state: State) -> Memory:
-        """Units of the features and, for history features, an empty history."""
+        """The energy, units of the features and, for history features, an empty history."""
         s = self.spec
-        memory = {}
+        memory = {"energy_unit": energy_unit(state)}
         if s.normalisation != "raw":
             memory["scales"] = scales_of(
                 state, s.normalisation, s.length_scale, s.velocity_scale, s.acceleration_scale
@@ -292,6 +296,14 @@ class LearnedPolicy(nn.Module):
 
     def _scales(self, memory: Memory, state: State) -> Tensor:
         return memory["scales"] if "scales" in memory else scales_of(state, "raw")
+
+    def measures(self, state: State, memory: Memory) -> Measures:
+        """What features and time scale are taken from."""
+        return Measures(state, memory.get("scales"), memory["energy_unit"], self.spec.order)
+
+    def factor(self, tolerance: PerSystem) -> PerSystem:
+        """Step in units of the time scale, c tol^(1/p), (B,)."""
+        return STRETCH[self.spec.order] * tolerance ** (1 / self.spec.order)
 
     def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Tensor:
         """Inputs of the network before they are standardised, (B, F)."""
@@ -318,10 +330,10 @@ class LearnedPolicy(nn.Module):
         memory
             From `begin` and `advance`.
         """
-        measures = Measures(state, memory.get("scales"))
+        measures = self.measures(state, memory)
         out = self.network(self.inputs(measures, tolerance, memory)).to(state.time.dtype)
         correction = out[:, 0].clamp(-self.bound, self.bound).exp()
-        dt = measures.time_scale * tolerance ** (1 / (self.spec.order + 1)) * correction
+        dt = self.factor(tolerance) * measures.time_scale * correction
         if not self.spec.predict_error:
             return Prediction(dt, correction, None)
         # At first the tolerance; at most 8 decades from it, either way.

@@ -38,8 +38,10 @@ N_SEEN, N_DESCRIBED, N_DELTAS = len(SEEN), len(DESCRIBED), len(DELTA_FEATURES)
 class General(NamedTuple):
     """A policy of any features."""
 
-    factor: Array  # (B,) tol^(1/(p+1))
+    factor: Array  # (B,) c tol^(1/p)
+    order: int  # p
     unit4: Array  # (B,) of P⁴, so that no unit overflows
+    energy_unit: Array  # (B,) G/|E|
     log_tolerance: Array  # (B,)
     features: NDArray[np.int64]  # places in KNOWN
     scales: Array  # (B, 4) units of length, speed, acceleration and time
@@ -159,7 +161,7 @@ def describe(bodies, axes, scales, m, x, v, a, eps2, out):
 @njit(**LAW)
 def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
-    tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
+    log_tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
     known = np.empty(N_SEEN + N_DESCRIBED)
     for k in range(N_SEEN):
         known[k] = seen[k]
@@ -173,7 +175,7 @@ def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
         for f in range(N_DELTAS):
             inputs[place] = deltas[row, f]
             place += 1
-    return rule.factor[b] * tau * math.exp(infer(rule, inputs))
+    return rule.factor[b] * math.exp(log_tau + infer(rule, inputs))
 
 
 @njit(**LAW)

@@ -35,19 +35,19 @@ __all__ = ["INPUTS", "SEEN", "Learned", "activate", "learned"]
 
 Array = NDArray[np.float64]
 
-fly_by, binding, radial, heaviness, asymmetry, perturbation = (
+share, fly_by, binding, radial, heaviness, asymmetry, perturbation = (
     njit(**LAW)(getattr(features, name))
-    for name in ("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation")
+    for name in ("share", "fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation")
 )
-crowding, rate_contrast, compactness, virial = (
+crowding, rate_contrast, depth, compactness, virial = (
     njit(**LAW)(getattr(features, name))
-    for name in ("crowding", "rate_contrast", "compactness", "virial")
+    for name in ("crowding", "rate_contrast", "depth", "compactness", "virial")
 )
 
 SEEN = (
     "log_tolerance",
     *("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
-    *("crowding", "rate_contrast", "compactness", "virial"),
+    *("crowding", "rate_contrast", "depth", "compactness", "virial"),
 )
 INPUTS = 16  # inputs of the network: those above, and zeros
 _Inputs = (0,) * INPUTS
@@ -56,8 +56,10 @@ _Inputs = (0,) * INPUTS
 class Learned(NamedTuple):
     """A policy whose network is a plain MLP of scale-free features."""
 
-    factor: Array  # (B,) tol^(1/(p+1))
+    factor: Array  # (B,) c tol^(1/p)
+    order: int  # p
     unit4: Array  # (B,) of P⁴, so that no unit overflows
+    energy_unit: Array  # (B,) G/|E|
     log_tolerance: Array  # (B,)
     mean: Array  # (INPUTS,)
     sharpness: Array  # (INPUTS,) 1/deviation
@@ -71,9 +73,13 @@ class Learned(NamedTuple):
 
 
 @njit(**LAW)
-def terms(mine, yours, total_mass, r2, inverse, v2, rv, excess2, mu, rate4):
+def terms(known, mine, yours, r2, inverse, v2, rv, excess2, mu, rate4):
     """What one pair, or one vector of pairs, adds to the sums: parts, wholes, and the rest."""
-    q = rate4 * rate4
+    order, energy_unit, total_mass = known
+    part, rate2 = share(inverse, mine, yours, energy_unit), square_root(rate4)
+    q = part * rate2
+    for _ in range(order // 2 - 1):
+        q = q * rate2
     motion = (inverse, v2, rv, mu)
     pairs = (
         fly_by(*motion),
@@ -86,7 +92,7 @@ def terms(mine, yours, total_mass, r2, inverse, v2, rv, excess2, mu, rate4):
     (p1, w1), (p2, w2), (p3, w3), (p4, w4), (p5, w5), (p6, w6) = pairs
     parts = (q * p1, q * p2, q * p3, q * p4, q * p5, q * p6)
     wholes = (q * w1, q * w2, q * w3, q * w4, q * w5, q * w6)
-    return parts, wholes, (q, q * square_root(rate4), q * q, rate4)
+    return parts, wholes, (q, q * rate4, q * q, q * part)
 
 
 @njit(**LAW)
@@ -109,9 +115,9 @@ def nothing(zero):
 
 
 @njit(**LAW)
-def _sums_of_pairs(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
+def _sums_of_pairs(bodies, axes, known, m, x, v, a, G, unit4, eps2):
     sums = nothing(0.0)
-    sum_r2 = sum_v2 = sum_inverse = 0.0
+    sum_r2 = sum_v2 = sum_inverse = sum_rate4 = 0.0
     for i in range(size(bodies)):
         for j in range(i + 1, size(bodies)):
             r2, v2, rv, excess2 = eps2, 0.0, 0.0, 0.0
@@ -125,17 +131,16 @@ def _sums_of_pairs(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
             for d in range(size(axes)):
                 excess2 += (a[d, j] - a[d, i] + own * (x[d, j] - x[d, i])) ** 2
             rate4 = unit4 * criteria.pair_rate4(inverse * inverse, v2, mu)
-            sums = more(
-                sums, terms(m[i], m[j], total_mass, r2, inverse, v2, rv, excess2, mu, rate4)
-            )
+            sums = more(sums, terms(known, m[i], m[j], r2, inverse, v2, rv, excess2, mu, rate4))
             sum_r2 += r2
             sum_v2 += v2
             sum_inverse += inverse
-    return sums, (sum_r2, sum_v2, sum_inverse)
+            sum_rate4 += rate4
+    return sums, (sum_r2, sum_v2, sum_inverse, sum_rate4)
 
 
 @njit(**LAW)
-def _sums_in_rounds(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
+def _sums_in_rounds(bodies, axes, known, m, x, v, a, G, unit4, eps2):
     mass = load(bodies, m, 0)
     zero = mass * 0.0
     sums, others = rounds(
@@ -143,22 +148,21 @@ def _sums_in_rounds(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2):
         bodies,
         axes,
         (0,),
-        (mass, x, v, a, G, total_mass, unit4, eps2),
-        (nothing(zero), (zero, zero, zero)),
+        (known, mass, x, v, a, G, unit4, eps2),
+        (nothing(zero), (zero, zero, zero, zero)),
     )
     (a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6), rates = sums
     p1, p2, p3, p4 = totals(a1, a2, a3, a4)
     w1, w2, w3, w4 = totals(b1, b2, b3, b4)
     p5, p6, w5, w6 = totals(a5, a6, b5, b6)
-    r2, v2, inverse, _ = totals(others[0], others[1], others[2], zero)
     parts, wholes = (p1, p2, p3, p4, p5, p6), (w1, w2, w3, w4, w5, w6)
-    return (parts, wholes, totals(*rates)), (r2, v2, inverse)
+    return (parts, wholes, totals(*rates)), totals(*others)
 
 
 @njit(**LAW)
-def _features(bodies, axes, turn, known, sums):
+def _features(bodies, axes, turn, given, sums):
     """Add a round of pairs to all sums."""
-    mass, x, v, a, G, total_mass, unit4, eps2 = known
+    known, mass, x, v, a, G, unit4, eps2 = given
     zero = mass * 0.0
     v2, rv, excess2 = zero, zero, zero
     for d in range(size(axes)):
@@ -174,12 +178,13 @@ def _features(bodies, axes, turn, known, sums):
         excess = apart(bodies, turn, a, d) + own * apart(bodies, turn, x, d)
         excess2 = excess2 + excess * excess
     rate4 = kept(bodies, turn, criteria.pair_rate4(inverse * inverse, v2, mu) * unit4)
-    added = more(sums[0], terms(mass, yours, total_mass, r2, inverse, v2, rv, excess2, mu, rate4))
-    sum_r2, sum_v2, sum_inverse = sums[1]
+    added = more(sums[0], terms(known, mass, yours, r2, inverse, v2, rv, excess2, mu, rate4))
+    sum_r2, sum_v2, sum_inverse, sum_rate4 = sums[1]
     return added, (
         sum_r2 + kept(bodies, turn, r2),
         sum_v2 + kept(bodies, turn, v2),
         sum_inverse + kept(bodies, turn, inverse),
+        sum_rate4 + rate4,
     )
 
 
@@ -188,15 +193,14 @@ sums_of = either(is_known, _sums_in_rounds, _sums_of_pairs)
 
 
 @njit(**LAW)
-def weigh(n_bodies, log_tolerance, G, total_mass, unit4, known):
-    """Time scale and features from the sums over all pairs."""
-    (parts, wholes, rates), (sum_r2, sum_v2, sum_inverse) = known
-    q, q_rate, q2, rate4 = rates
-    share = 2.0 / (n_bodies * (n_bodies - 1))
-    tau2 = q / q_rate * math.sqrt(unit4)
+def weigh(n_bodies, log_tolerance, G, total_mass, unit4, sums):
+    """Sum of the weights and features from the sums over all pairs."""
+    (parts, wholes, weights), (sum_r2, sum_v2, sum_inverse, sum_rate4) = sums
+    q, q_rate4, q2, q_share = weights
+    each = 2.0 / (n_bodies * (n_bodies - 1))
     p1, p2, p3, p4, p5, p6 = parts
     w1, w2, w3, w4, w5, w6 = wholes
-    mean_rate4, mean_r2 = rate4 * share / unit4, sum_r2 * share
+    mean_rate4, mean_r2 = sum_rate4 * each, sum_r2 * each
     seen = (
         log_tolerance,
         ratio(p1, w1),
@@ -206,11 +210,12 @@ def weigh(n_bodies, log_tolerance, G, total_mass, unit4, known):
         ratio(p5, w5),
         ratio(p6, w6),
         crowding(q, q2),
-        rate_contrast(tau2, mean_rate4),
-        compactness(mean_rate4, G * total_mass, mean_r2),
-        virial(sum_v2 * share, G * total_mass, sum_inverse * share),
+        rate_contrast(q_rate4 / q, mean_rate4),
+        depth(q_share / q),
+        compactness(mean_rate4 / unit4, G * total_mass, mean_r2),
+        virial(sum_v2 * each, G * total_mass, sum_inverse * each),
     )
-    return math.sqrt(tau2), seen
+    return q, seen
 
 
 @njit(**LAW)
@@ -221,12 +226,14 @@ def ratio(part, whole):
 
 @njit(**LAW)
 def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
-    """The smooth time scale, and the features in the order of SEEN."""
+    """Logarithm of the time scale, and the features in the order of SEEN."""
     total_mass, unit4 = 0.0, rule.unit4[b]
     for i in range(size(bodies)):
         total_mass += m[i]
-    known = sums_of(bodies, axes, m, x, v, a, G, total_mass, unit4, eps2)
-    return weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, known)
+    known = (rule.order, rule.energy_unit[b], total_mass)
+    sums = sums_of(bodies, axes, known, m, x, v, a, G, unit4, eps2)
+    q, seen = weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, sums)
+    return 0.25 * math.log(unit4) - math.log(q) / rule.order, seen
 
 
 @njit(**LAW)
@@ -276,7 +283,7 @@ def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     hidden, like = rule.hidden, rule.last.dtype.type(0)
     here = scratch(hidden, 1, 1, like)
-    tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
+    log_tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
     for k in range(INPUTS, size(hidden)):
         here[0, k] = like
     z = (of_numbers(_Inputs, seen) - load(_Inputs, rule.mean, 0)) * load(_Inputs, rule.sharpness, 0)
@@ -284,4 +291,4 @@ def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     for k in range(len(rule.biases)):
         layer(hidden, 12 if k == 0 else size(hidden), k, rule, here)
     out = total(load(hidden, here, 0) * load(hidden, rule.last, 0)) + rule.last_bias
-    return rule.factor[b] * tau * math.exp(min(max(out, -rule.bound), rule.bound))
+    return rule.factor[b] * math.exp(log_tau + min(max(out, -rule.bound), rule.bound))
