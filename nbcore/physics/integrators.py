@@ -154,6 +154,29 @@ def composition(order: int, *stages: float) -> Splitting:
     return Splitting(order, kicks, lengths)
 
 
+def nystrom(order: int, kicks: tuple[float, ...], drifts: tuple[float, ...]) -> Splitting:
+    """Symmetric splitting for kinetic energies that are quadratic in the velocities.
+
+    Parameters
+    ----------
+    kicks, drifts
+        The first ones up to the middle; those in the middle follow from the sums, and the rest
+        mirrors them.
+    """
+    last_kick, last_drift = 0.5 - sum(kicks), 0.5 - sum(drifts)
+    if len(kicks) > len(drifts):
+        return Splitting(
+            order,
+            (*kicks, 2 * last_kick, *kicks[::-1]),
+            (*drifts, last_drift, last_drift, *drifts[::-1]),
+        )
+    return Splitting(
+        order,
+        (*kicks, last_kick, last_kick, *kicks[::-1]),
+        (*drifts, 2 * last_drift, *drifts[::-1]),
+    )
+
+
 def _mclachlan4() -> Splitting:
     """5 stages, McLachlan (1995), SIAM J. Sci. Comput. 16, 151."""
     z = math.sqrt(19)
@@ -179,6 +202,29 @@ INTEGRATORS: dict[str, Integrator] = {
     # Suzuki (1990), Phys. Lett. A 146, 319
     "suzuki4": composition(4, _suzuki, _suzuki, 1 - 4 * _suzuki),
     "mclachlan4": _mclachlan4(),
+    # Blanes & Moan (2002), J. Comput. Appl. Math. 142, 313: SRKN 6 and 11, the quickest by far
+    "blanes_moan4": nystrom(
+        4,
+        (0.0829844064174052, 0.396309801498368, -0.0390563049223486),
+        (0.245298957184271, 0.604872665711080),
+    ),
+    "blanes_moan6": nystrom(
+        6,
+        (
+            0.0414649985182624,
+            0.198128671918067,
+            -0.0400061921041533,
+            0.0752539843015807,
+            -0.0115113874206879,
+        ),
+        (
+            0.123229775946271,
+            0.290553797799558,
+            -0.127049212625417,
+            -0.246331761062075,
+            0.357208872795928,
+        ),
+    ),
     # Kahan & Li (1997), Math. Comp. 66, 1089
     "kahan_li6": composition(
         6,

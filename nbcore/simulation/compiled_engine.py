@@ -33,12 +33,12 @@ from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, General
 from nbcore.simulation.kernels.learned import INPUTS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Systems
-from nbcore.simulation.kernels.rules import FixedSteps, rule_of
+from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
-from nbcore.stepping.control import first_step
+from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS
@@ -80,6 +80,7 @@ def integrate(
     stepping: str,
     limits: Limits,
     observe: Any,
+    guard: Guard | None = None,
 ) -> Outcome:
     """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
 
@@ -91,6 +92,8 @@ def integrate(
         Name of the control.
     observe
         Holds the recorder whose buffer is filled, and follows the run.
+    guard
+        Redoes steps that went wrong.
     """
     is_reversible = stepping == "reversible"
     if isinstance(integrator, Hermite):
@@ -103,6 +106,7 @@ def integrate(
         limits.max_steps,
         limits.collision_distance or 0.0,
         limits.escape_distance or np.inf,
+        *_guard(guard, state),
     )
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
@@ -129,6 +133,7 @@ def integrate(
     start = 2 if isinstance(integrator, Hermite) else 1
     start += 2 * policy.evaluations * is_reversible
     evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
+    evaluations += systems.n_redone * integrator.evaluations
     d = state.n_dimensions
     final = state.replace(
         position=torch.as_tensor(systems.position.transpose(0, 2, 1)[..., :d].copy()),
@@ -140,6 +145,7 @@ def integrate(
         final,
         torch.as_tensor(systems.status),
         torch.as_tensor(systems.n_steps),
+        torch.as_tensor(systems.n_redone),
         torch.as_tensor(evaluations),
         torch.as_tensor(systems.max_errors.T.copy()),
     )
@@ -184,11 +190,23 @@ def _systems(
         work=_array(state.work),
         status=np.full(n_systems, int(Status.RUNNING)),
         n_steps=np.zeros(n_systems, dtype=np.int64),
+        n_redone=np.zeros(n_systems, dtype=np.int64),
+        energy=initial[:, 0].copy(),
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=_array(torch.stack(sizes, dim=1)),
         t_end=_array(limits.t_end),
     )
+
+
+def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, SmoothRate]:
+    """The last of `loop.Limits`."""
+    if guard is None:
+        nothing = np.zeros(state.n_systems)
+        return False, nothing, SmoothRate(nothing, nothing)
+    fall_back = rule_of(FALL_BACK, _array(guard.eta), _unit4(state))
+    assert isinstance(fall_back, SmoothRate)
+    return True, _array(guard.largest_change), fall_back
 
 
 def _bodies(n_bodies: int) -> Any:

@@ -22,7 +22,7 @@ from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.simulation.trajectory import Recorder, Trajectory
-from nbcore.stepping.control import get_control
+from nbcore.stepping.control import get_control, guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy, PolicySpec, as_policy
 
 __all__ = ["ENGINES", "simulate"]
@@ -44,6 +44,7 @@ def simulate(
     max_steps: int | None = None,
     collision_distance: float | None = None,
     escape_distance: float | None = None,
+    guard: bool | None = None,
     progress: bool = False,
     path: str | Path | None = None,
 ) -> Trajectory:
@@ -75,6 +76,9 @@ def simulate(
         Most steps of each system; 10 million unless given.
     collision_distance, escape_distance
         Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
+    guard
+        Redo, once, a step that changes the energy by more than ten tolerances, with a step of the
+        smooth pair criterion; evaluations of both count. None guards learned policies alone.
     progress
         Show a progress bar.
     path
@@ -103,15 +107,18 @@ def simulate(
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
     state = state.detach().replace(acceleration=None, jerk=None)
+    guarded = isinstance(chosen, LearnedPolicy) if guard is None else guard
+    watch = guard_of(state, accepted, scheme.order) if guarded else None
     limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
     try:
         with threads_for(*state.position.shape):
-            outcome = run(state, chosen, scheme, accepted, stepping, limits, observer)
+            outcome = run(state, chosen, scheme, accepted, stepping, limits, observer, watch)
     except BaseException:
         observer.abandon()
         raise
-    numbers = (outcome.status, outcome.n_steps, outcome.n_force_evaluations, *outcome.max_errors)
+    counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
+    numbers = (outcome.status, *counts, *outcome.max_errors)
     about = {
         "integrator": name,
         "policy": str(chosen),

@@ -32,7 +32,7 @@ _PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum
 RECORDED = (*_PER_RECORD, "position", "velocity")
 _MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
 _FINAL = ("position", "velocity", "time", "work")
-SUMMARY = ("status", "n_steps", "n_force_evaluations", *_MAXIMA)
+SUMMARY = ("status", "n_steps", "n_redone", "n_force_evaluations", *_MAXIMA)
 
 
 class Store:

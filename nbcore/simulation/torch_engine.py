@@ -12,7 +12,7 @@ from nbcore.physics import gravity
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import first_step, get_control
+from nbcore.stepping.control import Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
 
 __all__ = ["Limits", "Monitor", "Outcome", "integrate"]
@@ -80,6 +80,8 @@ class Outcome:
         (B,) numbers of `Status`.
     n_steps
         (B,).
+    n_redone
+        (B,) steps that the guard had redone, which are none of n_steps.
     n_force_evaluations
         (B,).
     max_errors
@@ -89,6 +91,7 @@ class Outcome:
     state: State
     status: Tensor
     n_steps: Tensor
+    n_redone: Tensor
     n_force_evaluations: Tensor
     max_errors: Tensor
 
@@ -107,6 +110,7 @@ def integrate(
     stepping: str,
     limits: Limits,
     observe: Observer,
+    guard: Guard | None = None,
 ) -> Outcome:
     """Run every system to its end; a KeyboardInterrupt ends the run and keeps what was done.
 
@@ -118,6 +122,8 @@ def integrate(
         Name of the control.
     observe
         Called after each step.
+    guard
+        Redoes steps that went wrong.
     """
     control = get_control(stepping)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -129,7 +135,8 @@ def integrate(
     monitor = Monitor(state)
     is_reversible = stepping == "reversible"
     status = torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64)
-    n_steps = torch.zeros_like(status)
+    n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
+    retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     running = status == Status.RUNNING
     try:
@@ -145,6 +152,15 @@ def integrate(
             h = torch.where(running, h, 0.0)
             after = integrator.step(state, h)
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
+            redo = torch.zeros_like(retried)
+            if guard is not None:
+                change = (gravity.energy(after) - energy).abs()
+                redo = (h > 0) & ~retried & ~(change <= guard.largest_change)  # NaN, too
+                after = after.where(~redo, state)
+                energy, n_redone = gravity.energy(after), n_redone + redo
+                h = torch.where(redo, 0.0, h)
+                again = guard.again(state, dt)
+                last &= ~redo
             finite = torch.isfinite(after.position).all(-1).all(-1)
             finite &= torch.isfinite(after.velocity).all(-1).all(-1)
             if not bool(finite.all()):
@@ -152,7 +168,7 @@ def integrate(
                 status = status.where(~running | finite, int(Status.NON_FINITE))
                 h = torch.where(finite, h, 0.0)
             errors = monitor.errors(after)
-            made = n_steps + (running & finite)
+            made = n_steps + (running & finite & ~redo)
             judged = _judge(status, after, made, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
@@ -162,13 +178,16 @@ def integrate(
             if not bool(running.any()):
                 break
             memory = policy.advance(memory, before, state, h)
-            dt = control(dt, propose(state))
+            following = control(dt, propose(state))
+            dt = following if guard is None else torch.where(redo, again, following)
+            retried = redo
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))
     start = integrator.evaluations if not integrator.reversible else 1
     start += 2 * policy.evaluations * is_reversible
     evaluations = start + n_steps * (integrator.evaluations + policy.evaluations)
-    return Outcome(state, status, n_steps, evaluations, max_errors)
+    evaluations += n_redone * integrator.evaluations
+    return Outcome(state, status, n_steps, n_redone, evaluations, max_errors)
 
 
 def _why_not(h: PerSystem) -> Tensor:

@@ -4,21 +4,28 @@ Plain control makes the proposed step. Reversible control keeps the harmonic mea
 before and the step after a state at the proposal for that state, so that the same steps are found
 backward in time and the energy does not drift (Holder, Leimkuhler & Reich 2001, Appl. Numer.
 Math. 39, 367). It costs no force evaluation.
+
+Around either, a guard redoes a step that went wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 from nbcore.errors import unknown_name
 from nbcore.physics import gravity
 from nbcore.physics.state import PerSystem, State
+from nbcore.stepping.criteria import get_criterion
 
-__all__ = ["CONTROLS", "first_step", "get_control"]
+__all__ = ["CONTROLS", "FALL_BACK", "Guard", "first_step", "get_control", "guard_of"]
 
 LARGEST_JUMP = 4.0  # of consecutive steps; beyond it the control starts anew (Boekholt et al. 2023)
+
+FALL_BACK = "boekholt"  # criterion of the steps that replace those that went wrong
+LARGEST_CHANGE = 10.0  # of the energy in one step, in tolerances
 
 Proposal = Callable[[State], PerSystem]
 
@@ -56,6 +63,36 @@ def first_step(state: State, propose: Proposal) -> PerSystem:
     )
     rate = (after - before) / (2e-3 * proposed)
     return proposed * (1 + rate / 2).clamp(1 / LARGEST_JUMP, LARGEST_JUMP)
+
+
+class Guard(NamedTuple):
+    """Redoes, once, a step that changes the energy by too much.
+
+    Attributes
+    ----------
+    largest_change
+        (B,) [E].
+    eta
+        (B,) of the criterion FALL_BACK, by which the step is redone, at most half as long.
+    """
+
+    largest_change: PerSystem
+    eta: PerSystem
+
+    def again(self, state: State, dt: PerSystem) -> PerSystem:
+        """Step from a state instead of `dt`, (B,) [T]."""
+        return torch.minimum(self.eta * get_criterion(FALL_BACK).time_scale(state), dt / 2)
+
+
+def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:
+    """Guard of a run that starts from a state.
+
+    η = tol^(1/p) is a cautious choice: the smooth criterion keeps to the tolerance with 1.3 to 3.4
+    times as much at 4th order.
+    """
+    energy, scale = gravity.energy(state), gravity.energy_scale(state)
+    size = gravity.relative_size(energy[:, None], scale)
+    return Guard(LARGEST_CHANGE * tolerance * size, tolerance ** (1 / order))
 
 
 def get_control(name: str) -> Callable[[PerSystem, PerSystem], PerSystem]:

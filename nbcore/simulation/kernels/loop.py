@@ -28,7 +28,7 @@ from nbcore.simulation.kernels.general import (
     remember,
 )
 from nbcore.simulation.kernels.learned import Learned, learned
-from nbcore.simulation.kernels.rules import CLASSICAL
+from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
@@ -62,6 +62,8 @@ class Systems(NamedTuple):
     work: Array  # of a moving field
     status: NDArray[np.int64]
     n_steps: NDArray[np.int64]
+    n_redone: NDArray[np.int64]
+    energy: Array  # after the last step, for the guard
     max_errors: Array  # (B, 3)
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
@@ -77,6 +79,9 @@ class Limits(NamedTuple):
     max_steps: int
     collision_distance: float  # 0: none
     escape_distance: float  # inf: none
+    guarded: bool
+    largest_change: Array  # (B,) of the energy in a step that is not redone
+    fall_back: SmoothRate  # by which it is redone
 
 
 class Records(NamedTuple):
@@ -147,10 +152,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     xw, vw, xl, vl = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+    xl0, vl0 = vectors(bodies), vectors(bodies)
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     # Out of their tuples, so that no reference is counted in the loop.
-    G, softening, is_reversible, max_steps, collision, escape = limits
+    G, softening, is_reversible, max_steps, collision, escape = limits[:6]
+    guarded, largest_change, fall_back = limits[6:]
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
@@ -179,6 +186,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             memory = recall(rule, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
+            n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
             status, good = RUNNING, 0
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
@@ -193,15 +201,36 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
                 before, time = time, t_end if is_last else time + h
-                if next_time <= time or looks_back(rule):
+                if next_time <= time or looks_back(rule) or guarded:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
                     copy(bodies, jerk, j0)
+                    if guarded:
+                        copy(bodies, xl, xl0)
+                        copy(bodies, vl, vl0)
                 potential, done = step(
                     bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, h, G, eps2, phi
                 )
                 energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
+                if guarded:
+                    if not retried and not abs(energy - level) <= largest_change[b]:  # NaN, too
+                        copy(bodies, x0, x)
+                        copy(bodies, v0, v)
+                        copy(bodies, a0, a)
+                        copy(bodies, j0, jerk)
+                        copy(bodies, xl0, xl)
+                        copy(bodies, vl0, vl)
+                        time, retried = before, True
+                        n_redone += 1
+                        dt = min(
+                            smooth(
+                                bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
+                            ),
+                            h / 2,
+                        )
+                        continue
+                    retried, level = False, energy
                 if not math.isfinite(energy):
                     if not all_finite(bodies, axes, x, v):
                         failed = True
@@ -265,6 +294,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         systems.work[b] = work
         keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
+        systems.n_redone[b], systems.energy[b] = n_redone, level
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
         worst[1] = max(worst[1], worst1**0.5 / scale[1])

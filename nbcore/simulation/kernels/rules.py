@@ -21,7 +21,15 @@ from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size,
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 
-__all__ = ["FixedSteps", "LeastOfBodies", "LeastOfPairs", "SmoothRate", "WholeState", "rule_of"]
+__all__ = [
+    "FixedSteps",
+    "LeastOfBodies",
+    "LeastOfPairs",
+    "SmoothRate",
+    "WholeState",
+    "rule_of",
+    "smooth",
+]
 
 Array = NDArray[np.float64]
 
