@@ -22,6 +22,8 @@ __all__ = [
     "Benchmark",
     "Comparison",
     "Config",
+    "Evolution",
+    "FamilyConfig",
     "FieldConfig",
     "LossConfig",
     "Movie",
@@ -84,6 +86,21 @@ class ScenarioConfig(Section):
     """External tidal field."""
 
 
+class FamilyConfig(ScenarioConfig):
+    """Systems to train on, one of several kinds."""
+
+    t_end: Positive | None = None
+    """How long each of them is followed [T]."""
+    periods: Positive | None = None
+    """The same in periods of each two-body orbit, instead of t_end."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> FamilyConfig:
+        if (self.t_end is None) == (self.periods is None):
+            raise ValueError(f"family {self.source!r}: give either t_end or periods")
+        return self
+
+
 class Network(Section):
     """The network of a learned policy and what it sees."""
 
@@ -134,6 +151,23 @@ class LossConfig(Section):
     """Upper edge of the angular momentum band, relative."""
 
 
+class Evolution(Section):
+    """Training on whole runs, by evolution strategies."""
+
+    pairs: Count = 8
+    """Pairs of networks that are tried in an epoch, each a step of noise to either side."""
+    noise: Positive = 0.05
+    """Standard deviation of that step in every weight."""
+    systems: Count = 24
+    """Systems of each number of bodies and dimensions that all of them run in an epoch."""
+    final_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the error at the end in the error that counts; the rest is the maximum."""
+    keep_to_tolerance: NotNegative = 0.15
+    """Weight of the square of the decades between maximum error and tolerance."""
+    calibration_systems: CountOrZero = 64
+    """Systems of each family by which the tolerance is calibrated at the end; 0 for none."""
+
+
 class Training(Section):
     """How a policy is trained."""
 
@@ -141,10 +175,22 @@ class Training(Section):
     """Systems to train on."""
     loss: LossConfig = LossConfig()
     """What is minimised."""
-    scheme: Literal["batched", "two_phase"] = "batched"
-    """Batches of states along many orbits, or collect with accept/reject and replay."""
+    families: tuple[FamilyConfig, ...] = ()
+    """Kinds of systems to train on, instead of `scenario`; they may differ in all but units."""
+    evolution: Evolution = Evolution()
+    """Settings of that scheme."""
+    scheme: Literal["batched", "two_phase", "oracle", "evolution"] = "batched"
+    """Batches of states along many orbits; collect with accept/reject and replay; regression on
+    the largest steps that keep within the tolerance; or whole runs, by evolution strategies."""
+    start: str | None = None
+    """Policy whose network training starts from; none for an untrained one."""
     integrator: str = "suzuki4"
     """Integrator that the policy is trained for."""
+    stepping: Literal["plain", "reversible"] = "plain"
+    """How the policy will step; evolution trains it as it will be run."""
+    members: tuple[dict[str, Any], ...] = ()
+    """Settings in which several trainings differ whose policies make a suite, such as integrator
+    and tolerances; none for a single policy."""
     tolerances: tuple[Tolerance, Tolerance] = (1e-8, 1e-3)
     """Range from which tolerances are drawn, uniform in the logarithm."""
     n_steps: Count = 4
@@ -190,7 +236,7 @@ class Training(Section):
     gradient_clip: Positive | None = 1.0
     """Largest norm of the gradient."""
     seed: CountOrZero = 0
-    """Of the weights, the batches and the dropout."""
+    """Of the weights, the batches, the noise and the dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
     anomaly: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,13 +20,14 @@ from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
 from nbcore.stepping.checkpoints import SHIPPED, load_policy
 from nbcore.stepping.criteria import CRITERIA, get_criterion
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy, PolicySpec
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy, untrained
+from nbcore.stepping.suites import Suite
 
 __all__ = ["UNTRAINED", "Method", "learned_policies", "methods"]
 
 UNTRAINED = "untrained"
 PAIR_TIME_SCALE = "boekholt"
-SETTINGS = {2: (0.1, 0.001), 4: (0.3, 0.005), 6: (0.5, 0.01), 8: (0.8, 0.03)}  # by order
+SETTINGS = {2: (0.1, 0.001), 4: (0.5, 0.005), 6: (0.7, 0.01), 8: (0.8, 0.03)}  # by order
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,14 @@ def learned_policies(
     """
     if names is None:
         names = (UNTRAINED, *sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
-    specs = [PolicySpec(integrator=i, order=get_integrator(i).order) for i in integrators]
     policies = []
     for name in names:
         if name == UNTRAINED:
-            policies += [(name, LearnedPolicy(spec)) for spec in specs]
+            policies += [(name, untrained(integrator)) for integrator in integrators]
         else:
-            policies.append((name, load_policy(name)))
+            found = load_policy(name)
+            members = found.members if isinstance(found, Suite) else (found,)
+            policies += [(Path(name).stem, member) for member in members]
     return policies
 
 

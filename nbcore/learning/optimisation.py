@@ -82,33 +82,58 @@ class Learner:
         """Take one optimiser step on these states."""
         c = self.config
         seen: list[tuple[Rollout, dict[str, Tensor], float]] = []
-        lost: list[int] = []
 
-        def closure() -> float:
-            self.optimiser.zero_grad()
+        def loss() -> Tensor:
             r = rollout(self.policy, self.integrator, state, tolerance, memory, c.n_steps)
             parts = loss_parts(r, c.loss)
             total = torch.stack([c.loss.weights[name] * part for name, part in parts.items()])
-            loss = total.sum(dim=0).mean()
-            loss.backward()
-            if not self._tame_gradient():
-                lost.append(1)
+            mean = total.sum(dim=0).mean()
             if not seen:
-                seen.append((r, parts, float(loss.detach())))
-            return float(loss.detach())
+                seen.append((r, parts, float(mean.detach())))
+            return mean
 
-        self.policy.train()
-        self.optimiser.step(closure)  # type: ignore[arg-type]
-        self.policy.eval()
-        r, parts, loss = seen[0]
+        finite = self.minimise(loss)
+        r, parts, value = seen[0]
         with torch.no_grad():
             tally.add(
-                loss=loss,
-                lost_gradients=float(bool(lost)),
+                loss=value,
+                lost_gradients=float(not finite),
                 dt=float(r.dt.log().mean().exp()),
                 energy_error=float(energy_error(r, c.loss).median()),
                 **{name: float(part.mean()) for name, part in parts.items()},
             )
+
+    def minimise(self, loss: Callable[[], Tensor]) -> bool:
+        """Take one optimiser step; returns whether every gradient on the way was finite."""
+        lost: list[int] = []
+
+        def closure() -> float:
+            self.optimiser.zero_grad()
+            value = loss()
+            value.backward()
+            if not self._tame_gradient():
+                lost.append(1)
+            return float(value.detach())
+
+        self.policy.train()
+        self.optimiser.step(closure)  # type: ignore[arg-type]
+        self.policy.eval()
+        return not lost
+
+    def descend(self, weights: Iterable[Tensor], slope: Tensor) -> None:
+        """Take one optimiser step down a slope that was found without gradients.
+
+        Parameters
+        ----------
+        slope
+            Of all the weights, one after the other.
+        """
+        place = 0
+        for weight in weights:
+            weight.grad = slope[place : place + weight.numel()].view_as(weight).clone()
+            place += weight.numel()
+        self._tame_gradient()
+        self.optimiser.step(lambda: 0.0)  # type: ignore[arg-type]
 
     def _tame_gradient(self) -> bool:
         """Clip the gradient; one that is not finite (a lost orbit) teaches nothing: False."""

@@ -1,33 +1,29 @@
-"""What an epoch of training does: batches of states along many orbits, or the two phases."""
+"""What an epoch of training does: the schemes that follow a gradient, and the table of all."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nbcore.config import Training
 from nbcore.errors import InputError
+from nbcore.learning.evolution import Evolution
+from nbcore.learning.labels import Oracle
 from nbcore.learning.optimisation import Learner, Tally
+from nbcore.learning.systems import Problem, draw_tolerances
 from nbcore.physics import gravity
 from nbcore.physics.state import PerSystem, State
-from nbcore.simulation.simulate import simulate
-from nbcore.stepping.policies import LearnedPolicy, Memory
+from nbcore.stepping.policies import Memory
 
-__all__ = ["SCHEMES", "Scheme", "draw_tolerances", "visited_states"]
-
-# A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
-MOST_STEPS = 20_000
+__all__ = ["SCHEMES", "Scheme", "warm_up"]
 
 
 class Scheme(Protocol):
     """One way to go through an epoch."""
 
-    def __init__(self, learner: Learner, systems: State, pool: State) -> None: ...
+    def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None: ...
 
     def epoch(self) -> dict[str, float]:
         """Train for an epoch and say how it went."""
@@ -40,47 +36,6 @@ class Scheme(Protocol):
     def set(self, saved: dict[str, Any]) -> None:
         """Go on from there."""
         ...
-
-
-def draw_tolerances(config: Training, like: PerSystem) -> PerSystem:
-    """Tolerances uniform in the logarithm over the configured range, (B,)."""
-    low, high = (math.log(tolerance) for tolerance in config.tolerances)
-    return (low + (high - low) * torch.rand_like(like)).exp()
-
-
-def visited_states(systems: State, policy: LearnedPolicy, config: Training) -> State:
-    """States along the orbits of all training systems, as often as steps fall there.
-
-    Parameters
-    ----------
-    policy
-        Untrained: the smooth classical criterion.
-    """
-    with warnings.catch_warnings():
-        # A system that ends early is a fit object of training up to there.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        run = simulate(
-            systems.replace(batched=True),
-            systems.time + config.orbit_time,
-            policy,
-            tolerance=draw_tolerances(config, systems.time),
-            max_steps=MOST_STEPS,
-        )
-    system, record = np.nonzero(np.isfinite(run.time))
-    chosen = torch.randperm(len(system))[: config.pool_size].numpy()
-    if len(chosen) < 2:
-        raise InputError(
-            f"the training systems left {len(chosen)} states; give more systems, "
-            "or a longer train.orbit_time"
-        )
-    system, record = system[chosen], record[chosen]
-
-    def take(values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values[system, record], device=systems.time.device)
-
-    return systems.select(torch.as_tensor(system)).replace(
-        position=take(run.position), velocity=take(run.velocity), time=take(run.time)
-    )
 
 
 def warm_up(learner: Learner, state: State, tolerance: PerSystem) -> tuple[State, Memory]:
@@ -99,15 +54,18 @@ def warm_up(learner: Learner, state: State, tolerance: PerSystem) -> tuple[State
 class Batched:
     """Every optimiser step draws a batch of states and tolerances from the pool."""
 
-    def __init__(self, learner: Learner, systems: State, pool: State) -> None:
-        self._learner, self._pool = learner, pool
+    def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None:
+        self._learner, self._pools = learner, pools
 
     def epoch(self) -> dict[str, float]:
         """As many optimiser steps as there are batches."""
         tally, config = Tally(), self._learner.config
         for _ in range(config.batches):
-            chosen = torch.randint(self._pool.n_systems, (config.batch_size,))
-            state = self._pool.select(chosen)
+            pool = self._pools[0]
+            if len(self._pools) > 1:
+                pool = self._pools[int(torch.randint(len(self._pools), ()))]
+            chosen = torch.randint(pool.n_systems, (config.batch_size,))
+            state = pool.select(chosen)
             tolerance = draw_tolerances(config, state.time)
             state, memory = warm_up(self._learner, state, tolerance)
             self._learner.learn(state, tolerance, memory, tally)
@@ -130,8 +88,14 @@ class TwoPhase:
     minibatches. The next epoch goes on from where part 1 ended.
     """
 
-    def __init__(self, learner: Learner, systems: State, pool: State) -> None:
+    def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None:
         self._learner = learner
+        if len(problems) > 1:
+            raise InputError(
+                f"train.families have {len(problems)} numbers of bodies and dimensions, and the "
+                "scheme 'two_phase' steps all its systems together; use 'evolution', or one family"
+            )
+        systems = problems[0].state
         self._systems = systems.replace(
             batched=True, acceleration=gravity.acceleration(systems)
         ).detach()
@@ -234,4 +198,9 @@ def _detached(memory: Memory) -> Memory:
     return {name: value.detach() for name, value in memory.items()}
 
 
-SCHEMES: dict[str, type[Scheme]] = {"batched": Batched, "two_phase": TwoPhase}
+SCHEMES: dict[str, type[Scheme]] = {
+    "batched": Batched,
+    "two_phase": TwoPhase,
+    "oracle": Oracle,
+    "evolution": Evolution,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nbcore.config import Config, Network
+from nbcore.config import Config, Network, make_config
 from nbcore.errors import InputError
+from nbcore.learning.calibration import calibrate, stretch_to_tolerance
 from nbcore.learning.optimisation import Learner
-from nbcore.learning.schemes import SCHEMES, Scheme, draw_tolerances, visited_states, warm_up
-from nbcore.physics.integrators import get_integrator
+from nbcore.learning.schemes import SCHEMES, Scheme, warm_up
+from nbcore.learning.systems import draw_tolerances, training_problems, visited_states
 from nbcore.physics.state import State
-from nbcore.simulation.setup import initial_state
 from nbcore.simulation.threads import threads_for
-from nbcore.stepping.checkpoints import POLICY_FILE, load_tree, save_policy, save_tree
-from nbcore.stepping.policies import LearnedPolicy, PolicySpec
+from nbcore.stepping.checkpoints import POLICY_FILE, load_policy, load_tree, save_policy, save_tree
+from nbcore.stepping.policies import LearnedPolicy, untrained
+from nbcore.stepping.suites import Suite
 
 __all__ = ["POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
 
@@ -38,32 +39,33 @@ class TrainingResult:
     Attributes
     ----------
     policy
-        Trained, ready for use.
+        Trained, ready for use; a suite if the training has members.
     history
         One dict an epoch: loss and its parts, dt, energy_error, learning_rate, seconds, and
-        acceptance and pass rates of the two-phase scheme; lost_gradients is the share of optimiser
-        steps whose gradient was not finite and was left out.
+        what else the scheme reports, such as acceptance and pass rates of the two-phase one;
+        lost_gradients is the share of optimiser steps whose gradient was not finite and was left
+        out. Of several members, those of one after those of the other, told apart by `member`.
     systems
-        Initial states that it was trained on.
+        Initial states that it was trained on, of one shape.
     run_dir
         Folder with the checkpoint, or None.
     """
 
-    policy: LearnedPolicy
+    policy: LearnedPolicy | Suite
     history: list[dict[str, float]]
     systems: State
     run_dir: Path | None
 
 
-def make_policy(network: Network, integrator: str = "suzuki4") -> LearnedPolicy:
+def make_policy(
+    network: Network, integrator: str = "suzuki4", stepping: str = "plain"
+) -> LearnedPolicy:
     """Untrained policy of a configuration: a classical criterion until it is trained."""
-    settings = network.model_dump()
-    order = get_integrator(integrator).order
-    return LearnedPolicy(PolicySpec(integrator=integrator, order=order, **settings))
+    return untrained(integrator, stepping=stepping, **network.model_dump())
 
 
 def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
-    """Train a policy, or go on with a training that was stopped.
+    """Train a policy or a suite of them, or go on with a training that was stopped.
 
     The same seed gives the same weights, bit for bit, on one machine, whether or not the training
     was stopped in between.
@@ -82,14 +84,42 @@ def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
         A name in the configuration is unknown, the device is missing, or the training in
         `run_dir` was begun with other settings.
     """
+    folder = None if run_dir is None else Path(run_dir)
+    if not config.train.members:
+        return _train_one(config, folder)
+    parts, history = [], []
+    for k, settings in enumerate(config.train.members):
+        own = None if folder is None else folder / f"member_{k}"
+        parts.append(_train_one(_member(config, settings), own))
+        history += [{"member": k, **row} for row in parts[-1].history]
+    suite = Suite(tuple(part.policy for part in parts))
+    if folder is not None:
+        metrics = {f"member_{k}": part.history[-1] for k, part in enumerate(parts) if part.history}
+        save_policy(suite, folder / POLICY_FILE, config=_settings(config), metrics=metrics)
+    return TrainingResult(suite, history, parts[0].systems, folder)
+
+
+def _member(config: Config, settings: Mapping[str, Any]) -> Config:
+    table = config.model_dump()
+    table["train"] = {**table["train"], **settings, "members": ()}
+    return make_config(table)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What a training is made of."""
+    settings = config.model_dump(mode="json")
+    return {name: settings[name] for name in ("network", "train")}
+
+
+def _train_one(config: Config, run_dir: Path | None) -> TrainingResult:
     with torch.random.fork_rng(), _anomalies(config.train.anomaly):
-        trainer = _Trainer(config, None if run_dir is None else Path(run_dir))
-        c, systems = config.train, trainer.systems
+        trainer = _Trainer(config, run_dir)
+        c, systems = config.train, trainer.problems[0].state
         largest = max(c.batch_size, c.replay_batch_size, systems.n_systems)
         with threads_for(largest, systems.n_bodies, systems.n_dimensions):
             trainer.run()
     return TrainingResult(
-        trainer.policy.cpu(), trainer.history, trainer.systems.to("cpu"), trainer.run_dir
+        trainer.policy.cpu(), trainer.history, trainer.problems[0].state.to("cpu"), run_dir
     )
 
 
@@ -97,22 +127,49 @@ class _Trainer:
     def __init__(self, config: Config, run_dir: Path | None) -> None:
         self.config, self.run_dir = config, run_dir
         c = config.train
-        device = _device(c.device)
+        on_whole_runs = c.scheme in ("oracle", "evolution")  # which the compiled engine makes
+        device = "cpu" if on_whole_runs else _device(c.device)
         torch.manual_seed(c.seed)
-        self.systems = initial_state(c.scenario).to(device)
-        self.policy = make_policy(config.network, c.integrator).to(device)
+        self.problems = [each.to(device) for each in training_problems(c)]
+        self.policy = make_policy(config.network, c.integrator, c.stepping).to(device)
+        if c.scheme == "evolution":
+            stretch_to_tolerance(self.policy, self.problems, c)
         learner = Learner(self.policy, c)
-        pool = visited_states(self.systems, self.policy, c)
-        tolerance = draw_tolerances(c, pool.time)
-        seen, memory = warm_up(learner, pool, tolerance)
-        measures = self.policy.measures(seen, memory)
-        self.policy.network.standardise(self.policy.inputs(measures, tolerance, memory))
+        pools = visited_states(self.problems, self.policy, c)
+        inputs = []
+        for pool in pools:
+            tolerance = draw_tolerances(c, pool.time)
+            seen, memory = warm_up(learner, pool, tolerance)
+            measures = self.policy.measures(seen, memory)
+            inputs.append(self.policy.inputs(measures, tolerance, memory))
+        self.policy.network.standardise(torch.cat(inputs))
+        if c.start is not None:
+            self._start_from(c.start)
         self.learner = learner
-        self.scheme: Scheme = SCHEMES[c.scheme](learner, self.systems, pool)
+        self.scheme: Scheme = SCHEMES[c.scheme](learner, self.problems, pools)
         self.history: list[dict[str, float]] = []
         self._seconds, self._saved = 0.0, 0.0
         if run_dir is not None and (run_dir / TRAINING_FILE).exists():
             self._resume(run_dir / TRAINING_FILE)
+
+    def _start_from(self, path: str) -> None:
+        """Take over the network of a policy of the same shape."""
+        policy = load_policy(path)
+        if isinstance(policy, Suite):
+            policy = policy.of(self.config.train.integrator)
+        if policy is None or policy.names != self.policy.names:
+            raise InputError(
+                f"train.start is {path!r}, which has no policy for "
+                f"{self.config.train.integrator!r} with the same features; train one, or start "
+                "without"
+            )
+        try:
+            self.policy.load_state_dict(policy.state_dict())
+        except RuntimeError:
+            raise InputError(
+                f"train.start is {path!r}, whose network has widths {policy.spec.hidden}; "
+                "make network.hidden the same"
+            ) from None
 
     def run(self) -> None:
         """Epoch after epoch until a limit is reached; the checkpoint is written at the end."""
@@ -134,6 +191,8 @@ class _Trainer:
             bar.update()
             self._save_now_and_then()
         bar.close()
+        if c.scheme == "evolution" and c.evolution.calibration_systems:
+            self.policy.calibration = calibrate(self.policy, c)
         self._save()
 
     def _finished(self) -> bool:
@@ -152,9 +211,10 @@ class _Trainer:
     def _save(self) -> None:
         if self.run_dir is None:
             return
-        settings = self.config.model_dump(mode="json")
+        settings = _settings(self.config)
         tree = {
             "settings": settings,
+            "stretch": self.policy.spec.stretch,
             "weights": self.policy.state_dict(),
             "optimiser": self.learner.optimiser.state_dict(),
             "optimiser_name": self.learner.optimiser_name,
@@ -167,15 +227,15 @@ class _Trainer:
         save_policy(
             self.policy,
             self.run_dir / POLICY_FILE,
-            config={k: settings[k] for k in ("network", "train")},
+            config=settings,
             metrics=self.history[-1] if self.history else {},
-            systems=self.systems,
+            systems=self.problems[0].state if len(self.problems) == 1 else None,
         )
         self._saved = time.monotonic()
 
     def _resume(self, path: Path) -> None:
         tree = load_tree(path, kind="training")
-        now = self.config.model_dump(mode="json")
+        now = _settings(self.config)
         for section in ("network", "train"):
             for key, value in now[section].items():
                 before = tree["settings"][section].get(key)
@@ -185,12 +245,13 @@ class _Trainer:
                         f"{before}, not {value}; go on with the same settings, or start a new run"
                     )
         self.policy.load_state_dict(tree["weights"])
+        self.policy.stretch(tree["stretch"] / self.policy.spec.stretch)
         self.history, self._seconds = tree["history"], tree["seconds"]
         if self.history:
             self.learner.start_epoch(int(self.history[-1]["epoch"]))
         if self.learner.optimiser_name == tree["optimiser_name"]:
             self.learner.optimiser.load_state_dict(tree["optimiser"])
-        device = self.systems.time.device
+        device = self.problems[0].t_end.device
         self.scheme.set(_to(tree["scheme"], device))
         _set_random_state(tree["random"])
 

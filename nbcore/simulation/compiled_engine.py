@@ -42,13 +42,7 @@ from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS
-from nbcore.stepping.policies import (
-    Criterion,
-    FixedStep,
-    LearnedPolicy,
-    Policy,
-    log_tolerance,
-)
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
 
 __all__ = ["integrate", "obstacle"]
 
@@ -277,7 +271,7 @@ def _learned(
         order=policy.spec.order,
         unit4=unit4,
         energy_unit=_array(energy_unit(state)),
-        log_tolerance=_array(log_tolerance(tolerance)),
+        log_tolerance=_array(policy.log_tolerance(tolerance)),
         mean=mean,
         sharpness=sharpness,
         hidden=(0,) * width,
@@ -303,7 +297,7 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
         order=spec.order,
         unit4=unit4,
         energy_unit=_array(energy_unit(state)),
-        log_tolerance=_array(log_tolerance(tolerance)),
+        log_tolerance=_array(policy.log_tolerance(tolerance)),
         features=np.array([0, *(KNOWN.index(name) for name in policy.names)]),
         scales=_array(memory.get("scales", raw)),
         history=spec.history,

@@ -17,17 +17,22 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
+from nbcore.simulation.novelty import warn_of_novelty
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.simulation.trajectory import Recorder, Trajectory
+from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.control import get_control, guard_of
-from nbcore.stepping.policies import LearnedPolicy, Policy, PolicySpec, as_policy
+from nbcore.stepping.policies import LearnedPolicy, Policy, as_policy, untrained
+from nbcore.stepping.suites import Suite
 
 __all__ = ["ENGINES", "simulate"]
 
 DEFAULT_INTEGRATOR = "suzuki4"
+DEFAULT_POLICY = "default"  # among those that are shipped
+AUTO = "auto"
 DEFAULT_MAX_STEPS = 10_000_000
 
 
@@ -38,7 +43,7 @@ def simulate(
     *,
     integrator: str | None = None,
     tolerance: float | Any = 1e-6,
-    stepping: str = "plain",
+    stepping: str | None = None,
     engine: str = "auto",
     record: int | str | Any | None = None,
     max_steps: int | None = None,
@@ -57,16 +62,17 @@ def simulate(
     t_end
         End of the run [T], one number or (B,); reached exactly. inf with `max_steps`.
     policy
-        What chooses the steps: FixedStep, Criterion, a learned policy, or a plain function
-        (state, tolerance) -> dt (B,). None takes the smooth pair criterion scaled with the
-        tolerance, which is a learned policy before training.
+        What chooses the steps: FixedStep, Criterion, a learned policy or a suite of them, or a
+        plain function (state, tolerance) -> dt (B,). None takes the shipped suite "default", or
+        an untrained policy where that has none for the integrator.
     integrator
         Name in the table of integrators. None takes the one that the policy was trained for,
-        otherwise suzuki4.
+        otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance.
     tolerance
-        Relative energy error that is accepted, in (0, 1); one number or (B,).
+        Relative energy error that is accepted, in (0, 1); one number or (B,). Learned policies
+        aim at it with the maximum over every step; other policies don't heed it.
     stepping
-        "plain" or "reversible".
+        "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
         "compiled", "torch", or "auto", which is the compiled one where it can do the run.
     record
@@ -94,12 +100,14 @@ def simulate(
         An argument can't be used. A system that fails while it is integrated is a status, and a
         warning names how many there are.
     """
-    chosen = _policy(policy, integrator)
-    name, scheme = _integrator(integrator, chosen, stepping)
     end = _t_end(state, t_end, max_steps)
     accepted = _per_system(state, "tolerance", tolerance)
     if not bool(((accepted > 0) & (accepted < 1)).all()):
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
+    chosen, integrator = _policy(policy, integrator, float(accepted.min()))
+    learned = chosen if isinstance(chosen, LearnedPolicy) else None
+    stepping = stepping or (learned.spec.stepping if learned else "plain")
+    name, scheme = _integrator(integrator, chosen, stepping)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
@@ -107,7 +115,9 @@ def simulate(
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
     state = state.detach().replace(acceleration=None, jerk=None)
-    guarded = isinstance(chosen, LearnedPolicy) if guard is None else guard
+    if learned:
+        _check_calibrated(learned, accepted, stepping)
+    guarded = learned is not None if guard is None else guard
     watch = guard_of(state, accepted, scheme.order) if guarded else None
     limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
@@ -124,6 +134,7 @@ def simulate(
         "policy": str(chosen),
         "stepping": stepping,
         "tolerance": accepted.cpu().numpy(),
+        "expected_error": _expected(learned, accepted),
         "engine": engine,
     }
     trajectory = observer.finish(
@@ -132,6 +143,8 @@ def simulate(
         about,
     )
     _warn(outcome.status)
+    if learned:
+        warn_of_novelty(learned, state, trajectory)
     return trajectory
 
 
@@ -268,12 +281,65 @@ class _Observer:
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
-def _policy(policy: object, integrator: str | None) -> Policy:
+def _policy(policy: object, integrator: str | None, tolerance: float) -> tuple[Policy, str | None]:
+    """Policy of a run, and its integrator if one is named or chosen by now."""
     if policy is None:
-        name = integrator or DEFAULT_INTEGRATOR
-        spec = PolicySpec(integrator=name, order=get_integrator(name).order)
-        return LearnedPolicy(spec)
-    return as_policy(policy)
+        policy = _default_policy(integrator)
+    if isinstance(policy, Suite):
+        if integrator in (None, AUTO):
+            return policy.best(tolerance), None
+        member = policy.of(integrator)
+        if member is None:
+            names = ", ".join(repr(m.spec.integrator) for m in policy.members)
+            raise InputError(
+                f"the policies of the suite were trained for {names}, not for {integrator!r}; "
+                "use one of these, or integrator='auto'"
+            )
+        return member, integrator
+    if integrator == AUTO:
+        raise InputError(
+            f"integrator is 'auto' and the policy {policy} can't choose one; "
+            "name an integrator, or use nb.load_policy('default')"
+        )
+    return as_policy(policy), integrator
+
+
+def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
+    shipped = load_policy(DEFAULT_POLICY)
+    if integrator in (None, AUTO) or (isinstance(shipped, Suite) and shipped.of(integrator)):
+        return shipped
+    return untrained(integrator)
+
+
+def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str) -> None:
+    known = policy.calibration
+    if known is None:
+        return
+    if stepping != policy.spec.stepping:
+        warnings.warn(
+            f"the policy was calibrated with {policy.spec.stepping} steps; with {stepping} ones "
+            "the error may miss the tolerance",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    for value in (float(tolerance.min()), float(tolerance.max())):
+        if not known.covers(value):
+            least, most = known.range
+            warnings.warn(
+                f"tolerance {value:.1e} lies outside the range {least:.1e} to {most:.1e} that the "
+                f"policy for {policy.spec.integrator!r} was calibrated for; the error may miss it",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def _expected(policy: LearnedPolicy | None, tolerance: PerSystem) -> list[list[float]] | None:
+    """10th percentile, median and 90th percentile (B, 3) of the errors of such runs."""
+    if policy is None or policy.calibration is None:
+        return None
+    band = policy.calibration.band
+    return [[band(each)[0], each, band(each)[1]] for each in tolerance.tolist()]
 
 
 def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, Integrator]:

@@ -25,7 +25,7 @@ __all__ = ["RECORDED", "SUMMARY", "Store", "Stored", "chunk_rows", "dimensions",
 
 Summary = dict[str, np.ndarray]
 
-FORMAT = 1
+FORMAT = 2
 CHUNK_BYTES = 4 << 20
 _DIMENSIONS = ("system", "record", "body", "axis")
 _PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")

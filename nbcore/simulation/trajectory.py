@@ -122,6 +122,11 @@ class Trajectory:
         return self._number("n_steps")
 
     @property
+    def n_redone(self) -> Any:
+        """Steps that the guard had redone; their evaluations count, they are none of n_steps."""
+        return self._number("n_redone")
+
+    @property
     def n_force_evaluations(self) -> Any:
         """Force evaluations of the steps and of the criterion; each derivative counts as one.
 
@@ -146,6 +151,17 @@ class Trajectory:
         """Energy error that was asked for."""
         values = np.asarray(self.about["tolerance"])
         return values if self.batched else float(values[0])
+
+    @property
+    def expected_error(self) -> Any:
+        """Maximum energy error to expect: 10th percentile, median, 90th; (3,), or None.
+
+        As measured when the policy was calibrated; other policies than learned ones tell nothing.
+        """
+        known = self.about.get("expected_error")
+        if known is None:
+            return None
+        return np.asarray(known) if self.batched else np.asarray(known[0])
 
     @property
     def integrator(self) -> str:
@@ -178,8 +194,15 @@ class Trajectory:
                 self.final.select(torch.tensor([index])),
                 batched=False,
             ),
-            about={**self.about, "tolerance": np.asarray(self.about["tolerance"])[one]},
+            about={**self.about, **self._asked(one)},
         )
+
+    def _asked(self, one: slice) -> dict[str, Any]:
+        expected = self.about.get("expected_error")
+        return {
+            "tolerance": np.asarray(self.about["tolerance"])[one],
+            "expected_error": None if expected is None else expected[one],
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write as a Zarr group, complete or not at all.

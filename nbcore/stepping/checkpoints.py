@@ -23,7 +23,9 @@ from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
+from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
+from nbcore.stepping.suites import Suite
 
 __all__ = [
     "POLICY_FILE",
@@ -34,20 +36,20 @@ __all__ = [
     "training_systems",
 ]
 
-VERSION = 1
+VERSION = 2
 POLICY_FILE = "policy.safetensors"  # in a run folder
 SHIPPED = Path(__file__).resolve().parent / "pretrained"
 
 
 def save_policy(
-    policy: LearnedPolicy,
+    policy: LearnedPolicy | Suite,
     path: str | Path,
     *,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     systems: State | None = None,
 ) -> Path:
-    """Write a policy with everything that is needed to use it.
+    """Write a policy, or a suite of them, with everything that is needed to use it.
 
     Parameters
     ----------
@@ -58,12 +60,13 @@ def save_policy(
     systems
         The initial conditions that it was trained on.
     """
+    members = policy.members if isinstance(policy, Suite) else (policy,)
     tree: dict[str, Any] = {
-        "spec": dataclasses.asdict(policy.spec),
+        "suite": isinstance(policy, Suite),
+        "members": [_tree_of(member) for member in members],
         "config": dict(config or {}),
         "metrics": dict(metrics or {}),
         "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-        "weights": {k: v.detach().cpu() for k, v in policy.state_dict().items()},
     }
     if systems is not None:
         batch = ("mass", "position", "velocity", "time")
@@ -75,8 +78,22 @@ def save_policy(
     return save_tree(tree, path, kind="policy")
 
 
-def load_policy(path: str | Path) -> LearnedPolicy:
-    """Read a policy: a checkpoint's path, a run folder that holds one, or a shipped name.
+def _tree_of(policy: LearnedPolicy) -> dict[str, Any]:
+    known = policy.calibration
+    return {
+        "spec": dataclasses.asdict(policy.spec),
+        "calibration": None if known is None else known._asdict(),
+        "weights": {k: v.detach().cpu() for k, v in policy.state_dict().items()},
+    }
+
+
+def load_policy(path: str | Path) -> LearnedPolicy | Suite:
+    """Read a policy or a suite of them.
+
+    Parameters
+    ----------
+    path
+        Of a checkpoint or of a run folder that holds one, or a shipped name.
 
     Raises
     ------
@@ -86,7 +103,8 @@ def load_policy(path: str | Path) -> LearnedPolicy:
     """
     tree = load_tree(_find(path), kind="policy")
     try:
-        policy = _policy_of(tree)
+        members = tuple(_policy_of(member) for member in tree["members"])
+        policy = Suite(members) if tree["suite"] else members[0]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         words = " ".join(str(error).split())
         raise InputError(
@@ -104,9 +122,14 @@ def _policy_of(tree: Mapping[str, Any]) -> LearnedPolicy:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
     policy = LearnedPolicy(PolicySpec(**values))
     for name, value in tree["weights"].items():
-        if not bool(torch.isfinite(value).all()):
+        # The range of what was seen in training is infinite before there was any.
+        if bool(value.isnan().any()) or (
+            not bool(torch.isfinite(value).all()) and not name.endswith(("least", "most"))
+        ):
             raise ValueError(f"{name} holds a value that is not finite")
     policy.load_state_dict(tree["weights"])
+    if tree["calibration"] is not None:
+        policy.calibration = Calibration(**tree["calibration"])
     return policy
 
 

@@ -12,6 +12,7 @@ from nbcore.errors import unknown_name
 
 __all__ = ["ACTIVATIONS", "LARGEST_INPUT", "StepNetwork"]
 
+RARE = 1e-3  # share of typical inputs that lie below, and above, their typical range
 LARGEST_INPUT = 8.0  # standard deviations; beyond it the training data say nothing anyway
 
 
@@ -39,6 +40,8 @@ class StepNetwork(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    least: Tensor
+    most: Tensor
     frequencies: Tensor | None
 
     def __init__(
@@ -56,6 +59,8 @@ class StepNetwork(nn.Module):
             raise unknown_name("activation", activation, ACTIVATIONS)
         self.register_buffer("mean", torch.zeros(n_inputs))
         self.register_buffer("deviation", torch.ones(n_inputs))
+        self.register_buffer("least", torch.full((n_inputs,), -math.inf))
+        self.register_buffer("most", torch.full((n_inputs,), math.inf))
         width = n_inputs
         self.register_buffer("frequencies", None)
         if fourier_features:
@@ -75,12 +80,20 @@ class StepNetwork(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def standardise(self, inputs: Tensor) -> None:
-        """Take mean and standard deviation of typical inputs (S, F) as those of the inputs."""
+        """Take mean, standard deviation and range of typical inputs (S, F) as those of inputs."""
         deviation, mean = torch.std_mean(inputs, dim=0, correction=0)
         # An input that never varies in the samples is passed on as it is.
         deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
+        self.least.copy_(inputs.quantile(RARE, dim=0))
+        self.most.copy_(inputs.quantile(1 - RARE, dim=0))
+
+    def beyond(self, inputs: Tensor, first: int = 0) -> Tensor:
+        """How far inputs from the `first` on lie outside the typical range, in deviations."""
+        own = slice(first, first + inputs.shape[1])
+        outside = torch.maximum(self.least[own] - inputs, inputs - self.most[own]).clamp(min=0)
+        return outside / self.deviation[own]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) to (B, n_outputs), finite for any finite input."""

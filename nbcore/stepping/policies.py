@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from nbcore.errors import InputError
+from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import PerSystem, State
+from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import (
     DELTA_FEATURES,
@@ -38,13 +40,22 @@ __all__ = [
     "Policy",
     "Prediction",
     "as_policy",
-    "log_tolerance",
+    "untrained",
 ]
 
 Memory = dict[str, Tensor]
 SMALLEST_TOLERANCE = 1e-16
-# Largest step of an untrained policy in units of τ tol^(1/p), by order p. TODO
-STRETCH = {2: 2.0, 4: 2.0, 6: 2.0, 8: 2.0}
+# Steps of untrained policies in units of τ tol^(1/p), with which the median error of reversible
+# steps comes out near the tolerance in the middle of the range of the order.
+STRETCH = {
+    "leapfrog": 1.9,
+    "suzuki4": 2.3,
+    "mclachlan4": 3.6,
+    "blanes_moan4": 11.0,
+    "kahan_li6": 2.2,
+    "blanes_moan6": 6.0,
+    "kahan_li8": 3.0,
+}
 
 
 @runtime_checkable
@@ -201,11 +212,17 @@ class PolicySpec:
         Name of the integrator that it was trained for.
     order
         p of that integrator.
+    stepping
+        How it was trained to step: "plain" or "reversible".
+    stretch
+        c: step of the untrained policy in units of τ tol^(1/p); see `untrained`.
     The others are those of `config.Network`.
     """
 
     integrator: str = "suzuki4"
     order: int = 4
+    stepping: str = "plain"
+    stretch: float = 1.0
     features: tuple[str, ...] = ("scale_free",)
     history: int = 0
     history_padding: str = "zero"
@@ -235,9 +252,15 @@ class LearnedPolicy(nn.Module):
     ----------
     spec
         Shape of the policy.
+
+    Attributes
+    ----------
+    calibration
+        What became of tolerances after training; None takes them as they are.
     """
 
     evaluations = 0
+    calibration: Calibration | None = None
 
     def __init__(self, spec: PolicySpec) -> None:
         super().__init__()
@@ -256,8 +279,8 @@ class LearnedPolicy(nn.Module):
         self.network.layers.to(getattr(torch, spec.precision))
         if self.network.frequencies is not None:
             self.network.frequencies = self.network.frequencies.to(getattr(torch, spec.precision))
-        self.network.mean = self.network.mean.double()
-        self.network.deviation = self.network.deviation.double()
+        for name in ("mean", "deviation", "least", "most"):
+            setattr(self.network, name, getattr(self.network, name).double())
         self.eval()
 
     @property
@@ -301,13 +324,30 @@ class LearnedPolicy(nn.Module):
         """What features and time scale are taken from."""
         return Measures(state, memory.get("scales"), memory["energy_unit"], self.spec.order)
 
+    def stretch(self, factor: float) -> None:
+        """Make all steps longer by a factor."""
+        self.spec = replace(self.spec, stretch=self.spec.stretch * factor)
+
+    def given(self, tolerance: PerSystem) -> PerSystem:
+        """Tolerance that the network is given, so that the error comes out as asked for, (B,)."""
+        return tolerance if self.calibration is None else self.calibration.given_for(tolerance)
+
+    def log_tolerance(self, tolerance: PerSystem) -> PerSystem:
+        """Network's first input, (B,)."""
+        return self.given(tolerance).clamp(min=SMALLEST_TOLERANCE).log()
+
+    def novelty(self, state: State, memory: Memory) -> Tensor:
+        """How far features lie beyond those of the training states, in deviations, (B, F)."""
+        features = state_features(self.names, self.measures(state, memory))
+        return self.network.beyond(features, first=1)
+
     def factor(self, tolerance: PerSystem) -> PerSystem:
         """Step in units of the time scale, c tol^(1/p), (B,)."""
-        return STRETCH[self.spec.order] * tolerance ** (1 / self.spec.order)
+        return self.spec.stretch * self.given(tolerance) ** (1 / self.spec.order)
 
     def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Tensor:
         """Inputs of the network before they are standardised, (B, F)."""
-        parts = [log_tolerance(tolerance)[:, None]]
+        parts = [self.log_tolerance(tolerance)[:, None]]
         if self.names:
             parts.append(state_features(self.names, measures))
         if self.looks_back:
@@ -347,9 +387,22 @@ class LearnedPolicy(nn.Module):
         return self.predict(state, tolerance, self.begin(state) if memory is None else memory).dt
 
 
-def log_tolerance(tolerance: PerSystem) -> PerSystem:
-    """Network's first input, (B,)."""
-    return tolerance.clamp(min=SMALLEST_TOLERANCE).log()
+def untrained(integrator: str, **settings: Any) -> LearnedPolicy:
+    """Policy of an integrator before training: it asks the same energy error of every state.
+
+    Parameters
+    ----------
+    settings
+        Others of `PolicySpec`.
+    """
+    return LearnedPolicy(
+        PolicySpec(
+            integrator=integrator,
+            order=get_integrator(integrator).order,
+            stretch=STRETCH.get(integrator, 1.0),
+            **settings,
+        )
+    )
 
 
 def as_policy(policy: object) -> Policy:

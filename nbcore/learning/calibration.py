@@ -1,0 +1,63 @@
+"""Which error comes of which tolerance, measured on systems beside those of the training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from nbcore.config import Training
+from nbcore.learning.systems import Problem, run_of, training_problems
+from nbcore.stepping.calibration import Calibration, calibration_of
+from nbcore.stepping.policies import LearnedPolicy
+
+__all__ = ["calibrate", "stretch_to_tolerance"]
+
+OTHER_SEEDS = 500_000_000  # of systems that are not trained on
+GRID = 10 ** np.arange(-14.0, 0.01, 0.5)
+MARGIN = 30.0  # factor beyond the tolerances of the training, either way
+MOST_STEPS = 200_000
+
+
+def calibrate(policy: LearnedPolicy, config: Training) -> Calibration:
+    """Run the policy at a grid of tolerances on new systems of every family.
+
+    Every family has the same weight, however many systems it has for training.
+    """
+    problems = [_some(each, config) for each in training_problems(config, OTHER_SEEDS)]
+    low, high = config.tolerances
+    grid = GRID[(low / MARGIN <= GRID) & (high * MARGIN >= GRID)]
+    policy.calibration = None
+    errors, costs = [], []
+    for tolerance in grid:
+        ends = [
+            run_of(policy, each, torch.full_like(each.t_end, float(tolerance)), MOST_STEPS)
+            for each in problems
+        ]
+        errors.append(
+            np.concatenate([np.where(each.lost, np.inf, each.max_error) for each in ends])
+        )
+        costs.append(np.concatenate([each.evaluations for each in ends]))
+    return calibration_of(grid, np.array(errors), np.array(costs))
+
+
+def stretch_to_tolerance(policy: LearnedPolicy, problems: list[Problem], config: Training) -> float:
+    """Stretch with which the untrained policy's errors come out as asked for, in the middle."""
+    low, high = config.tolerances
+    tolerance = math.sqrt(low * high)
+    decades = []
+    for _ in range(3):
+        decades = []
+        for each in (_some(problem, config) for problem in problems):
+            given = torch.full_like(each.t_end, tolerance)
+            ends = run_of(policy, each, given, MOST_STEPS)
+            decades.append(np.log10(np.maximum(ends.max_error, 1e-16) / tolerance))
+        off = float(np.median(np.concatenate(decades)))
+        policy.stretch(10 ** (-off / policy.spec.order))
+    return policy.spec.stretch
+
+
+def _some(problem: Problem, config: Training) -> Problem:
+    count = max(2, config.evolution.calibration_systems)
+    return problem.select(torch.arange(min(count, problem.state.n_systems)))

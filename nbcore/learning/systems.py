@@ -1,0 +1,170 @@
+"""What training starts from: systems, the states along their orbits, and tolerances."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.config import FamilyConfig, Training
+from nbcore.errors import InputError
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.ends import Ends, run_to_end
+from nbcore.simulation.setup import initial_state
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.policies import LearnedPolicy
+
+__all__ = ["Problem", "draw_tolerances", "run_of", "training_problems", "visited_states"]
+
+# A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
+MOST_STEPS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Systems of one shape and when their runs end.
+
+    Attributes
+    ----------
+    state
+        Initial state, a batch.
+    t_end
+        (B,) [T].
+    """
+
+    state: State
+    t_end: PerSystem
+
+    def to(self, device: str) -> Problem:
+        """The same on a device."""
+        return Problem(self.state.to(device), self.t_end.to(device))
+
+    def select(self, index: Tensor) -> Problem:
+        """Some of the systems."""
+        return Problem(self.state.select(index), self.t_end[index])
+
+
+def training_problems(config: Training, seed: int = 0) -> list[Problem]:
+    """Systems of all families, those of the same shape together.
+
+    Parameters
+    ----------
+    seed
+        Is added to the seed of every family that takes one, for other systems of the same kind.
+
+    Raises
+    ------
+    InputError
+        A scenario can't be used, or none of its systems is bound.
+    """
+    if not config.families:
+        state = initial_state(config.scenario).replace(batched=True)
+        return [_bound(Problem(state, state.time + config.orbit_time), config.scenario.source)]
+    found = [_bound(_problem(family, seed), family.source) for family in config.families]
+    alike: dict[tuple, list[Problem]] = {}
+    for each in found:
+        key = (*each.state.position.shape[1:], each.state.G, each.state.softening)
+        alike.setdefault(key, []).append(each)
+    return [_together(each) for each in alike.values()]
+
+
+def _problem(family: FamilyConfig, seed: int) -> Problem:
+    parameters = dict(family.parameters)
+    if "seed" in parameters:
+        parameters["seed"] += seed
+    state = initial_state(family.model_copy(update={"parameters": parameters}))
+    state = state.replace(batched=True)
+    if family.periods is None:
+        return Problem(state, state.time + family.t_end)
+    period = torch.as_tensor(scenarios.two_body_period(state))
+    return Problem(state, state.time + family.periods * period)
+
+
+def _bound(problem: Problem, source: str) -> Problem:
+    """Those of the systems that are bound: others fly apart, and teach nothing for long."""
+    bound = gravity.energy(problem.state) < 0
+    if int(bound.sum()) < 2:
+        raise InputError(
+            f"{int(bound.sum())} of {len(bound)} systems of {source!r} are bound; training needs "
+            "two or more with a negative energy"
+        )
+    return problem if bool(bound.all()) else problem.select(bound)
+
+
+def _together(problems: list[Problem]) -> Problem:
+    return Problem(
+        State.concatenate([each.state for each in problems]),
+        torch.cat([each.t_end for each in problems]),
+    )
+
+
+def draw_tolerances(config: Training, like: PerSystem) -> PerSystem:
+    """Tolerances uniform in the logarithm over the configured range, (B,)."""
+    low, high = (math.log(tolerance) for tolerance in config.tolerances)
+    return (low + (high - low) * torch.rand_like(like)).exp()
+
+
+def run_of(policy: LearnedPolicy, problem: Problem, tolerance: PerSystem, max_steps: int) -> Ends:
+    """Run all systems as the policy is meant to be run."""
+    spec = policy.spec
+    return run_to_end(
+        problem.state,
+        problem.t_end,
+        policy,
+        tolerance,
+        max_steps,
+        spec.integrator,
+        spec.stepping,
+    )
+
+
+def visited_states(
+    problems: Iterable[Problem], policy: LearnedPolicy, config: Training
+) -> list[State]:
+    """States along the orbits of all training systems, as often as steps fall there.
+
+    Parameters
+    ----------
+    policy
+        Untrained: it asks the same error of every state.
+
+    Returns
+    -------
+    A batch for each of the problems.
+    """
+    return [_visited(problem, policy, config) for problem in problems]
+
+
+def _visited(problem: Problem, policy: LearnedPolicy, config: Training) -> State:
+    systems = problem.state
+    with warnings.catch_warnings():
+        # A system that ends early is a fit object of training up to there.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        run = simulate(
+            systems,
+            problem.t_end,
+            policy,
+            tolerance=draw_tolerances(config, systems.time),
+            max_steps=MOST_STEPS,
+        )
+    system, record = np.nonzero(np.isfinite(run.time))
+    chosen = torch.randperm(len(system))[: config.pool_size].numpy()
+    if len(chosen) < 2:
+        raise InputError(
+            f"the training systems left {len(chosen)} states; give more systems, "
+            "or a longer train.orbit_time"
+        )
+    system, record = system[chosen], record[chosen]
+
+    def take(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values[system, record], device=systems.time.device)
+
+    return systems.select(torch.as_tensor(system)).replace(
+        position=take(run.position), velocity=take(run.velocity), time=take(run.time)
+    )

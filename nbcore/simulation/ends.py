@@ -1,0 +1,96 @@
+"""Runs of which only the ends matter, many and short: for training and calibration."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbcore.physics.integrators import get_integrator
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation import compiled_engine
+from nbcore.simulation.status import Status
+from nbcore.simulation.storage import RECORDED
+from nbcore.simulation.torch_engine import Limits, Monitor
+from nbcore.stepping.control import guard_of
+from nbcore.stepping.policies import LearnedPolicy, Policy
+
+__all__ = ["Ends", "run_to_end"]
+
+Array = NDArray[np.float64]
+
+
+class Ends(NamedTuple):
+    """How runs ended, (B,) each.
+
+    Attributes
+    ----------
+    max_error, final_error
+        Relative energy errors: the maximum over every step, and that at the end.
+    evaluations
+        Force evaluations.
+    lost
+        Whether a run did not reach its end.
+    """
+
+    max_error: Array
+    final_error: Array
+    evaluations: Array
+    lost: NDArray[np.bool_]
+
+
+def run_to_end(
+    state: State,
+    t_end: PerSystem,
+    policy: Policy,
+    tolerance: PerSystem,
+    max_steps: int,
+    integrator: str,
+    stepping: str = "plain",
+) -> Ends:
+    """Run as `simulate` does, without checks, records and warnings.
+
+    Those would cost more than runs as short as these. Learned policies are guarded, as there.
+
+    Parameters
+    ----------
+    state
+        A batch on the CPU.
+    t_end, tolerance
+        (B,).
+    max_steps
+        Most steps of a system; one that needs more is lost.
+    integrator, stepping
+        Their names.
+    """
+    scheme = get_integrator(integrator)
+    guarded = isinstance(policy, LearnedPolicy)
+    shape = (state.n_systems, 1)
+    bodies = (*shape, state.n_bodies, state.n_dimensions)
+    vectors = ("position", "velocity")
+    arrays = {name: np.empty(bodies if name in vectors else shape) for name in RECORDED}
+    observer = SimpleNamespace(
+        record=0,
+        row=np.zeros(state.n_systems, dtype=np.int64),
+        recorder=SimpleNamespace(buffer=(0, arrays)),
+        monitor=Monitor(state),
+        follow=lambda *_: None,
+    )
+    outcome = compiled_engine.integrate(
+        state,
+        policy,
+        scheme,
+        tolerance,
+        stepping,
+        Limits(t_end, max_steps),
+        observer,
+        guard_of(state, tolerance, scheme.order) if guarded else None,
+    )
+    return Ends(
+        outcome.max_errors[0].numpy(),
+        arrays["energy_error"][:, 0],
+        outcome.n_force_evaluations.numpy().astype(float),
+        (outcome.status != int(Status.SUCCESS)).numpy(),
+    )
