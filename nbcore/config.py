@@ -262,17 +262,22 @@ class Simulation(Section):
     scenario: ScenarioConfig = ScenarioConfig()
     """Systems to run; a checkpoint's own training systems if source is 'checkpoint'."""
     policy: str = "boekholt"
-    """Path of a checkpoint, name of a criterion, 'fixed', or 'trained' for the run's own."""
+    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed', or
+    'trained' for the run's own."""
     eta: Positive = 0.05
     """η of a criterion."""
     dt: Positive = 1e-3
     """Step of the policy 'fixed' [T]."""
     integrator: str | None = None
-    """Integrator; without it the checkpoint's, or suzuki4."""
+    """Integrator; without it the checkpoint's, or suzuki4; 'auto' lets a suite of policies
+    choose."""
     tolerance: Tolerance = 1e-5
     """Relative energy error that is accepted."""
-    stepping: Literal["plain", "reversible"] = "plain"
-    """Plain steps, or steps that run backward the way they came."""
+    stepping: Literal["plain", "reversible"] | None = None
+    """Plain steps, or steps that run backward the way they came; without it as the policy was
+    trained, otherwise plain."""
+    guard: bool | None = None
+    """Redo steps that change the energy by too much; without it for learned policies alone."""
     engine: str = "auto"
     """What runs the loop: auto, compiled, torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0

@@ -63,7 +63,7 @@ def forward(policy, state, n_steps=3, tolerance=1e-4):
 def test_the_gradient_with_respect_to_the_weights_is_finite(name, n_bodies):
     state = nb.scenarios.make("few_body", n_systems=8, n_bodies=n_bodies, mass_range=(0.5, 1.0))
     policy = random_policy()
-    LOSSES[name](forward(policy, state), STRICT).mean().backward()
+    LOSSES[name](forward(policy, state, tolerance=1e-2), STRICT).mean().backward()
     gradients = [p.grad for p in policy.parameters() if p.grad is not None]
     assert gradients
     assert all(bool(torch.isfinite(g).all()) for g in gradients)

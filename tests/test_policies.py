@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -21,6 +22,7 @@ from nbcore.stepping.policies import (
     Policy,
     PolicySpec,
     as_policy,
+    untrained,
 )
 
 HISTORY = PolicySpec(features=("virial", "delta_mag"), history=3)
@@ -42,16 +44,41 @@ def random_policy(seed=0, spread=1.0, **settings):
 # The untrained policy
 
 
+def time_scale_by_hand(state, order):
+    """τ of every system, pair by pair: Σ share P^p = τ^−p."""
+    G, found = state.G, []
+    columns = (each.numpy() for each in (state.mass, state.position, state.velocity))
+    for m, x, v in zip(*columns, strict=True):
+        v = v - m @ v / m.sum()
+        pairs = [(i, j) for i in range(len(m)) for j in range(i)]
+        distance = {(i, j): np.linalg.norm(x[i] - x[j]) for i, j in pairs}
+        potential = {(i, j): G * m[i] * m[j] / distance[i, j] for i, j in pairs}
+        energy = abs(0.5 * m @ (v**2).sum(axis=1) - sum(potential.values()))
+        total = 0.0
+        for i, j in pairs:
+            speed = np.linalg.norm(v[i] - v[j])
+            mu = G * (m[i] + m[j])
+            rate4 = mu**2 / distance[i, j] ** 6 + (speed / distance[i, j]) ** 4
+            total += (potential[i, j] / energy + 0.1) * rate4 ** (order / 4)
+        found.append(total ** (-1 / order))
+    return torch.tensor(found)
+
+
 @pytest.mark.parametrize("order", [2, 4, 6, 8])
 @pytest.mark.parametrize(
     "features", [("scale_free",), ("basic",), ("rich",), ("scale_free", "rich")]
 )
-def test_untrained_policy_is_the_classical_criterion(order, features):
+def test_untrained_policy_asks_the_same_energy_error_of_every_state(order, features):
     state = random_states(0, 5)
-    policy = LearnedPolicy(PolicySpec(order=order, features=features))
+    policy = LearnedPolicy(PolicySpec(order=order, features=features, stretch=3.0))
     tolerance = torch.logspace(-12, -1, 5, dtype=torch.float64)
-    expected = get_criterion("boekholt").time_scale(state) * tolerance ** (1 / (order + 1))
-    torch.testing.assert_close(policy(state, tolerance), expected, rtol=1e-14, atol=0)
+    expected = 3 * time_scale_by_hand(state, order) * tolerance ** (1 / order)
+    torch.testing.assert_close(policy(state, tolerance), expected, rtol=1e-13, atol=0)
+
+
+def test_an_untrained_policy_comes_with_the_stretch_of_its_integrator():
+    assert untrained("blanes_moan4").spec.stretch > untrained("leapfrog").spec.stretch
+    assert untrained("kahan_li8", hidden=(4,)).spec.order == 8
 
 
 @pytest.mark.parametrize("output", [-100.0, -1.0, -0.01, 0.0, 0.01, 1.0, 100.0])
@@ -141,8 +168,8 @@ def test_learned_step_is_positive_finite_and_near_the_classical_one(
     memory = policy.begin(state)
     for _ in range(2):
         prediction = policy.predict(state, wanted, memory)
-        classical = get_criterion("boekholt").time_scale(state) * tolerance**0.2
-        ratio = prediction.dt / classical
+        plain = time_scale_by_hand(state, 4) * tolerance**0.25
+        ratio = prediction.dt / plain
         assert bool((torch.isfinite(prediction.dt) & (prediction.dt > 0)).all())
         assert bool(((ratio > 0.99 / 20) & (ratio < 1.01 * 20)).all())
         assert bool(((prediction.log10_error - wanted.log10()).abs() <= 8).all())

@@ -13,7 +13,8 @@ from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
+from nbcore.stepping.checkpoints import load_policy
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec, untrained
 
 RULE = Criterion("boekholt", 0.1)
 
@@ -79,22 +80,27 @@ def test_no_step_of_rounding_size_is_left_for_the_end():
     assert run.dt[1:] == pytest.approx([0.1] * 3, rel=1e-12)
 
 
-def test_the_default_policy_is_the_smooth_criterion_scaled_with_the_tolerance():
-    run = simulate(few(), 0.2, tolerance=1e-6)
-    assert run.integrator == "suzuki4"
-    expected = simulate(few(), 0.2, Criterion("boekholt", 1e-6**0.2))
-    assert run.n_steps.tolist() == expected.n_steps.tolist()
-    torch.testing.assert_close(run.final.position, expected.final.position, rtol=0, atol=1e-12)
-    # 10^(3/5) times as many steps
-    finer = simulate(few(), 0.2, tolerance=1e-9)
-    assert finer.n_steps / run.n_steps == pytest.approx(10**0.6, rel=0.1)
+def test_the_default_policy_is_the_shipped_suite_which_chooses_the_integrator():
+    loose, strict = (simulate(few(), 0.5, tolerance=tolerance) for tolerance in (1e-3, 1e-9))
+    assert (loose.integrator, strict.integrator) == ("blanes_moan4", "blanes_moan6")
+    assert loose.stepping == strict.stepping == "reversible"
+    named = simulate(few(), 0.5, integrator="auto", policy=load_policy("default"), tolerance=1e-3)
+    assert named.n_steps.tolist() == loose.n_steps.tolist()
+    assert (strict.n_force_evaluations > loose.n_force_evaluations).all()
 
 
-def test_the_default_policy_fits_the_integrator():
-    # tol^(1/(p+1))
-    run = simulate(few(), 0.5, integrator="kahan_li6", tolerance=1e-6)
-    expected = simulate(few(), 0.5, Criterion("boekholt", 1e-6 ** (1 / 7)), integrator="kahan_li6")
+def test_an_integrator_without_a_trained_policy_takes_an_untrained_one():
+    run = simulate(few(), 0.5, integrator="kahan_li8", tolerance=1e-8)
+    expected = simulate(few(), 0.5, untrained("kahan_li8"), tolerance=1e-8)
     assert run.n_steps.tolist() == expected.n_steps.tolist()
+    assert run.stepping == "plain"
+
+
+def test_only_a_suite_can_choose_an_integrator():
+    with pytest.raises(InputError, match="'auto' and the policy boekholt can't choose"):
+        simulate(few(), 0.5, Criterion("boekholt", 0.1), integrator="auto")
+    with pytest.raises(InputError, match="'blanes_moan4', 'blanes_moan6', not for 'leapfrog'"):
+        simulate(few(), 0.5, load_policy("default"), integrator="leapfrog")
 
 
 # Independence

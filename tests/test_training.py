@@ -48,13 +48,12 @@ def test_training_lowers_the_loss(scheme):
     assert np.mean(loss[-5:]) < 0.5 * np.mean(loss[:5])
 
 
-def test_an_untrained_policy_is_a_classical_criterion_and_training_changes_it():
+def test_training_changes_the_steps():
     config = tiny()
     state = nb.scenarios.make("kepler", eccentricity=0.5)
     tolerance = torch.full_like(state.time, 1e-3)
-    classical = nb.Criterion("boekholt", 0.1)(state, tolerance)  # 0.1 = tolerance^(1/3)
-    torch.testing.assert_close(untrained(config)(state, tolerance), classical, rtol=1e-14, atol=0)
-    assert not torch.equal(train(config).policy(state, tolerance), classical)
+    before, after = (p(state, tolerance) for p in (untrained(config), train(config).policy))
+    assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("scheme", SCHEME_NAMES)

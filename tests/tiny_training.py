@@ -22,6 +22,9 @@ TINY = {
     "train.max_retrain_steps": 2,
     "train.replay_steps": 2,
     "train.replay_batch_size": 4,
+    "train.evolution.pairs": 2,
+    "train.evolution.systems": 3,
+    "train.evolution.calibration_systems": 4,
     "train.device": "cpu",
     "train.progress": False,
 }

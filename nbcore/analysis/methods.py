@@ -18,7 +18,7 @@ import torch
 from nbcore.config import Benchmark
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
-from nbcore.stepping.checkpoints import SHIPPED, load_policy
+from nbcore.stepping.checkpoints import load_policy, shipped_policies
 from nbcore.stepping.criteria import CRITERIA, get_criterion
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy, untrained
 from nbcore.stepping.suites import Suite
@@ -68,7 +68,8 @@ class Method:
 def methods(config: Benchmark) -> list[Method]:
     """Every rule with every integrator and stepping that go together.
 
-    A trained policy comes with its own integrator only. Reversible steps need an integrator that
+    A trained policy comes with its own integrator only, and steps as it was calibrated if it was.
+    Reversible steps need an integrator that
     is reversible and a policy that does not look back; equal steps are reversible anyway.
 
     Raises
@@ -95,6 +96,7 @@ def methods(config: Benchmark) -> list[Method]:
         made += [
             Method(name, "learned", integrator, stepping, settings, partial(_same, policy))
             for stepping in _steppings(config, integrator)
+            if policy.calibration is None or stepping == policy.spec.stepping
             if not (stepping == "reversible" and policy.looks_back)
         ]
     return made
@@ -111,7 +113,7 @@ def learned_policies(
         Shipped names, paths, UNTRAINED; None stands for UNTRAINED and all that are shipped.
     """
     if names is None:
-        names = (UNTRAINED, *sorted(path.stem for path in SHIPPED.glob("*.safetensors")))
+        names = (UNTRAINED, *shipped_policies())
     policies = []
     for name in names:
         if name == UNTRAINED:

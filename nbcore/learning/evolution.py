@@ -8,6 +8,7 @@ pay for: force evaluations, maximum and final error, and how near to the toleran
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,18 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nbcore.config import Evolution as Settings
+from nbcore.errors import InputError
 from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances, run_of
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.ends import Ends
+from nbcore.simulation.kernels.learned import SEEN
+from nbcore.stepping.policies import Crowd
 
 __all__ = ["Evolution", "cheaper"]
 
 Array = NDArray[np.float64]
+Priced = tuple[Array, NDArray[np.bool_]]  # what runs cost, and which of them were lost
 
 MOST_STEPS = 20_000  # of a run; one that needs more is lost
 ERRORS = (1e-16, 1e2)  # beyond these errors are not told apart
@@ -49,7 +54,7 @@ def price(ends: Ends, tolerance: PerSystem, order: int, settings: Settings) -> A
     )
 
 
-def cheaper(first: tuple[Array, Array], second: tuple[Array, Array]) -> float:
+def cheaper(first: Priced, second: Priced) -> float:
     """Mean over the runs of what the second saves against the first.
 
     Parameters
@@ -70,19 +75,34 @@ class Evolution:
     def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None:
         self._learner, self._problems = learner, problems
         self._weights = list(learner.policy.network.layers.parameters())
+        config, policy = learner.config, learner.policy
+        if config.optimiser == "lbfgs" or config.lbfgs_epochs:
+            raise InputError(
+                "the scheme 'evolution' finds a noisy slope and no loss that lbfgs could follow; "
+                "use train.optimiser = 'adam' and train.lbfgs_epochs = 0"
+            )
+        if policy.looks_back or policy.spec.fourier_features or not set(policy.names) <= set(SEEN):
+            raise InputError(
+                f"the scheme 'evolution' takes the scale-free features alone, not {policy.names} "
+                f"with history = {policy.spec.history} and fourier_features = "
+                f"{policy.spec.fourier_features}; use the scheme 'batched'"
+            )
 
     def epoch(self) -> dict[str, float]:
         """Draw systems and tolerances, try the pairs on them, and let the optimiser step."""
         settings, tally = self._learner.config.evolution, Tally()
         runs = [self._draw(problem) for problem in self._problems]
-        centre = parameters_to_vector(self._weights).detach().clone()
-        slope = torch.zeros_like(centre)
-        for _ in range(settings.pairs):
-            noise = settings.noise * torch.randn_like(centre)
-            tried = [self._try(centre + side * noise, runs, tally) for side in (1, -1)]
-            gain = np.mean([cheaper(*both) for both in zip(*tried, strict=True)])
-            slope += noise * float(gain) / (2 * settings.noise**2 * settings.pairs)
-        vector_to_parameters(centre, self._weights)
+        centre = parameters_to_vector(self._weights).detach()
+        noise = settings.noise * torch.randn(settings.pairs, len(centre))
+        tried = torch.cat([centre + noise, centre - noise])
+        gains = np.zeros(settings.pairs)
+        for problem, tolerance in runs:
+            prices, lost = self._try(tried, problem, tolerance, tally)
+            for k in range(settings.pairs):
+                both = ((prices[i], lost[i]) for i in (k, settings.pairs + k))
+                gains[k] += cheaper(*both) / len(runs)
+        share = torch.as_tensor(gains, dtype=noise.dtype)
+        slope = (share[:, None] * noise).mean(dim=0) / (2 * settings.noise**2)
         self._learner.descend(self._weights, slope)
         return tally.means()
 
@@ -92,25 +112,26 @@ class Evolution:
         return chosen, draw_tolerances(self._learner.config, chosen.t_end)
 
     def _try(
-        self, weights: Tensor, runs: list[tuple[Problem, PerSystem]], tally: Tally
-    ) -> list[tuple[Array, Array]]:
-        """Prices, and what was lost, of all runs with these weights."""
+        self, tried: Tensor, problem: Problem, tolerance: PerSystem, tally: Tally
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Prices of all systems with all networks, and what was lost, (networks, B)."""
         policy, config = self._learner.policy, self._learner.config
-        vector_to_parameters(weights, self._weights)
-        found = []
-        for problem, tolerance in runs:
-            ends = run_of(policy, problem, tolerance, MOST_STEPS)
-            prices = price(ends, tolerance, policy.spec.order, config.evolution)
-            found.append((prices, ends.lost))
-            kept = ~ends.lost
-            tally.add(
-                loss=float(prices[kept].mean()) if kept.any() else float("nan"),
-                lost=float(ends.lost.mean()),
-                energy_error=float(np.median(ends.max_error)),
-                over_tolerance=float(np.median(ends.max_error / tolerance.numpy())),
-                evaluations=float(np.median(ends.evaluations)),
-            )
-        return found
+        networks = []
+        for weights in tried:
+            networks.append(copy.deepcopy(policy.network))
+            vector_to_parameters(weights, networks[-1].layers.parameters())
+        count, tolerances = len(tried), tolerance.repeat(len(tried))
+        everyone = problem.select(torch.arange(len(tolerance)).repeat(count))
+        ends = run_of(Crowd(policy, networks), everyone, tolerances, MOST_STEPS)
+        prices, kept = price(ends, tolerances, policy.spec.order, config.evolution), ~ends.lost
+        tally.add(
+            loss=float(prices[kept].mean()) if kept.any() else float("nan"),
+            lost=float(ends.lost.mean()),
+            energy_error=float(np.median(ends.max_error)),
+            over_tolerance=float(np.median(ends.max_error / tolerances.numpy())),
+            evaluations=float(np.median(ends.evaluations)),
+        )
+        return prices.reshape(count, -1), ends.lost.reshape(count, -1)
 
     def get(self) -> dict[str, Any]:
         """Nothing but the weights and the random numbers carries over."""

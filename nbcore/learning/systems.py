@@ -80,8 +80,9 @@ def _problem(family: FamilyConfig, seed: int) -> Problem:
         parameters["seed"] += seed
     state = initial_state(family.model_copy(update={"parameters": parameters}))
     state = state.replace(batched=True)
-    if family.periods is None:
+    if family.t_end is not None:
         return Problem(state, state.time + family.t_end)
+    assert family.periods is not None
     period = torch.as_tensor(scenarios.two_body_period(state))
     return Problem(state, state.time + family.periods * period)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from nbcore.stepping.policies import LearnedPolicy
+    from nbcore.stepping.suites import Suite
 
 __all__ = ["Run", "start_run"]
 
@@ -145,7 +146,7 @@ class Run:
         """Read config.toml back."""
         return load_config(self.config_file)
 
-    def policy(self) -> LearnedPolicy | None:
+    def policy(self) -> LearnedPolicy | Suite | None:
         """Read the policy that was trained in this run, or None if none was."""
         from nbcore.stepping.checkpoints import load_policy
 

@@ -41,7 +41,7 @@ from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
-from nbcore.stepping.models import ACTIVATIONS
+from nbcore.stepping.models import ACTIVATIONS, StepNetwork
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
 
 __all__ = ["integrate", "obstacle"]
@@ -251,21 +251,14 @@ def _learned(
     policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: np.ndarray
 ) -> Learned:
     """The policy's own weights, spread over all that the loop sees and padded to one width."""
-    network = policy.network
-    *hidden, last = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-    width = -(-max(INPUTS, *(layer.out_features for layer in [*hidden, last])) // 8) * 8
-    dtype = last.weight.detach().numpy().dtype
     places = [0, *(SEEN.index(name) for name in policy.names)]
     mean, sharpness = np.zeros(INPUTS), np.zeros(INPUTS)
-    mean[places], sharpness[places] = _array(network.mean), 1 / _array(network.deviation)
-    weights = np.zeros((len(hidden), width, width), dtype)
-    biases, final = np.zeros((len(hidden), width), dtype), np.zeros(width, dtype)
-    rows = places
-    for k, layer in enumerate(hidden):
-        weights[k][rows, : layer.out_features] = layer.weight.detach().numpy().T
-        biases[k, : layer.out_features] = layer.bias.detach().numpy()
-        rows = list(range(layer.out_features))
-    final[rows] = last.weight.detach().numpy()[0]
+    mean[places] = _array(policy.network.mean)
+    sharpness[places] = 1 / _array(policy.network.deviation)
+    packed = [_packed(network, places) for network in policy.networks]
+    weights, biases, last, last_bias = (np.stack(each) for each in zip(*packed, strict=True))
+    width = last.shape[1]
+    shares = np.array_split(np.arange(state.n_systems), len(packed))
     return Learned(
         factor=_array(policy.factor(tolerance)),
         order=policy.spec.order,
@@ -274,14 +267,31 @@ def _learned(
         log_tolerance=_array(policy.log_tolerance(tolerance)),
         mean=mean,
         sharpness=sharpness,
+        member=np.repeat(np.arange(len(packed)), [len(share) for share in shares]),
         hidden=(0,) * width,
         weights=weights.reshape(-1, width),
-        biases=biases,
-        last=final,
-        last_bias=float(last.bias[0]),
+        biases=biases.reshape(-1, width),
+        last=last,
+        last_bias=last_bias,
         activation=list(ACTIVATIONS).index(policy.spec.activation),
         bound=policy.bound,
     )
+
+
+def _packed(network: StepNetwork, places: list[int]) -> tuple[np.ndarray, ...]:
+    """Weights (layers, W, W), biases (layers, W), and the last layer's (W,) and ()."""
+    *hidden, last = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+    width = -(-max(INPUTS, *(layer.out_features for layer in [*hidden, last])) // 8) * 8
+    dtype = last.weight.detach().numpy().dtype
+    weights = np.zeros((len(hidden), width, width), dtype)
+    biases, final = np.zeros((len(hidden), width), dtype), np.zeros(width, dtype)
+    rows = places
+    for k, layer in enumerate(hidden):
+        weights[k][rows, : layer.out_features] = layer.weight.detach().numpy().T
+        biases[k, : layer.out_features] = layer.bias.detach().numpy()
+        rows = list(range(layer.out_features))
+    final[rows] = last.weight.detach().numpy()[0]
+    return weights, biases, final, np.array(float(last.bias[0]))
 
 
 def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: Any) -> General:

@@ -54,7 +54,7 @@ def warn_of_novelty(policy: LearnedPolicy, initial: State, trajectory: Trajector
     if not bool(torch.isfinite(policy.network.most).any()):
         return
     worst = novelty(policy, initial, trajectory)
-    strange = (worst > NOVEL).any(axis=1)
+    strange = np.atleast_1d((worst > NOVEL).any(axis=1))
     if strange.any():
         most = worst.max(axis=0)
         names = ", ".join(

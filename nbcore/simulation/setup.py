@@ -18,9 +18,10 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.checkpoints import load_policy, training_systems
+from nbcore.stepping.checkpoints import load_policy, shipped_policies, training_systems
 from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.policies import Criterion, FixedStep, Policy
+from nbcore.stepping.suites import Suite
 
 __all__ = ["Setup", "initial_state", "setup"]
 
@@ -43,19 +44,19 @@ class Setup:
 
     state: State
     t_end: Tensor
-    policy: Policy
+    policy: Policy | Suite
     options: dict[str, Any]
 
     def run(self, **changes: Any) -> Trajectory:
         """Simulate; keyword arguments replace those of the setup (see `simulate`)."""
         return simulate(self.state, self.t_end, self.policy, **{**self.options, **changes})
 
-    def with_policy(self, policy: Policy) -> Setup:
+    def with_policy(self, policy: Policy | Suite) -> Setup:
         """Make the same run with another choice of steps."""
         return dataclasses.replace(self, policy=policy)
 
 
-def setup(config: Simulation, trained: Policy | None = None) -> Setup:
+def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
     """Prepare the run that a configuration describes.
 
     Parameters
@@ -90,6 +91,7 @@ def setup(config: Simulation, trained: Policy | None = None) -> Setup:
             "integrator": config.integrator,
             "tolerance": config.tolerance,
             "stepping": config.stepping,
+            "guard": config.guard,
             "engine": config.engine,
             "record": _record(config, state, t_end),
             "max_steps": config.max_steps,
@@ -128,7 +130,7 @@ def initial_state(scenario: ScenarioConfig) -> State:
     return scenarios.load(scenario.source, **units)
 
 
-def _policy(config: Simulation, trained: Policy | None) -> Policy:
+def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suite:
     if config.policy == "trained":
         if trained is None:
             raise InputError(
@@ -140,9 +142,12 @@ def _policy(config: Simulation, trained: Policy | None) -> Policy:
         return FixedStep(config.dt)
     if PurePath(config.policy).suffix or Path(config.policy).is_dir():
         return load_policy(config.policy)
-    if config.policy not in CRITERIA:
-        raise unknown_name("simulate.policy", config.policy, ["fixed", "trained", *CRITERIA])
-    return Criterion(config.policy, config.eta)
+    if config.policy in CRITERIA:
+        return Criterion(config.policy, config.eta)
+    if config.policy in shipped_policies():
+        return load_policy(config.policy)
+    known = ["fixed", "trained", *shipped_policies(), *CRITERIA]
+    raise unknown_name("simulate.policy", config.policy, known)
 
 
 def _record(config: Simulation, state: State, t_end: Tensor) -> Any:

@@ -152,7 +152,7 @@ def integrate(
             h = torch.where(running, h, 0.0)
             after = integrator.step(state, h)
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
-            redo = torch.zeros_like(retried)
+            redo, again = torch.zeros_like(retried), dt
             if guard is not None:
                 change = (gravity.energy(after) - energy).abs()
                 redo = (h > 0) & ~retried & ~(change <= guard.largest_change)  # NaN, too
@@ -178,8 +178,7 @@ def integrate(
             if not bool(running.any()):
                 break
             memory = policy.advance(memory, before, state, h)
-            following = control(dt, propose(state))
-            dt = following if guard is None else torch.where(redo, again, following)
+            dt = torch.where(redo, again, control(dt, propose(state)))
             retried = redo
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))

@@ -33,6 +33,7 @@ __all__ = [
     "load_tree",
     "save_policy",
     "save_tree",
+    "shipped_policies",
     "training_systems",
 ]
 
@@ -147,6 +148,11 @@ def training_systems(path: str | Path) -> State:
     return State.from_arrays(**systems)
 
 
+def shipped_policies() -> dict[str, Path]:
+    """Files of the policies that come with the package, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
+
+
 def _find(path: str | Path) -> Path:
     found = Path(path)
     if found.is_dir():
@@ -155,7 +161,7 @@ def _find(path: str | Path) -> Path:
         return found
     if found.suffix or len(found.parts) > 1:
         raise InputError(f"there is no policy at {str(path)!r}; train one, or check the path")
-    shipped = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
+    shipped = shipped_policies()
     if str(path) not in shipped:
         raise InputError(
             f"{unknown_name('policy', str(path), shipped)}; "

@@ -33,6 +33,7 @@ from nbcore.stepping.models import StepNetwork
 
 __all__ = [
     "Criterion",
+    "Crowd",
     "Custom",
     "FixedStep",
     "LearnedPolicy",
@@ -284,6 +285,11 @@ class LearnedPolicy(nn.Module):
         self.eval()
 
     @property
+    def networks(self) -> tuple[StepNetwork, ...]:
+        """Networks that step equal shares of the systems of a batch: one, but for a `Crowd`."""
+        return (self.network,)
+
+    @property
     def bound(self) -> float:
         """Logarithm of the largest correction."""
         return math.log(self.spec.largest_correction)
@@ -371,7 +377,9 @@ class LearnedPolicy(nn.Module):
             From `begin` and `advance`.
         """
         measures = self.measures(state, memory)
-        out = self.network(self.inputs(measures, tolerance, memory)).to(state.time.dtype)
+        shares = self.inputs(measures, tolerance, memory).tensor_split(len(self.networks))
+        answers = [network(each) for network, each in zip(self.networks, shares, strict=True)]
+        out = torch.cat(answers).to(state.time.dtype)
         correction = out[:, 0].clamp(-self.bound, self.bound).exp()
         dt = self.factor(tolerance) * measures.time_scale * correction
         if not self.spec.predict_error:
@@ -385,6 +393,29 @@ class LearnedPolicy(nn.Module):
     ) -> PerSystem:
         """Next step, (B,) [T]."""
         return self.predict(state, tolerance, self.begin(state) if memory is None else memory).dt
+
+
+class Crowd(LearnedPolicy):
+    """A policy with several networks, each for an equal share of the systems, in their order.
+
+    So that many networks can be tried in one run.
+
+    Parameters
+    ----------
+    policy
+        What all of them have in common.
+    networks
+        Of the same shape.
+    """
+
+    def __init__(self, policy: LearnedPolicy, networks: Sequence[StepNetwork]) -> None:
+        super().__init__(policy.spec)
+        self._networks = tuple(networks)
+
+    @property
+    def networks(self) -> tuple[StepNetwork, ...]:
+        """All of them."""
+        return self._networks
 
 
 def untrained(integrator: str, **settings: Any) -> LearnedPolicy:

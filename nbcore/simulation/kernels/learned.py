@@ -54,7 +54,7 @@ _Inputs = (0,) * INPUTS
 
 
 class Learned(NamedTuple):
-    """A policy whose network is a plain MLP of scale-free features."""
+    """A policy whose network is a plain MLP of scale-free features, or a crowd of such."""
 
     factor: Array  # (B,) c tol^(1/p)
     order: int  # p
@@ -63,11 +63,12 @@ class Learned(NamedTuple):
     log_tolerance: Array  # (B,)
     mean: Array  # (INPUTS,)
     sharpness: Array  # (INPUTS,) 1/deviation
+    member: NDArray[np.int64]  # (B,) which network steps a system
     hidden: tuple[int, ...]  # its length is the width W of all layers
-    weights: NDArray[Any]  # (layers × W, W) from input to output, of the hidden layers
-    biases: NDArray[Any]  # (layers, W)
-    last: NDArray[Any]  # (W,)
-    last_bias: float
+    weights: NDArray[Any]  # (networks × layers × W, W) from input to output, of the hidden layers
+    biases: NDArray[Any]  # (networks × layers, W)
+    last: NDArray[Any]  # (networks, W)
+    last_bias: Array  # (networks,)
     activation: int  # its place in ACTIVATIONS
     bound: float  # logarithm of the largest correction
 
@@ -288,7 +289,8 @@ def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
         here[0, k] = like
     z = (of_numbers(_Inputs, seen) - load(_Inputs, rule.mean, 0)) * load(_Inputs, rule.sharpness, 0)
     store(_Inputs, here, 0, as_numbers(clamped(z, LARGEST_INPUT), like))
-    for k in range(len(rule.biases)):
-        layer(hidden, 12 if k == 0 else size(hidden), k, rule, here)
-    out = total(load(hidden, here, 0) * load(hidden, rule.last, 0)) + rule.last_bias
+    own, n_layers = rule.member[b], len(rule.biases) // len(rule.last)
+    for k in range(n_layers):
+        layer(hidden, 12 if k == 0 else size(hidden), own * n_layers + k, rule, here)
+    out = total(load(hidden, here, 0) * load(hidden, rule.last, own)) + rule.last_bias[own]
     return rule.factor[b] * math.exp(log_tau + min(max(out, -rule.bound), rule.bound))

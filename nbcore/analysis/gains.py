@@ -1,0 +1,148 @@
+"""What a learned policy buys against the classical rules, at equal error, from a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nbcore.analysis.families import get_family
+from nbcore.analysis.frontiers import costs
+from nbcore.analysis.methods import UNTRAINED
+from nbcore.physics.integrators import get_integrator
+from nbcore.simulation.status import Status
+
+__all__ = ["LEVELS_OF_ORDER", "as_markdown", "calibration_shares", "gains", "shares_as_markdown"]
+
+LEVELS_OF_ORDER = {4: (1e-4, 1e-6), 6: (1e-8, 1e-10), 8: (1e-8, 1e-10)}  # where each is at home
+WITHIN = (3.0, 10.0)  # factors between error and tolerance
+ASKED = (1e-11, 1e-2)  # errors that count for the shares
+
+
+def gains(table: pd.DataFrame, error: str = "max_energy_error") -> pd.DataFrame:
+    """Force evaluations of learned policies over those of the best classical rule.
+
+    The classical rule is the best of all criteria and both ways to step, with the same integrator
+    and η tuned to the error on each family; the policy takes what tolerance gives that error.
+
+    Parameters
+    ----------
+    table
+        From `benchmark.run_benchmark`.
+    error
+        One of its columns of errors.
+
+    Returns
+    -------
+    DataFrame with a row for each learned method, family and error: `method`, `family`, `error`,
+    `learned` and `classical` (median force evaluations; NaN where the error is not reached),
+    `rule` (of the classical one), `ratio`.
+    """
+    kinds = table.drop_duplicates("method").set_index("method")
+    rows: list[dict[str, Any]] = []
+    for order, levels in LEVELS_OF_ORDER.items():
+        found = costs(table, error, "n_force_evaluations", levels)
+        found = [each for each in found if _order(kinds, each.method) == order]
+        for mine in found:
+            if mine.kind != "learned":
+                continue
+            integrator = kinds.loc[mine.method, "integrator"]
+            rivals = [
+                each
+                for each in found
+                if each.family == mine.family
+                and each.kind in ("classical", "fixed")
+                and kinds.loc[each.method, "integrator"] == integrator
+            ]
+            for k, level in enumerate(levels):
+                reached = [each for each in rivals if np.isfinite(each.at[k])]
+                best = min(reached, key=lambda each: each.at[k], default=None)
+                classical = np.nan if best is None else best.at[k]
+                rows.append(
+                    {
+                        "method": mine.method,
+                        "family": mine.family,
+                        "error": level,
+                        "learned": mine.at[k],
+                        "classical": classical,
+                        "rule": "" if best is None else best.method,
+                        "ratio": mine.at[k] / classical,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _order(kinds: pd.DataFrame, method: str) -> int:
+    integrator = str(kinds.loc[method, "integrator"])
+    return get_integrator(integrator).order if integrator else 0
+
+
+def calibration_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """How often the maximum error of a run comes near to what was asked for.
+
+    A learned policy is asked by its tolerance. A classical rule has none: its η is taken to ask for
+    the median error of all runs with it, of all families, which is known only afterwards.
+
+    Returns
+    -------
+    DataFrame indexed by method with the shares of runs within factors of 3 and 10, and their
+    number.
+    """
+    ours = table[table["kind"].isin(["classical", "learned"])]
+    rows = {}
+    groups: Any = ours.groupby(["method", "kind", "integrator"])
+    for (method, kind, integrator), runs in groups:
+        order = get_integrator(str(integrator)).order
+        beside = []
+        for setting, group in runs.groupby("setting"):
+            errors = group["max_energy_error"].to_numpy()
+            lost = group["status"].to_numpy() != Status.SUCCESS.name
+            asked = float(np.median(errors))
+            if kind == "learned" and UNTRAINED not in method:
+                asked = float(setting) ** (order + 1)
+            if ASKED[0] <= asked <= ASKED[1]:
+                off = np.abs(np.log10(np.maximum(errors, 1e-17) / asked))
+                beside.append(np.where(lost, np.inf, off))
+        if beside:
+            off = np.concatenate(beside)
+            rows[method] = {
+                **{f"within {f:.0f}": float((off <= np.log10(f)).mean()) for f in WITHIN},
+                "runs": len(off),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def as_markdown(found: pd.DataFrame) -> str:
+    """Ratios as a table: a row a family, a column a method and error, medians below."""
+    wide = found.pivot_table(
+        index="family", columns=["method", "error"], values="ratio", sort=False
+    )
+    head = ["family", *(f"{method}, {error:.0e}" for method, error in wide.columns)]
+    lines = [_row(head), _row(["---"] * len(head))]
+    lines += [
+        _row([get_family(str(family)).title, *map(_number, values)])
+        for family, values in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    lines.append(_row(["**median**", *map(_number, wide.median().to_numpy())]))
+    lines.append(_row(["**worst**", *map(_number, wide.max().to_numpy())]))
+    return "\n".join(lines)
+
+
+def shares_as_markdown(shares: pd.DataFrame) -> str:
+    """Shares of runs near to what was asked for, as a table in per cent."""
+    head = ["method", *(f"within a factor of {f:.0f}" for f in WITHIN), "runs"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for method, row in shares.iterrows():
+        near = (f"{100 * row[f'within {f:.0f}']:.0f}%" for f in WITHIN)
+        lines.append(_row([str(method), *near, f"{row['runs']:.0f}"]))
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else "–"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
