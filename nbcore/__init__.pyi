@@ -3,6 +3,7 @@ from .analysis import diagnostics as diagnostics
 from .config import Config as Config
 from .config import load_config as load_config
 from .errors import InputError as InputError
+from .learning.systems import training_problems as training_problems
 from .learning.training import make_policy as make_policy
 from .learning.training import train as train
 from .physics import gravity as gravity
@@ -25,5 +26,7 @@ from .stepping.policies import Criterion as Criterion
 from .stepping.policies import FixedStep as FixedStep
 from .stepping.policies import LearnedPolicy as LearnedPolicy
 from .stepping.policies import PolicySpec as PolicySpec
+from .stepping.suites import Suite as Suite
+from .views import lessons as lessons
 from .views import movies as movies
 from .views import plots as plots

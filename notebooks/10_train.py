@@ -14,8 +14,10 @@
 # %% [markdown]
 # # How does the policy learn to step?
 #
-# Train a policy through the differentiable engine; a training that was stopped goes on where it
-# was (`nbcore train --resume RUN`).
+# Train a policy: through the differentiable engine (`preset = "train"`), or on whole runs of your
+# own systems (`preset = "tune"`, with your file or scenario as the family). Compare it with the
+# classical rules on systems that it has not seen, and look at what it has learned. A training that
+# was stopped goes on where it was (`nbcore train --resume RUN`).
 
 # %% tags=["parameters"]
 preset = "train"
@@ -46,16 +48,46 @@ with nb.plots.style():
     plt.show()
 
 # %% [markdown]
-# The first training system, as the policy steps through it now.
+# ## Does it pay?
+#
+# Other systems of the same kind, at a tolerance in the middle of what was trained. Every classical
+# rule is tuned to the cost of the policy, system by system.
 
 # %%
-one = result.systems.select([0])
-trajectory = nb.simulate(one, one.time + config.train.orbit_time, result.policy).system(0)
+low, high = config.train.tolerances
+tolerance = (low * high) ** 0.5
+others = nb.training_problems(config.train, "held_out")[0]
+setup = nb.Setup(others.state, others.t_end, result.policy, {"tolerance": tolerance})
+table = nb.comparison.at_equal_cost(setup, config.compare.criteria, config.compare.tuning_runs)
+print(nb.comparison.as_text(table))
+
+# %% [markdown]
+# ## What has it learned?
+#
+# The first of these systems, as the policy steps through it.
+
+# %%
+one = others.state.select([0])
+trajectory = nb.simulate(one, others.t_end[:1], result.policy, tolerance=tolerance).system(0)
 with nb.plots.style():
     figure = plt.figure(figsize=(10, 5), layout="constrained")
     nb.plots.summary_figure(trajectory, figure)
     run.save_figure(figure, "system")
     plt.show()
 
+# %% [markdown]
+# Its steps in units of classical time scales, which would be level if that criterion had chosen
+# them; and the steps along an eccentric orbit.
+
 # %%
-run.save_metrics(epochs=len(result.history), **last)
+with nb.plots.style():
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    nb.lessons.steps_beside_time_scales(trajectory, left)
+    nb.lessons.steps_on_an_orbit(result.policy, right, tolerances=sorted({low, tolerance, high}))
+    run.save_figure(figure, "lessons")
+    plt.show()
+
+# %%
+run.save_metrics(
+    epochs=len(result.history), held_out=table.reset_index().to_dict("records"), **last
+)

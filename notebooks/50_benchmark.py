@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
 import nbcore as nb
-from nbcore.analysis import benchmark, engine_speed, summary
+from nbcore.analysis import benchmark, engine_speed, gains, summary
 from nbcore.views.frontiers import frontiers_figure
 
 config, run = nb.start_run(preset, overrides, run_dir, label="benchmark")
@@ -43,7 +43,7 @@ speed = engine_speed.ratios(config.benchmark.engine_speed, progress=config.bench
 
 # %%
 summary.save(table, speed, run.path)
-run.save_metrics(**summary.metrics(table, speed))
+run.save_metrics(**summary.metrics(table, speed), **gains.metrics(table))
 
 # %% tags=["headline"]
 display(Markdown(summary.short_table(table)))
@@ -51,6 +51,20 @@ display(Markdown(summary.where_peers_win(table)))
 
 # %%
 display(Markdown(summary.engine_table(speed)))
+
+# %% [markdown]
+# Force evaluations of the learned policies over those of the best classical rule with the same
+# integrator, at the same maximum error. η of that rule, the criterion and the way to step are
+# tuned to each family and error; the policies are what they are.
+
+# %%
+display(Markdown(gains.as_markdown(gains.gains(table))))
+
+# %% [markdown]
+# How many runs come near to the error that was asked for.
+
+# %%
+display(Markdown(gains.shares_as_markdown(gains.calibration_shares(table))))
 
 # %% [markdown]
 # Wall time of a system against its largest energy error over every step; medians over the systems.

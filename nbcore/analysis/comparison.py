@@ -30,6 +30,8 @@ def at_equal_cost(
 ) -> pd.DataFrame:
     """Run a policy, and classical rules tuned to the same force evaluations, system by system.
 
+    All with the integrator and the way to step of the policy.
+
     The number of steps goes as 1/η, so η of each system is multiplied by the ratio of the costs
     after each run. A fixed step is the run's length over as many steps as the policy took.
 
@@ -61,7 +63,11 @@ def at_equal_cost(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the table counts what is lost
             return setup.with_policy(policy).run(
-                record="ends", progress=False, max_steps=limit, integrator=mine.integrator
+                record="ends",
+                progress=False,
+                max_steps=limit,
+                integrator=mine.integrator,
+                stepping=mine.stepping,
             )
 
     cost = torch.as_tensor(mine.summary["n_force_evaluations"], dtype=torch.float64)

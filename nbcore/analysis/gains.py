@@ -11,17 +11,27 @@ import pandas as pd
 from nbcore.analysis.families import get_family
 from nbcore.analysis.frontiers import costs
 from nbcore.analysis.methods import UNTRAINED
+from nbcore.errors import InputError
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.status import Status
 
-__all__ = ["LEVELS_OF_ORDER", "as_markdown", "calibration_shares", "gains", "shares_as_markdown"]
+__all__ = [
+    "LEVELS_OF_ORDER",
+    "as_markdown",
+    "calibration_shares",
+    "gains",
+    "metrics",
+    "shares_as_markdown",
+]
 
 LEVELS_OF_ORDER = {4: (1e-4, 1e-6), 6: (1e-8, 1e-10), 8: (1e-8, 1e-10)}  # where each is at home
 WITHIN = (3.0, 10.0)  # factors between error and tolerance
 ASKED = (1e-11, 1e-2)  # errors that count for the shares
 
 
-def gains(table: pd.DataFrame, error: str = "max_energy_error") -> pd.DataFrame:
+def gains(
+    table: pd.DataFrame, error: str = "max_energy_error", stepping: str | None = None
+) -> pd.DataFrame:
     """Force evaluations of learned policies over those of the best classical rule.
 
     The classical rule is the best of all criteria and both ways to step, with the same integrator
@@ -33,6 +43,8 @@ def gains(table: pd.DataFrame, error: str = "max_energy_error") -> pd.DataFrame:
         From `benchmark.run_benchmark`.
     error
         One of its columns of errors.
+    stepping
+        Of the classical rules; None takes the better one.
 
     Returns
     -------
@@ -40,6 +52,8 @@ def gains(table: pd.DataFrame, error: str = "max_energy_error") -> pd.DataFrame:
     `learned` and `classical` (median force evaluations; NaN where the error is not reached),
     `rule` (of the classical one), `ratio`.
     """
+    if "learned" not in set(table["kind"]):
+        raise InputError("the benchmark ran no learned policy; name one in benchmark.policies")
     kinds = table.drop_duplicates("method").set_index("method")
     rows: list[dict[str, Any]] = []
     for order, levels in LEVELS_OF_ORDER.items():
@@ -53,6 +67,7 @@ def gains(table: pd.DataFrame, error: str = "max_energy_error") -> pd.DataFrame:
                 each
                 for each in found
                 if each.family == mine.family
+                and stepping in (None, kinds.loc[each.method, "stepping"])
                 and each.kind in ("classical", "fixed")
                 and kinds.loc[each.method, "integrator"] == integrator
             ]
@@ -114,9 +129,25 @@ def calibration_shares(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def metrics(table: pd.DataFrame) -> dict[str, Any]:
+    """Plain values for metrics.json."""
+    last = gains(table, "final_energy_error", stepping="reversible")
+    return {
+        "gains": gains(table).to_dict("records"),
+        "gains_at_the_end": last.to_dict("records"),
+        "calibration": calibration_shares(table).to_dict("index"),
+    }
+
+
 def as_markdown(found: pd.DataFrame) -> str:
-    """Ratios as a table: a row a family, a column a method and error, medians below."""
-    wide = found.pivot_table(
+    """Ratios as a table: a row a family, a column a method and error, medians below.
+
+    Of the untrained policies only the reversible ones are shown, which are the better ones.
+    """
+    untrained, reversible = (
+        found["method"].str.contains(word) for word in (UNTRAINED, "reversible")
+    )
+    wide = found.loc[~untrained | reversible].pivot_table(
         index="family", columns=["method", "error"], values="ratio", sort=False
     )
     head = ["family", *(f"{method}, {error:.0e}" for method, error in wide.columns)]

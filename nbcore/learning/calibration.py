@@ -14,7 +14,6 @@ from nbcore.stepping.policies import LearnedPolicy
 
 __all__ = ["calibrate", "stretch_to_tolerance"]
 
-OTHER_SEEDS = 500_000_000  # of systems that are not trained on
 GRID = 10 ** np.arange(-14.0, 0.01, 0.5)
 MARGIN = 30.0  # factor beyond the tolerances of the training, either way
 MOST_STEPS = 200_000
@@ -25,7 +24,7 @@ def calibrate(policy: LearnedPolicy, config: Training) -> Calibration:
 
     Every family has the same weight, however many systems it has for training.
     """
-    problems = [_some(each, config) for each in training_problems(config, OTHER_SEEDS)]
+    problems = [_some(each, config) for each in training_problems(config, "calibration")]
     low, high = config.tolerances
     grid = GRID[(low / MARGIN <= GRID) & (high * MARGIN >= GRID)]
     policy.calibration = None

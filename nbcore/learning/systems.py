@@ -6,12 +6,13 @@ import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nbcore.config import FamilyConfig, Training
+from nbcore.config import FamilyConfig, ScenarioConfig, Training
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.state import PerSystem, State
@@ -22,6 +23,8 @@ from nbcore.stepping.policies import LearnedPolicy
 
 __all__ = ["Problem", "draw_tolerances", "run_of", "training_problems", "visited_states"]
 
+SEEDS = {"train": 0, "calibration": 500_000_000, "held_out": 700_000_000}  # added to the own
+LEAST_TO_SPLIT = 8  # systems of a file
 # A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
 MOST_STEPS = 20_000
 
@@ -50,23 +53,25 @@ class Problem:
         return Problem(self.state.select(index), self.t_end[index])
 
 
-def training_problems(config: Training, seed: int = 0) -> list[Problem]:
+def training_problems(config: Training, split: str = "train") -> list[Problem]:
     """Systems of all families, those of the same shape together.
 
     Parameters
     ----------
-    seed
-        Is added to the seed of every family that takes one, for other systems of the same kind.
+    split
+        "train", or "calibration" and "held_out" for others of the same kind: scenarios draw them
+        from other seeds, and of a file with eight systems or more the last quarter is held out.
 
     Raises
     ------
     InputError
-        A scenario can't be used, or none of its systems is bound.
+        A scenario can't be used, or fewer than two of its systems are bound.
     """
     if not config.families:
-        state = initial_state(config.scenario).replace(batched=True)
-        return [_bound(Problem(state, state.time + config.orbit_time), config.scenario.source)]
-    found = [_bound(_problem(family, seed), family.source) for family in config.families]
+        scenario = config.scenario
+        state = _systems(scenario, split)
+        return [_bound(Problem(state, state.time + config.orbit_time), scenario.source)]
+    found = [_bound(_problem(family, split), family.source) for family in config.families]
     alike: dict[tuple, list[Problem]] = {}
     for each in found:
         key = (*each.state.position.shape[1:], each.state.G, each.state.softening)
@@ -74,12 +79,24 @@ def training_problems(config: Training, seed: int = 0) -> list[Problem]:
     return [_together(each) for each in alike.values()]
 
 
-def _problem(family: FamilyConfig, seed: int) -> Problem:
-    parameters = dict(family.parameters)
+def _systems(scenario: ScenarioConfig, split: str) -> State:
+    if PurePath(scenario.source).suffix:
+        state = initial_state(scenario).replace(batched=True)
+        last = state.n_systems // 4 if state.n_systems >= LEAST_TO_SPLIT else 0
+        index = torch.arange(state.n_systems)
+        if split == "held_out" and last:
+            return state.select(index[-last:])
+        return state.select(index[: state.n_systems - last]) if last else state
+    parameters = dict(scenario.parameters)
     if "seed" in parameters:
-        parameters["seed"] += seed
-    state = initial_state(family.model_copy(update={"parameters": parameters}))
-    state = state.replace(batched=True)
+        parameters["seed"] += SEEDS[split]
+    return initial_state(scenario.model_copy(update={"parameters": parameters})).replace(
+        batched=True
+    )
+
+
+def _problem(family: FamilyConfig, split: str) -> Problem:
+    state = _systems(family, split)
     if family.t_end is not None:
         return Problem(state, state.time + family.t_end)
     assert family.periods is not None

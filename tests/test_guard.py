@@ -1,0 +1,96 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.integrators import get_integrator
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.control import Guard, guard_of
+from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.policies import Criterion, LearnedPolicy, PolicySpec, untrained
+
+
+def reckless(**settings):
+    """A policy whose steps are far too long for its tolerance."""
+    return LearnedPolicy(PolicySpec(integrator="blanes_moan4", order=4, stretch=40.0, **settings))
+
+
+def eccentric():
+    return scenarios.make("kepler_orbits", n_systems=4, eccentricity=(0.8, 0.95), seed=1)
+
+
+def run(policy, **settings):
+    options = {"tolerance": 1e-6, "record": "ends", "max_steps": 3000, **settings}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return simulate(eccentric(), 8.0, policy, **options)
+
+
+def test_limits_are_ten_tolerances_and_half_a_step():
+    state = scenarios.make("kepler", eccentricity=0.5)
+    tolerance = torch.full_like(state.time, 1e-4)
+    guard = guard_of(state, tolerance, order=4)
+    assert guard.largest_change.item() == pytest.approx(1e-3 * abs(gravity.energy(state).item()))
+    assert guard.eta.item() == pytest.approx(0.1)
+    scale = get_criterion("boekholt").time_scale(state)
+    assert guard.again(state, 100 * scale).item() == pytest.approx(0.1 * scale.item())
+    assert guard.again(state, 0.1 * scale).item() == pytest.approx(0.05 * scale.item())
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+def test_a_guarded_run_with_reckless_steps_is_far_less_wrong(stepping):
+    guarded = run(reckless(), stepping=stepping)
+    free = run(reckless(), stepping=stepping, guard=False)
+    assert (guarded.n_redone > 0).all()
+    assert (free.n_redone == 0).all()
+    assert (guarded.max_energy_error < 0.1 * free.max_energy_error).all()
+
+
+def test_redone_steps_cost_their_evaluations_and_are_no_steps():
+    made = run(reckless())
+    each = get_integrator("blanes_moan4").evaluations
+    assert made.n_force_evaluations.tolist() == (1 + each * (made.n_steps + made.n_redone)).tolist()
+
+
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+@pytest.mark.parametrize("integrator", ["blanes_moan4", "hermite4"])
+def test_both_engines_redo_the_same_steps(stepping, integrator):
+    if integrator == "hermite4" and stepping == "reversible":
+        return
+    settings = {"stepping": stepping, "integrator": integrator, "max_steps": 60}
+    compiled, torch_ = (run(reckless(), engine=e, **settings) for e in ("compiled", "torch"))
+    assert (compiled.n_redone > 0).any()
+    assert compiled.n_redone.tolist() == torch_.n_redone.tolist()
+    assert compiled.n_force_evaluations.tolist() == torch_.n_force_evaluations.tolist()
+    assert compiled.final.position.numpy() == pytest.approx(
+        torch_.final.position.numpy(), rel=1e-8, abs=1e-8
+    )
+
+
+def test_records_change_no_guarded_step():
+    ends = run(reckless())
+    every = run(reckless(), record=1)
+    times = run(reckless(), record=np.linspace(0, 8, 50))
+    for other in (every, times):
+        assert torch.equal(ends.final.position, other.final.position)
+        assert other.n_redone.tolist() == ends.n_redone.tolist()
+
+
+def test_a_good_policy_is_left_alone():
+    cautious = run(untrained("kahan_li6"), tolerance=1e-6)
+    assert (cautious.n_redone == 0).all()
+
+
+def test_criteria_are_guarded_only_on_demand():
+    loose = Criterion("free_fall", 2.0)
+    assert (run(loose, integrator="suzuki4").n_redone == 0).all()
+    assert (run(loose, integrator="suzuki4", guard=True).n_redone > 0).all()
+
+
+def test_a_step_to_nowhere_is_redone():
+    """A step of NaN length is none, but one whose end is not finite can be taken again."""
+    state = scenarios.make("kepler", eccentricity=0.5)
+    guard = Guard(torch.tensor([1.0]), torch.tensor([0.1]))
+    assert torch.isfinite(guard.again(state, torch.tensor([torch.inf], dtype=torch.float64))).all()
