@@ -33,6 +33,10 @@ shown = trajectory.system(system)
 # %% tags=["headline"]
 print(f"system {system}: {shown.status!s}, {shown.n_steps} steps by {shown.policy}")
 print(f"max energy error {shown.max_energy_error:.2e}, asked for {shown.tolerance:.0e}")
+if shown.expected_error is not None:
+    low, _, high = shown.expected_error
+    print(f"four of five such runs end between {low:.0e} and {high:.0e}")
+print(f"{shown.n_redone} steps were redone by the guard")
 
 # %%
 for name, values in nb.diagnostics.conserved_quantities(shown).items():
@@ -51,4 +55,14 @@ with nb.plots.style():
     figure, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
     nb.plots.step_against_separation(shown, ax)
     run.save_figure(figure, "step_against_separation")
+    plt.show()
+
+# %% [markdown]
+# The steps in units of classical time scales: level where that criterion would have chosen them.
+
+# %%
+with nb.plots.style():
+    figure, ax = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    nb.lessons.steps_beside_time_scales(shown, ax)
+    run.save_figure(figure, "time_scales")
     plt.show()

@@ -61,6 +61,14 @@ display(Markdown(summary.engine_table(speed)))
 display(Markdown(gains.as_markdown(gains.gains(table))))
 
 # %% [markdown]
+# The same at the same error at the end, beside reversible rules; and in wall time.
+
+# %%
+at_the_end = gains.gains(table, "final_energy_error", stepping="reversible")
+display(Markdown(gains.as_markdown(at_the_end)))
+display(Markdown(gains.as_markdown(gains.gains(table, cost="wall_seconds"))))
+
+# %% [markdown]
 # How many runs come near to the error that was asked for.
 
 # %%

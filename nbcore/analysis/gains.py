@@ -30,9 +30,12 @@ ASKED = (1e-11, 1e-2)  # errors that count for the shares
 
 
 def gains(
-    table: pd.DataFrame, error: str = "max_energy_error", stepping: str | None = None
+    table: pd.DataFrame,
+    error: str = "max_energy_error",
+    stepping: str | None = None,
+    cost: str = "n_force_evaluations",
 ) -> pd.DataFrame:
-    """Force evaluations of learned policies over those of the best classical rule.
+    """Cost of learned policies over that of the best classical rule.
 
     The classical rule is the best of all criteria and both ways to step, with the same integrator
     and η tuned to the error on each family; the policy takes what tolerance gives that error.
@@ -45,11 +48,13 @@ def gains(
         One of its columns of errors.
     stepping
         Of the classical rules; None takes the better one.
+    cost
+        Column of force evaluations or of wall time.
 
     Returns
     -------
     DataFrame with a row for each learned method, family and error: `method`, `family`, `error`,
-    `learned` and `classical` (median force evaluations; NaN where the error is not reached),
+    `learned` and `classical` (median costs; NaN where the error is not reached),
     `rule` (of the classical one), `ratio`.
     """
     if "learned" not in set(table["kind"]):
@@ -57,7 +62,7 @@ def gains(
     kinds = table.drop_duplicates("method").set_index("method")
     rows: list[dict[str, Any]] = []
     for order, levels in LEVELS_OF_ORDER.items():
-        found = costs(table, error, "n_force_evaluations", levels)
+        found = costs(table, error, cost, levels)
         found = [each for each in found if _order(kinds, each.method) == order]
         for mine in found:
             if mine.kind != "learned":
@@ -135,6 +140,7 @@ def metrics(table: pd.DataFrame) -> dict[str, Any]:
     return {
         "gains": gains(table).to_dict("records"),
         "gains_at_the_end": last.to_dict("records"),
+        "gains_in_time": gains(table, cost="wall_seconds").to_dict("records"),
         "calibration": calibration_shares(table).to_dict("index"),
     }
 

@@ -45,7 +45,8 @@ def novelty(policy: LearnedPolicy, initial: State, trajectory: Trajectory) -> ND
             str(initial.time.device)
         )
         # Rows that a system has no record for are NaN, and tell nothing.
-        farthest = torch.fmax(farthest, policy.novelty(at, memory))
+        known = torch.isfinite(at.time)[:, None]
+        farthest = torch.where(known, torch.maximum(farthest, policy.novelty(at, memory)), farthest)
     return farthest.cpu().numpy()
 
 
