@@ -218,14 +218,16 @@ def test_a_value_that_is_not_finite_is_named(value, name, tmp_path, policy):
 )
 def test_settings_that_do_not_fit_are_told(spec, what, saved):
     tree = load_tree(saved, kind="policy")
-    save_tree({**tree, "spec": {**tree["spec"], **spec}}, saved, kind="policy")
+    (member,) = tree["members"]
+    changed = {**member, "spec": {**member["spec"], **spec}}
+    save_tree({**tree, "members": [changed]}, saved, kind="policy")
     assert what in message_of(saved)
 
 
-@pytest.mark.parametrize("missing", ["spec", "weights"])
+@pytest.mark.parametrize("missing", ["spec", "weights", "calibration"])
 def test_a_checkpoint_without_a_part_is_told(missing, saved):
     tree = load_tree(saved, kind="policy")
-    del tree[missing]
+    del tree["members"][0][missing]
     save_tree(tree, saved, kind="policy")
     assert "can't be used" in message_of(saved)
 

@@ -54,7 +54,7 @@ def test_regression_on_the_oracle_learns_where_steps_may_be_longer():
     )
     result = nb.train(config)
     loss = [epoch["loss"] for epoch in result.history]
-    assert np.mean(loss[-5:]) < 0.3 * loss[0]
+    assert np.mean(loss[-5:]) < 0.5 * loss[0]
 
 
 def test_training_may_start_from_another_policy(tmp_path):

@@ -1,6 +1,7 @@
 """Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
 
-A run of the benchmark fills one table, a comparison at equal cost the other.
+A comparison at equal cost fills one table, a benchmark with peers another, and one without peers
+those of the shipped policies, in README and in their model card.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ from nbcore.atomic import replacing
 from nbcore.errors import InputError
 from nbcore.runs.records import Run
 
-__all__ = ["benchmark_table", "results_table", "write_benchmark", "write_results"]
+__all__ = [
+    "benchmark_table",
+    "results_table",
+    "write_benchmark",
+    "write_gains",
+    "write_results",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- results: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of results -->"
 BENCHMARK_BEGIN = "<!-- benchmark: python -m nbcore.runs.readme outputs/RUN -->"
 BENCHMARK_END = "<!-- end of benchmark -->"
-PICTURE = ROOT / "notebooks" / "figures" / "comparison.png"
+FIGURES = ROOT / "notebooks" / "figures"
+PICTURE = FIGURES / "comparison.png"
+CARD = ROOT / "nbcore" / "stepping" / "pretrained" / "default.md"
 
 
 def results_table(comparison: dict[str, dict[str, Any]]) -> str:
@@ -65,6 +74,25 @@ def write_benchmark(run: Run, readme: Path = ROOT / "README.md") -> None:
     _replace_between(BENCHMARK_BEGIN, BENCHMARK_END, benchmark_table(run), readme)
 
 
+def write_gains(run: Run, readme: Path = ROOT / "README.md", card: Path = CARD) -> None:
+    """Replace the tables of the shipped policies, and their picture, by those of a run."""
+    from nbcore.analysis import gains
+    from nbcore.analysis.benchmark import load_table
+
+    table = load_table(run.path)
+    last = gains.gains(table, "final_energy_error", stepping="reversible")
+    texts = {
+        "gains": gains.as_markdown(gains.gains(table)),
+        "end": gains.as_markdown(last),
+        "shares": gains.shares_as_markdown(gains.calibration_shares(table)),
+    }
+    for path, names in ((card, texts), (readme, ("gains", "shares"))):
+        for name in names:
+            begin = f"<!-- {name}: python -m nbcore.runs.readme outputs/RUN -->"
+            _replace_between(begin, f"<!-- end of {name} -->", texts[name], path)
+    shutil.copyfile(run.figures / "evaluations.png", FIGURES / "gains.png")
+
+
 def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
     before, begins, rest = readme.read_text(encoding="utf-8").partition(begin)
     _, ends, after = rest.partition(end)
@@ -76,5 +104,9 @@ def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
 
 if __name__ == "__main__":
     chosen = Run.open(sys.argv[1])
-    write = write_benchmark if "benchmark" in chosen.load_metrics() else write_results
-    write(chosen)
+    if "benchmark" not in chosen.load_metrics():
+        write_results(chosen)
+    elif chosen.load_config().benchmark.peers == ():
+        write_gains(chosen)
+    else:
+        write_benchmark(chosen)

@@ -70,7 +70,7 @@ def steps_on_an_orbit(
     )
     x = orbits.position
     distance = torch.linalg.vector_norm(x[:, 1] - x[:, 0], dim=-1).numpy()
-    period = scenarios.two_body_period(orbits)
+    period = np.asarray(scenarios.two_body_period(orbits))
     artists: list[Artist] = []
     level = 1.0
     for colour, tolerance in zip(COLOURS, tolerances, strict=False):
