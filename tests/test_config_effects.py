@@ -57,7 +57,8 @@ SMALL = {**TINY, **RUN, **SMALL_BENCHMARK, **SMALL_MOVIE}
 def leaves(section: type[BaseModel] = Config, prefix: str = ""):
     """Dotted path of every setting that holds no further settings."""
     for name, field in section.model_fields.items():
-        options = (field.annotation, *typing.get_args(field.annotation))
+        many = typing.get_origin(field.annotation) is tuple  # of sections: one setting
+        options = (field.annotation, *(() if many else typing.get_args(field.annotation)))
         inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if inner:
             yield from leaves(inner[0], f"{prefix}{name}.")
@@ -105,6 +106,14 @@ def predicts_an_error(config: Config) -> bool:
     state = nb.scenarios.make("kepler")
     policy = make_policy(config.network)
     return policy.predict(state, state.time + 1e-5, policy.begin(state)).log10_error is not None
+
+
+def kind_of_policy(config: Config) -> str:
+    return type(train(config).policy).__name__
+
+
+def calibrated(config: Config) -> bool:
+    return train(config).policy.calibration is not None
 
 
 def anomaly_is_on(config: Config) -> bool:
@@ -236,12 +245,21 @@ MANUAL = {**BASIC, "network.normalisation": "manual"}
 FIELD = {"mass": 1.0, "position": (4.0, 0.0), "velocity": (0.0, 0.5)}
 IN_FIELD = {"train.scenario.field": FIELD, "simulate.scenario.field": FIELD}
 TWO_PHASE = {"train.scheme": "two_phase"}
+EVOLUTION = {
+    "train.scheme": "evolution",
+    "train.orbit_time": 3.0,
+    "train.optimiser": "sgd",
+    "train.gradient_clip": None,
+}
 LEARNED = {"simulate.policy": "trained"}
 LONG = {"train.epochs": 12, "train.batches": 1}
 
 
 def only(loss: str) -> dict[str, Any]:
     return {"train.loss.weights": {loss: 1.0}}
+
+
+STRICT = only("energy_band") | {"train.loss.energy_upper": 1e-6}
 
 
 def scenario(section: str, shows: Callable[[Config], Any]) -> dict[str, Row]:
@@ -278,13 +296,23 @@ EFFECTS: dict[str, Row] = {
     "network.precision": Row("float32", "float64", weights),
     **scenario("train", weights),
     "train.loss.weights": Row({"energy_band": 1.0}, {"step_size": 1.0}, weights),
-    "train.loss.error_at": Row("next", "max", weights, only("energy_band")),
+    "train.loss.error_at": Row("next", "max", weights, STRICT),
     "train.loss.energy_upper": Row(1e-3, 1e-2, weights, only("energy_band")),
     "train.loss.momentum_upper": Row(1e-12, 1e-4, weights, only("momentum_band") | IN_FIELD),
     "train.loss.angular_momentum_upper": Row(
         1e-10, 1e-4, weights, only("angular_momentum_band") | IN_FIELD
     ),
     "train.scheme": Row("batched", "two_phase", weights),
+    "train.families": Row((), ({"source": "few_body", "t_end": 1.0},), weights),
+    "train.stepping": Row("plain", "reversible", weights, EVOLUTION),
+    "train.members": Row((), ({"integrator": "yoshida4"},), kind_of_policy, EVOLUTION),
+    "train.start": Row(None, "no such policy", refusal),
+    "train.evolution.pairs": Row(2, 3, weights, EVOLUTION),
+    "train.evolution.noise": Row(0.05, 0.1, weights, EVOLUTION),
+    "train.evolution.systems": Row(3, 2, weights, EVOLUTION),
+    "train.evolution.final_share": Row(0.0, 1.0, weights, EVOLUTION),
+    "train.evolution.keep_to_tolerance": Row(0.0, 1.0, weights, EVOLUTION),
+    "train.evolution.calibration_systems": Row(0, 4, calibrated, EVOLUTION),
     "train.integrator": Row("leapfrog", "yoshida4", weights),
     "train.tolerances": Row((1e-4, 1e-3), (1e-3, 1e-2), weights),
     "train.n_steps": Row(2, 3, weights),
@@ -297,7 +325,7 @@ EFFECTS: dict[str, Row] = {
     "train.max_retrain_steps": Row(0, 2, weights, TWO_PHASE),
     "train.replay_batch_size": Row(4, 64, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
     "train.min_replay_size": Row(2, 1000, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
-    "train.replay_steps": Row(1, 3, weights, TWO_PHASE),
+    "train.replay_steps": Row(1, 3, weights, TWO_PHASE | {"train.energy_threshold": 1e-4}),
     "train.epochs": Row(3, 2, epochs),
     "train.max_seconds": Row(None, 1e-9, epochs),
     "train.patience": Row(None, 1, epochs, LONG),
@@ -317,6 +345,7 @@ EFFECTS: dict[str, Row] = {
     "simulate.dt": Row(1e-2, 2e-2, longest_step, {"simulate.policy": "fixed"}),
     "simulate.integrator": Row("leapfrog", None, path_of_bodies),
     "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
+    "simulate.guard": Row(None, True, path_of_bodies, {"simulate.eta": 1.0}),
     "simulate.stepping": Row("plain", "reversible", path_of_bodies),
     "simulate.engine": Row("auto", "unheard-of", refusal),
     "simulate.t_end": Row(1.0, 0.5, ends),

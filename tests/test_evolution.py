@@ -88,7 +88,7 @@ def test_families_without_bound_systems_are_an_error_before_any_training(tmp_pat
         velocity=np.tile([[0.0, 5.0], [0.0, -5.0]], (3, 1, 1)),
     )
     config = tiny(families=({"source": str(path), "t_end": 1.0},), scheme="evolution")
-    with pytest.raises(InputError, match=r"0 of 3 systems of .*npz' are bound"):
+    with pytest.raises(InputError, match=r"none of the 3 systems of .*npz' is bound"):
         nb.train(config)
 
 
@@ -152,6 +152,13 @@ def test_evolution_makes_runs_cheaper_and_calibrates():
     again = nb.train(config)
     assert weights_of(again.policy) == weights_of(result.policy)
     assert again.policy.calibration == known
+
+
+def test_too_few_systems_are_an_error_before_any_training():
+    few = tiny(scenario={"source": "kepler_orbits", "parameters": {"n_systems": 3}})
+    config = few.model_copy(update={"train": few.train.model_copy(update={"scheme": "evolution"})})
+    with pytest.raises(InputError, match="the training has 3 systems"):
+        nb.train(config)
 
 
 @pytest.mark.parametrize(

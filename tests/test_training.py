@@ -33,16 +33,16 @@ def without_seconds(history):
     return [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history]
 
 
-@pytest.mark.parametrize("scheme", SCHEME_NAMES)
+@pytest.mark.parametrize("scheme", ["batched", "two_phase"])
 def test_training_lowers_the_loss(scheme):
     # One tolerance, so that epochs differ by the weights and not by the luck of the draw.
     config = tiny(
         scheme=scheme,
-        tolerances=(1e-4, 1e-4),
+        tolerances=(1e-3, 1e-3),
         epochs=30,
         learning_rate=0.03,
         energy_threshold=100.0,
-        loss={"weights": {"energy_band": 1.0}, "energy_upper": 0.01},
+        loss={"weights": {"energy_band": 1.0}, "energy_upper": 1e-3},
     )
     loss = [epoch["loss"] for epoch in train(config).history]
     assert np.mean(loss[-5:]) < 0.5 * np.mean(loss[:5])
@@ -105,16 +105,28 @@ VARIANTS = {
 }
 
 
+# It follows no gradient, and takes the scale-free features of several systems.
+NOT_BY_EVOLUTION = {
+    *("lbfgs", "then lbfgs", "fourier", "basic", "rich", "history", "only history"),
+    "three bodies",
+}
+
+
 @pytest.mark.parametrize("scheme", SCHEME_NAMES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_way_of_training_moves_the_weights_and_ends_in_a_usable_policy(variant, scheme):
-    config = tiny(VARIANTS[variant], scheme=scheme, epochs=2)
+    config = tiny(VARIANTS[variant], scheme=scheme, epochs=2, orbit_time=3.0)
+    if scheme == "evolution" and variant in NOT_BY_EVOLUTION:
+        with pytest.raises(nb.InputError, match=r"the scheme 'evolution'|the training has 1 sys"):
+            train(config)
+        return
     result = train(config)
     assert len(result.history) == 2
     last = [p.network.layers[-1].weight for p in (untrained(config), result.policy)]
     assert not torch.equal(last[0], last[1])
     assert all(bool(torch.isfinite(p).all()) for p in result.policy.parameters())
-    run = nb.simulate(result.systems, 0.2, result.policy, tolerance=1e-3)
+    low, high = config.train.tolerances
+    run = nb.simulate(result.systems, 0.2, result.policy, tolerance=(low * high) ** 0.5)
     assert np.all(run.status == nb.Status.SUCCESS)
 
 

@@ -10,7 +10,7 @@ TINY = {
     "train.scenario.source": "kepler_orbits",
     "train.scenario.parameters": {"n_systems": 4, "eccentricity": (0.3, 0.6)},
     "train.integrator": "leapfrog",
-    "train.tolerances": (1e-4, 1e-3),
+    "train.tolerances": (1e-3, 1e-2),
     "train.n_steps": 2,
     "train.orbit_time": 0.5,
     "train.pool_size": 64,

@@ -31,6 +31,7 @@ __all__ = ["Evolution", "cheaper"]
 Array = NDArray[np.float64]
 Priced = tuple[Array, NDArray[np.bool_]]  # what runs cost, and which of them were lost
 
+LEAST_SYSTEMS = 4
 MOST_STEPS = 20_000  # of a run; one that needs more is lost
 ERRORS = (1e-16, 1e2)  # beyond these errors are not told apart
 FARTHEST = 3.0  # decades between error and tolerance that count
@@ -76,6 +77,12 @@ class Evolution:
         self._learner, self._problems = learner, problems
         self._weights = list(learner.policy.network.layers.parameters())
         config, policy = learner.config, learner.policy
+        count = sum(problem.state.n_systems for problem in problems)
+        if count < LEAST_SYSTEMS:
+            raise InputError(
+                f"the training has {count} systems, and what is learned from so few fits no "
+                f"other; give {LEAST_SYSTEMS} or more, such as the same with other phases"
+            )
         if config.optimiser == "lbfgs" or config.lbfgs_epochs:
             raise InputError(
                 "the scheme 'evolution' finds a noisy slope and no loss that lbfgs could follow; "
@@ -93,7 +100,7 @@ class Evolution:
         settings, tally = self._learner.config.evolution, Tally()
         runs = [self._draw(problem) for problem in self._problems]
         centre = parameters_to_vector(self._weights).detach()
-        noise = settings.noise * torch.randn(settings.pairs, len(centre))
+        noise = settings.noise * torch.randn(settings.pairs, len(centre), dtype=centre.dtype)
         tried = torch.cat([centre + noise, centre - noise])
         gains = np.zeros(settings.pairs)
         for problem, tolerance in runs:

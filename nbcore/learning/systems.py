@@ -65,7 +65,7 @@ def training_problems(config: Training, split: str = "train") -> list[Problem]:
     Raises
     ------
     InputError
-        A scenario can't be used, or fewer than two of its systems are bound.
+        A scenario can't be used, or none of its systems is bound.
     """
     if not config.families:
         scenario = config.scenario
@@ -107,10 +107,10 @@ def _problem(family: FamilyConfig, split: str) -> Problem:
 def _bound(problem: Problem, source: str) -> Problem:
     """Those of the systems that are bound: others fly apart, and teach nothing for long."""
     bound = gravity.energy(problem.state) < 0
-    if int(bound.sum()) < 2:
+    if not bool(bound.any()):
         raise InputError(
-            f"{int(bound.sum())} of {len(bound)} systems of {source!r} are bound; training needs "
-            "two or more with a negative energy"
+            f"none of the {len(bound)} systems of {source!r} is bound, so they would fly apart; "
+            "training needs systems with a negative energy"
         )
     return problem if bool(bound.all()) else problem.select(bound)
 

@@ -52,7 +52,7 @@ def novelty(policy: LearnedPolicy, initial: State, trajectory: Trajectory) -> ND
 
 def warn_of_novelty(policy: LearnedPolicy, initial: State, trajectory: Trajectory) -> None:
     """Warn of systems that went through strange states, and say what was strange."""
-    if not bool(torch.isfinite(policy.network.most).any()):
+    if not policy.names or not bool(torch.isfinite(policy.network.most).any()):
         return
     worst = novelty(policy, initial, trajectory)
     strange = np.atleast_1d((worst > NOVEL).any(axis=1))
