@@ -94,6 +94,7 @@ def test_families_without_bound_systems_are_an_error_before_any_training(tmp_pat
 
 def test_a_crowd_steps_each_share_of_a_batch_with_its_own_network():
     policy = untrained("leapfrog", stepping="reversible", hidden=(6,))
+    policy.network.standardise(3 + 2 * torch.randn(100, 12))
     networks = []
     for seed in range(3):
         networks.append(copy.deepcopy(policy.network))

@@ -112,16 +112,15 @@ def calibration_shares(table: pd.DataFrame) -> pd.DataFrame:
     """
     ours = table[table["kind"].isin(["classical", "learned"])]
     rows = {}
-    groups: Any = ours.groupby(["method", "kind", "integrator"])
-    for (method, kind, integrator), runs in groups:
-        order = get_integrator(str(integrator)).order
+    groups: Any = ours.groupby(["method", "kind"])
+    for (method, kind), runs in groups:
         beside = []
         for setting, group in runs.groupby("setting"):
             errors = group["max_energy_error"].to_numpy()
             lost = group["status"].to_numpy() != Status.SUCCESS.name
             asked = float(np.median(errors))
             if kind == "learned" and UNTRAINED not in method:
-                asked = float(setting) ** (order + 1)
+                asked = float(setting)
             if ASKED[0] <= asked <= ASKED[1]:
                 off = np.abs(np.log10(np.maximum(errors, 1e-17) / asked))
                 beside.append(np.where(lost, np.inf, off))

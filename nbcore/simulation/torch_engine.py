@@ -156,7 +156,8 @@ def integrate(
             if guard is not None:
                 change = (gravity.energy(after) - energy).abs()
                 redo = (h > 0) & ~retried & ~(change <= guard.largest_change)  # NaN, too
-                after = after.where(~redo, state)
+                if bool(redo.any()):
+                    after = after.where(~redo, state)
                 energy, n_redone = gravity.energy(after), n_redone + redo
                 h = torch.where(redo, 0.0, h)
                 again = guard.again(state, dt)

@@ -405,12 +405,12 @@ class Crowd(LearnedPolicy):
     policy
         What all of them have in common.
     networks
-        Of the same shape.
+        Of the same shape, with inputs standardised alike.
     """
 
     def __init__(self, policy: LearnedPolicy, networks: Sequence[StepNetwork]) -> None:
         super().__init__(policy.spec)
-        self._networks = tuple(networks)
+        self.network, self._networks = networks[0], tuple(networks)
 
     @property
     def networks(self) -> tuple[StepNetwork, ...]:
