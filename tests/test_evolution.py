@@ -94,7 +94,8 @@ def test_families_without_bound_systems_are_an_error_before_any_training(tmp_pat
 
 def test_a_crowd_steps_each_share_of_a_batch_with_its_own_network():
     policy = untrained("leapfrog", stepping="reversible", hidden=(6,))
-    policy.network.standardise(3 + 2 * torch.randn(100, 12))
+    generator = torch.Generator().manual_seed(9)
+    policy.network.standardise(3 + 2 * torch.randn(100, 12, generator=generator))
     networks = []
     for seed in range(3):
         networks.append(copy.deepcopy(policy.network))
@@ -110,9 +111,9 @@ def test_a_crowd_steps_each_share_of_a_batch_with_its_own_network():
         policy.network = network
         alone.append(run_of(policy, problem, tolerance, 5000))
     for name in Ends._fields:
-        assert np.array_equal(
-            np.concatenate([getattr(each, name) for each in alone]), getattr(together, name)
-        )
+        apart = np.concatenate([getattr(each, name) for each in alone])
+        # The first step is torch's, whose float32 rounds otherwise for other sizes of a batch.
+        assert getattr(together, name) == pytest.approx(apart, rel=1e-4)
     assert len(set(together.evaluations.tolist())) > 5
 
 

@@ -78,9 +78,7 @@ def test_a_benchmark_without_a_learned_policy_is_an_error():
 
 def test_shares_are_of_the_tolerance_for_learned_and_of_the_median_for_classical_rules():
     off = (1.0, 2.0, 5.0, 50.0)
-    runs = [
-        row("blanes_moan4 default", "learned", 1e-5, k, 1e-5 * f, 9) for k, f in enumerate(off)
-    ]
+    runs = [row("blanes_moan4 default", "learned", 1e-5, k, 1e-5 * f, 9) for k, f in enumerate(off)]
     runs += [row("blanes_moan4 prs23", "classical", 0.1, k, 1e-6 * f, 9) for k, f in enumerate(off)]
     shares = gains.calibration_shares(pd.DataFrame(runs))
     assert shares.loc["blanes_moan4 default"].tolist() == [0.5, 0.75, 4]
