@@ -26,7 +26,7 @@ __all__ = [
 
 LEVELS_OF_ORDER = {4: (1e-4, 1e-6), 6: (1e-8, 1e-10), 8: (1e-8, 1e-10)}  # where each is at home
 WITHIN = (3.0, 10.0)  # factors between error and tolerance
-ASKED = (1e-11, 1e-2)  # errors that count for the shares
+ASKED = (0.99e-10, 1.01e-3)  # errors that count for the shares
 
 
 def gains(
