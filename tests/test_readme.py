@@ -2,6 +2,7 @@ import math
 
 import pytest
 from power_laws import ours_and_theirs
+from test_gains import TABLE
 
 from nbcore.analysis.benchmark import TABLE_FILE
 from nbcore.errors import InputError
@@ -11,6 +12,7 @@ from nbcore.runs.readme import (
     BENCHMARK_END,
     END,
     write_benchmark,
+    write_gains,
     write_results,
 )
 from nbcore.runs.records import Run
@@ -70,3 +72,21 @@ def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_p
 def test_a_run_without_a_benchmark_is_named(run, tmp_path):
     with pytest.raises(InputError, match="make it with `nbcore benchmark`"):
         write_benchmark(run, tmp_path / "README.md")
+
+
+def test_the_shipped_policies_tables_go_to_readme_and_card(run, tmp_path):
+    TABLE.to_parquet(run.path / TABLE_FILE)
+    (run.figures / "evaluations.png").write_bytes(b"frontiers")
+    files = tmp_path / "README.md", tmp_path / "card.md"
+    for file in files:
+        begin, end = "<!-- {}: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of {} -->"
+        marks = (f"{begin}\nold\n{end}".format(name, name) for name in ("gains", "end", "shares"))
+        file.write_text("\n".join(marks))
+    picture = tmp_path / "figures" / "gains.png"
+    write_gains(run, *files, picture)
+    readme, card = (file.read_text() for file in files)
+    assert (readme.count("old"), card.count("old")) == (1, 0)
+    for text in (readme, card):
+        assert "| 3 equal bodies, planar | 0.75 | 0.75 |" in text
+        assert "| blanes_moan4 default reversible |" in text
+    assert picture.read_bytes() == b"frontiers"

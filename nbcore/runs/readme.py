@@ -74,7 +74,12 @@ def write_benchmark(run: Run, readme: Path = ROOT / "README.md") -> None:
     _replace_between(BENCHMARK_BEGIN, BENCHMARK_END, benchmark_table(run), readme)
 
 
-def write_gains(run: Run, readme: Path = ROOT / "README.md", card: Path = CARD) -> None:
+def write_gains(
+    run: Run,
+    readme: Path = ROOT / "README.md",
+    card: Path = CARD,
+    picture: Path = FIGURES / "gains.png",
+) -> None:
     """Replace the tables of the shipped policies, and their picture, by those of a run."""
     from nbcore.analysis import gains
     from nbcore.analysis.benchmark import load_table
@@ -90,7 +95,8 @@ def write_gains(run: Run, readme: Path = ROOT / "README.md", card: Path = CARD) 
         for name in names:
             begin = f"<!-- {name}: python -m nbcore.runs.readme outputs/RUN -->"
             _replace_between(begin, f"<!-- end of {name} -->", texts[name], path)
-    shutil.copyfile(run.figures / "evaluations.png", FIGURES / "gains.png")
+    picture.parent.mkdir(exist_ok=True)
+    shutil.copyfile(run.figures / "evaluations.png", picture)
 
 
 def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
