@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
+from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import Criterion
 
@@ -56,22 +57,6 @@ class Family:
     in_periods: bool = False
     regular: bool = False
     share: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """Systems of a family and when their runs end.
-
-    Attributes
-    ----------
-    state
-        Initial state, a batch.
-    t_end
-        (B,) [T].
-    """
-
-    state: State
-    t_end: PerSystem
 
 
 def problem(

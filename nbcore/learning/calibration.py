@@ -1,4 +1,8 @@
-"""Which error comes of which tolerance, measured on systems beside those of the training."""
+"""Which error comes of which tolerance, measured on systems beside those of the training.
+
+`python -m nbcore.learning.calibration` measures STRETCH of `stepping.policies`: the stretch of
+every integrator's untrained policy on the systems that the shipped policies are trained on.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,16 @@ import math
 import numpy as np
 import torch
 
-from nbcore.config import Training
+from nbcore.config import Training, load_config
 from nbcore.learning.systems import Problem, run_of, training_problems
+from nbcore.physics.integrators import INTEGRATORS
 from nbcore.stepping.calibration import Calibration, calibration_of
-from nbcore.stepping.policies import LearnedPolicy
+from nbcore.stepping.policies import LearnedPolicy, untrained
 
 __all__ = ["calibrate", "stretch_to_tolerance"]
 
 GRID = 10 ** np.arange(-14.0, 0.01, 0.5)
-MARGIN = 30.0  # factor beyond the tolerances of the training, either way
+MARGIN = 3.5  # factor beyond the tolerances of the training, either way: one more of the grid
 MOST_STEPS = 200_000
 
 
@@ -60,3 +65,20 @@ def stretch_to_tolerance(policy: LearnedPolicy, problems: list[Problem], config:
 def _some(problem: Problem, config: Training) -> Problem:
     count = max(2, config.evolution.calibration_systems)
     return problem.select(torch.arange(min(count, problem.state.n_systems)))
+
+
+def _print_stretches() -> None:
+    config = load_config("default_policy").train
+    problems = training_problems(config)
+    for name, integrator in INTEGRATORS.items():
+        if integrator.reversible:
+            middle = MIDDLES[integrator.order]
+            policy = untrained(name, stepping="reversible")
+            at = config.model_copy(update={"tolerances": (middle, middle)})
+            print(f"{name:14} {stretch_to_tolerance(policy, problems, at):.2g}")
+
+
+MIDDLES = {2: 1e-3, 4: 1e-5, 6: 1e-7, 8: 1e-9}  # of the tolerances that an order is at home with
+
+if __name__ == "__main__":
+    _print_stretches()

@@ -31,7 +31,7 @@ MOST_STEPS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Systems of one shape and when their runs end.
+    """Systems of one shape, and when their runs end.
 
     Attributes
     ----------
@@ -61,6 +61,7 @@ def training_problems(config: Training, split: str = "train") -> list[Problem]:
     split
         "train", or "calibration" and "held_out" for others of the same kind: scenarios draw them
         from other seeds, and of a file with eight systems or more the last quarter is held out.
+        Where there are no others to hold out, a warning says so and the same are taken.
 
     Raises
     ------
@@ -82,17 +83,28 @@ def training_problems(config: Training, split: str = "train") -> list[Problem]:
 def _systems(scenario: ScenarioConfig, split: str) -> State:
     if PurePath(scenario.source).suffix:
         state = initial_state(scenario).replace(batched=True)
-        last = state.n_systems // 4 if state.n_systems >= LEAST_TO_SPLIT else 0
-        index = torch.arange(state.n_systems)
-        if split == "held_out" and last:
-            return state.select(index[-last:])
-        return state.select(index[: state.n_systems - last]) if last else state
+        if state.n_systems >= LEAST_TO_SPLIT:
+            index, last = torch.arange(state.n_systems), state.n_systems // 4
+            return state.select(index[-last:] if split == "held_out" else index[:-last])
+        _warn_if_held_out(split, scenario)
+        return state
     parameters = dict(scenario.parameters)
-    if "seed" in parameters:
-        parameters["seed"] += SEEDS[split]
-    return initial_state(scenario.model_copy(update={"parameters": parameters})).replace(
-        batched=True
-    )
+    if scenarios.takes_seed(scenario.source):
+        parameters["seed"] = parameters.get("seed", 0) + SEEDS[split]
+    else:
+        _warn_if_held_out(split, scenario)
+    state = initial_state(scenario.model_copy(update={"parameters": parameters}))
+    return state.replace(batched=True)
+
+
+def _warn_if_held_out(split: str, scenario: ScenarioConfig) -> None:
+    if split == "held_out":
+        warnings.warn(
+            f"{scenario.source!r} has no other systems to hold out (a scenario with a seed, or a "
+            f"file with {LEAST_TO_SPLIT} or more, has); those of the training are taken",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _problem(family: FamilyConfig, split: str) -> Problem:

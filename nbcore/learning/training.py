@@ -132,6 +132,8 @@ class _Trainer:
         torch.manual_seed(c.seed)
         self.problems = [each.to(device) for each in training_problems(c)]
         self.policy = make_policy(config.network, c.integrator, c.stepping).to(device)
+        if c.start is not None:
+            self._start_from(c.start)
         if c.scheme == "evolution":
             stretch_to_tolerance(self.policy, self.problems, c)
         learner = Learner(self.policy, c)
@@ -142,9 +144,8 @@ class _Trainer:
             seen, memory = warm_up(learner, pool, tolerance)
             measures = self.policy.measures(seen, memory)
             inputs.append(self.policy.inputs(measures, tolerance, memory))
-        self.policy.network.standardise(torch.cat(inputs))
-        if c.start is not None:
-            self._start_from(c.start)
+        if c.start is None:
+            self.policy.network.standardise(torch.cat(inputs))
         self.learner = learner
         self.scheme: Scheme = SCHEMES[c.scheme](learner, self.problems, pools)
         self.history: list[dict[str, float]] = []
@@ -153,7 +154,7 @@ class _Trainer:
             self._resume(run_dir / TRAINING_FILE)
 
     def _start_from(self, path: str) -> None:
-        """Take over the network of a policy of the same shape."""
+        """Take over the network and the stretch of a policy of the same shape."""
         policy = load_policy(path)
         if isinstance(policy, Suite):
             policy = policy.of(self.config.train.integrator)
@@ -170,6 +171,7 @@ class _Trainer:
                 f"train.start is {path!r}, whose network has widths {policy.spec.hidden}; "
                 "make network.hidden the same"
             ) from None
+        self.policy.stretch(policy.spec.stretch / self.policy.spec.stretch)
 
     def run(self) -> None:
         """Epoch after epoch until a limit is reached; the checkpoint is written at the end."""

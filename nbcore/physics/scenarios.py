@@ -7,6 +7,7 @@ Degrees for angles. The centre of mass rests at the origin unless the scenario s
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from collections.abc import Callable
 from functools import lru_cache
@@ -64,6 +65,11 @@ class Reference(NamedTuple):
 def names() -> list[str]:
     """Names of the scenarios."""
     return sorted(SCENARIOS)
+
+
+def takes_seed(name: str) -> bool:
+    """Whether a scenario draws its systems at random."""
+    return name in SCENARIOS and "seed" in inspect.signature(SCENARIOS[name]).parameters
 
 
 def make(

@@ -68,5 +68,5 @@ def warn_of_novelty(policy: LearnedPolicy, initial: State, trajectory: Trajector
             f"policy was trained on (standard deviations beyond them: {names}); compare with a "
             "criterion, or train on such systems",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

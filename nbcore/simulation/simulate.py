@@ -67,7 +67,8 @@ def simulate(
         an untrained policy where that has none for the integrator.
     integrator
         Name in the table of integrators. None takes the one that the policy was trained for,
-        otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance.
+        otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance, of a
+        batch for the strictest one.
     tolerance
         Relative energy error that is accepted, in (0, 1); one number or (B,). Learned policies
         aim at it with the maximum over every step; other policies don't heed it.
@@ -171,6 +172,7 @@ class _Observer:
         self.recorder = Recorder(state, path, rows)
         self.monitor = Monitor(state)
         self._start, self._steps = state.time, 0
+        self._made = np.zeros(state.n_systems, dtype=np.int64)
         self.row = np.zeros(state.n_systems, dtype=np.int64)
         self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
         self._shown = 0.0
@@ -179,7 +181,7 @@ class _Observer:
         unchanged = (torch.zeros_like(state.time),) * 3
         if self._times is None:
             self._write(state, self._dt, unchanged, state.time > self._written)
-            self._next_row()
+            self.row += 1
         else:
             at_start = self._times[0] == state.time
             self._write(state, self._dt, unchanged, at_start)
@@ -189,9 +191,14 @@ class _Observer:
         self._steps += 1
         if self._times is None:
             self._dt = torch.where(h > 0, h, self._dt)
-            if self.record > 0 and self._steps % self.record == 0:
-                self._write(after, self._dt, errors, after.time > self._written)
-                self._next_row()
+            moved = (h > 0).cpu().numpy()
+            self._made += moved
+            if self.record > 0:
+                going = (status == Status.RUNNING).cpu().numpy()
+                due = moved & ((self._made % self.record == 0) | ~going)
+                self._write(after, self._dt, errors, torch.as_tensor(due, device=h.device))
+                self.row += due
+                self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
         else:
             self._write_times(before, after, h)
         if not self._bar.disable and time.monotonic() - self._shown > 0.2:
@@ -216,10 +223,6 @@ class _Observer:
         self._written = torch.as_tensor(np.where(missing, -np.inf, np.inf))
         if not self._bar.disable and time.monotonic() - self._shown > 0.2:
             self._show(torch.as_tensor(at), torch.as_tensor(status))
-
-    def _next_row(self) -> None:
-        self.row += 1
-        self.recorder.close(int(self.row.max()))
 
     def _write_times(self, before: State, after: State, h: PerSystem) -> None:
         """Records at output times, each by a step of part length from the state before it."""

@@ -154,14 +154,14 @@ def integrate(
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
             redo, again = torch.zeros_like(retried), dt
             if guard is not None:
-                change = (gravity.energy(after) - energy).abs()
-                redo = (h > 0) & ~retried & ~(change <= guard.largest_change)  # NaN, too
+                now = gravity.energy(after)
+                kept = (now - energy).abs() <= guard.largest_change  # false for NaN, too
+                redo = (h > 0) & ~retried & ~kept
                 if bool(redo.any()):
+                    again = guard.again(state, h)
                     after = after.where(~redo, state)
-                energy, n_redone = gravity.energy(after), n_redone + redo
-                h = torch.where(redo, 0.0, h)
-                again = guard.again(state, dt)
-                last &= ~redo
+                    h, last = torch.where(redo, 0.0, h), last & ~redo
+                energy, n_redone = torch.where(redo, energy, now), n_redone + redo
             finite = torch.isfinite(after.position).all(-1).all(-1)
             finite &= torch.isfinite(after.velocity).all(-1).all(-1)
             if not bool(finite.all()):

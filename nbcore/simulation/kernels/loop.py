@@ -156,8 +156,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     # Out of their tuples, so that no reference is counted in the loop.
-    G, softening, is_reversible, max_steps, collision, escape = limits[:6]
-    guarded, largest_change, fall_back = limits[6:]
+    G, softening, is_reversible, max_steps, collision, escape, guarded, most, fall_back = limits
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
@@ -214,7 +213,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 )
                 energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                 if guarded:
-                    if not retried and not abs(energy - level) <= largest_change[b]:  # NaN, too
+                    if not retried and not abs(energy - level) <= most[b]:  # NaN, too
                         copy(bodies, x0, x)
                         copy(bodies, v0, v)
                         copy(bodies, a0, a)
