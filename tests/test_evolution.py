@@ -79,6 +79,24 @@ def test_systems_of_one_shape_go_together_with_their_own_ends():
     assert not torch.equal(other.state.position, few.state.position)
 
 
+def test_held_out_systems_are_others_and_where_there_are_none_a_warning_says_so(tmp_path):
+    for parameters in ({"n_systems": 4}, {"n_systems": 4, "seed": 2}):
+        config = tiny(scenario={"source": "few_body", "parameters": parameters}).train
+        mine, theirs = (training_problems(config, split)[0] for split in ("train", "held_out"))
+        assert not torch.equal(mine.state.position, theirs.state.position)
+    state = nb.scenarios.make("few_body", n_systems=12, seed=3)
+    path = tmp_path / "twelve.npz"
+    np.savez(path, mass=state.mass, position=state.position, velocity=state.velocity)
+    config = tiny(scenario={"source": str(path)}).train
+    parts = [training_problems(config, s)[0].state for s in ("train", "calibration", "held_out")]
+    assert [part.n_systems for part in parts] == [9, 9, 3]
+    assert torch.equal(parts[0].position, state.position[:9])
+    assert torch.equal(parts[2].position, state.position[9:])
+    single = tiny(scenario={"source": "pythagorean"}).train
+    with pytest.warns(RuntimeWarning, match="'pythagorean' has no other systems to hold out"):
+        training_problems(single, "held_out")
+
+
 def test_families_without_bound_systems_are_an_error_before_any_training(tmp_path):
     path = tmp_path / "unbound.npz"
     np.savez(

@@ -78,7 +78,10 @@ def test_untrained_policy_asks_the_same_energy_error_of_every_state(order, featu
 
 def test_an_untrained_policy_comes_with_the_stretch_of_its_integrator():
     assert untrained("blanes_moan4").spec.stretch > untrained("leapfrog").spec.stretch
-    assert untrained("kahan_li8", hidden=(4,)).spec.order == 8
+    policy = untrained("kahan_li8", hidden=(4,))
+    assert policy.spec.order == 8
+    assert str(policy) == "untrained"
+    assert str(random_policy()) == "learned"
 
 
 @pytest.mark.parametrize("output", [-100.0, -1.0, -0.01, 0.0, 0.01, 1.0, 100.0])

@@ -297,8 +297,10 @@ class LearnedPolicy(nn.Module):
         return math.log(self.spec.largest_correction)
 
     def __str__(self) -> str:
-        last = self.network.layers[-1].weight  # zero before training
-        return "learned" if bool((last != 0).any()) else "untrained"
+        last = self.network.layers[-1]
+        assert isinstance(last, nn.Linear)
+        # The last layer starts at zero.
+        return "learned" if bool(torch.any(last.weight != 0)) else "untrained"
 
     def begin(self, state: State) -> Memory:
         """The energy, units of the features and, for history features, an empty history."""
