@@ -130,6 +130,24 @@ def test_every_way_of_training_moves_the_weights_and_ends_in_a_usable_policy(var
     assert np.all(run.status == nb.Status.SUCCESS)
 
 
+def test_members_are_trained_one_after_the_other_and_make_a_suite_that_goes_on(tmp_path):
+    config = tiny(
+        scheme="evolution",
+        orbit_time=3.0,
+        epochs=2,
+        members=({"integrator": "leapfrog"}, {"integrator": "suzuki4", "epochs": 3}),
+    )
+    result = train(config, tmp_path)
+    assert [m.spec.integrator for m in result.policy.members] == ["leapfrog", "suzuki4"]
+    assert [row["epoch"] for row in result.history] == [0, 1, 2, 3, 4]
+    assert [row["member"] for row in result.history] == [0, 0, 1, 1, 1]
+    stored = nb.load_policy(tmp_path)
+    assert weights_of(stored.members[1]) == weights_of(result.policy.members[1])
+    again = train(config, tmp_path)  # there is nothing left to do
+    assert without_seconds(again.history) == without_seconds(result.history)
+    assert weights_of(again.policy.members[0]) == weights_of(result.policy.members[0])
+
+
 def test_dropout_plays_no_part_in_use():
     result = train(tiny({"network.dropout": 0.5}))
     tolerance = torch.full_like(result.systems.time, 1e-3)

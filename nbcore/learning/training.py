@@ -44,7 +44,8 @@ class TrainingResult:
         One dict an epoch: loss and its parts, dt, energy_error, learning_rate, seconds, and
         what else the scheme reports, such as acceptance and pass rates of the two-phase one;
         lost_gradients is the share of optimiser steps whose gradient was not finite and was left
-        out. Of several members, those of one after those of the other, told apart by `member`.
+        out. Of several members, those of one after those of the other, told apart by `member`, with
+        epochs counted on.
     systems
         Initial states that it was trained on, of one shape.
     run_dir
@@ -91,7 +92,8 @@ def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
     for k, settings in enumerate(config.train.members):
         own = None if folder is None else folder / f"member_{k}"
         parts.append(_train_one(_member(config, settings), own))
-        history += [{"member": k, **row} for row in parts[-1].history]
+        done = len(history)
+        history += [{**row, "member": k, "epoch": done + row["epoch"]} for row in parts[-1].history]
     suite = Suite(tuple(part.policy for part in parts))
     if folder is not None:
         metrics = {f"member_{k}": part.history[-1] for k, part in enumerate(parts) if part.history}
