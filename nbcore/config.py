@@ -465,6 +465,8 @@ def _read(preset: str | Path) -> dict[str, Any]:
 def _clear_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _clear_none(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_clear_none(v) for v in value]
     return None if value == "none" else value
 
 

@@ -133,8 +133,9 @@ def test_a_file_that_is_not_toml_is_named(tmp_path, content):
         ["simulate.t_end=inf", "simulate.max_steps=10"],
         ["simulate.scenario.field={mass=2.0, position=[3.0, 4.0]}", "train.gradient_clip=none"],
         ["train.scenario.parameters={n_systems=3, mass_range=[0.5, 1.0]}", "network.hidden=[]"],
+        ['train.families=[{source="a.npz", t_end=2.0}]', "train.members=[{epochs=2}]"],
     ],
-    ids=["defaults", "cleared", "infinite", "field", "lists"],
+    ids=["defaults", "cleared", "infinite", "field", "lists", "families"],
 )
 def test_what_is_saved_is_what_is_loaded(tmp_path, overrides):
     config = load_config(None, overrides)
