@@ -20,7 +20,10 @@ TOLERANCE = torch.tensor([1e-6, 1e-4], dtype=torch.float64)
 CONFIG = LossConfig()
 # edges below rounding, so that no loss is at its flat bottom
 STRICT = LossConfig(
-    weights=dict.fromkeys(LOSSES, 1.0), momentum_upper=1e-17, angular_momentum_upper=1e-17
+    weights=dict.fromkeys(LOSSES, 1.0),
+    energy_upper=1e-6,
+    momentum_upper=1e-17,
+    angular_momentum_upper=1e-17,
 )
 
 
