@@ -30,3 +30,5 @@ from .stepping.suites import Suite as Suite
 from .views import lessons as lessons
 from .views import movies as movies
 from .views import plots as plots
+from .views.explorer import Explorer as Explorer
+from .views.explorer import explore as explore

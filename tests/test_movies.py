@@ -6,7 +6,7 @@ import pytest
 from analytic_orbits import on_circles
 
 from nbcore.errors import InputError
-from nbcore.views import movies
+from nbcore.views import motion, movies
 from nbcore.views.movies import movie
 
 SMALL = {"max_frames": 6, "dpi": 33, "trail": 3}  # 330 × 198 pixels
@@ -94,7 +94,7 @@ def test_frames_are_equidistant_in_time_and_bodies_where_the_orbit_is():
 
 def test_records_farther_apart_than_the_orbit_turns_are_joined_by_straight_lines():
     trajectory = on_circles(time=np.array([0.0, 1.25, 2.5]))
-    between = movies._positions_at(trajectory, np.arange(3), np.array([0.625]))
+    between = motion.positions_at(trajectory, np.arange(3), np.array([0.625]))
     np.testing.assert_allclose(between[0, 0], [0.5, 0.5], atol=1e-12)
 
 

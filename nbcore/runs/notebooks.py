@@ -37,7 +37,7 @@ __all__ = [
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 # What a notebook is run with to be small, where it is not the preset that the others share.
-SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke"}
+SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke", "60_orbit_explorer": "explore"}
 # The smoke preset trains first; a notebook that only simulates has no policy of its own.
 SMOKE_OVERRIDES = {"20_simulate": ["simulate.policy=boekholt"]}
 

@@ -19,11 +19,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError
+from nbcore.views.motion import Indices, fine_times, positions_at, project, usable_records
 from nbcore.views.plots import errors, steps
 from nbcore.views.style import (
     GREY,
@@ -41,11 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["movie"]
 
-Indices = NDArray[np.intp]
-
 SIZE = (10.0, 6.0)  # inches
 AZIMUTH, ELEVATION = -60, 25  # degrees, of the camera in three dimensions
-POINTS_PER_FRAME = 20  # one frame's stretch of a trail may round a whole pericentre
 FADES = 12  # pieces of a trail, each with its own opacity
 MOST_PIECES = 1200  # of all trails together; with more, drawing is slower than encoding
 
@@ -100,7 +97,7 @@ def movie(
         if value < limit:
             raise InputError(f"{name} is {value}; give {limit} or more")
     target = _checked_target(path)
-    records = _usable_records(one_system(trajectory))
+    records = usable_records(one_system(trajectory))
     with style(), replacing(target) as unfinished:
         scene = _Scene(trajectory, records, max_frames, dpi, trail)
         frames: Iterable[int] = range(len(scene.times))
@@ -123,10 +120,8 @@ class _Scene:
         self.trail = trail
         latest = np.searchsorted(time, self.times, side="right") - 1
         self.captions = _captions(trajectory, records[latest])
-        # trails pass through records, so that they stay round where a frame spans many of them
-        thin = time[:: max(1, len(time) // (POINTS_PER_FRAME * len(self.times)))]
-        self.fine_times = np.union1d(thin, self.times)
-        self.plane = _on_screen(_positions_at(trajectory, records, self.fine_times))
+        self.fine_times = fine_times(time, self.times)
+        self.plane = _on_screen(positions_at(trajectory, records, self.fine_times))
         self.at_frame = np.searchsorted(self.fine_times, self.times)
 
         figure = Figure(figsize=SIZE, dpi=dpi, layout="constrained")
@@ -190,19 +185,6 @@ class _Scene:
         return self.canvas.buffer_rgba()
 
 
-def _usable_records(trajectory: Trajectory) -> Indices:
-    finite = np.isfinite(trajectory.position).all(axis=(1, 2))
-    records = np.flatnonzero(finite & np.isfinite(trajectory.time))
-    later = np.diff(trajectory.time[records], prepend=-np.inf) > 0
-    records = records[later]
-    if len(records) < 2:
-        raise InputError(
-            f"the trajectory has {len(records)} finite record(s) at different times, and a movie "
-            "needs 2; simulate with record=None or with output times"
-        )
-    return records
-
-
 def _captions(trajectory: Trajectory, records: Indices) -> list[str]:
     made = counted(trajectory.n_steps)
     last = len(trajectory.time) - 1
@@ -211,30 +193,8 @@ def _captions(trajectory: Trajectory, records: Indices) -> list[str]:
     return [f"record {record:,} of {last:,} ({made} steps)" for record in records]
 
 
-def _positions_at(trajectory: Trajectory, records: Indices, times: Floats) -> Floats:
-    """Cubic Hermite, or linear where the records are so far apart that a cubic would overshoot."""
-    time = trajectory.time[records]
-    position, velocity = trajectory.position[records], trajectory.velocity[records]
-    start = np.clip(np.searchsorted(time, times, side="right") - 1, 0, len(time) - 2)
-    h = (time[start + 1] - time[start])[:, None, None]
-    u = (times - time[start])[:, None, None] / h
-    chord = position[start + 1] - position[start]
-    v0, v1 = velocity[start] * h, velocity[start + 1] * h
-    bend = u * (1 - u) * ((1 - u) * (v0 - chord) - u * (v1 - chord))
-    way = np.maximum(np.linalg.norm(v0, axis=-1), np.linalg.norm(v1, axis=-1))
-    # half a circle between two records has a way of π/2 chords
-    smooth = (way <= 2 * np.linalg.norm(chord, axis=-1))[..., None]
-    return position[start] + u * chord + np.where(smooth, bend, 0.0)
-
-
 def _on_screen(position: Floats) -> Floats:
-    if position.shape[-1] == 2:
-        return position
-    azimuth, elevation = np.radians(AZIMUTH), np.radians(ELEVATION)
-    x, y, z = np.moveaxis(position, -1, 0)
-    across = -x * np.sin(azimuth) + y * np.cos(azimuth)
-    toward = x * np.cos(azimuth) + y * np.sin(azimuth)
-    return np.stack([across, z * np.cos(elevation) - toward * np.sin(elevation)], axis=-1)
+    return position if position.shape[-1] == 2 else project(position, AZIMUTH, ELEVATION)
 
 
 def _dot_sizes(mass: Floats) -> Floats:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nbcore.errors import InputError
+from nbcore.views.motion import closest_separation
 from nbcore.views.style import (
     COLOURS,
     GREY,
@@ -113,7 +114,7 @@ def step_against_separation(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     """
     one_system(trajectory)
     thin = slice(1, None, max(1, len(trajectory.time) // MOST_PAIR_RECORDS))
-    distance = np.array([_closest(position) for position in trajectory.position[thin]])
+    distance = closest_separation(trajectory.position[thin])
     dt = trajectory.dt[thin]
     shown = np.isfinite(dt) & (dt > 0) & np.isfinite(distance) & (distance > 0)
     distance, dt = distance[shown], dt[shown]
@@ -256,11 +257,6 @@ def _equidistant(time: Floats, plane: Floats) -> Floats:
     flat = plane.reshape(len(time), -1)
     columns = [np.interp(times, time, column) for column in flat.T]
     return np.stack(columns, axis=-1).reshape(EQUIDISTANT, *plane.shape[1:])
-
-
-def _closest(position: Floats) -> float:
-    first, second = np.triu_indices(len(position), k=1)
-    return float(np.linalg.norm(position[first] - position[second], axis=-1).min())
 
 
 def _curve(ax: Axes, x: Floats, y: Floats, shown: np.ndarray, **look: Any) -> list[Artist]:

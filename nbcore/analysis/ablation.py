@@ -1,0 +1,211 @@
+"""What each part of a learned policy buys: `python -m nbcore.analysis.ablation`, 20 minutes.
+
+The 4th-order member of the shipped policies is trained again and again, each time with one part
+taken away, changed or added and for a fifth of the epochs, and compared with the best classical
+rule on systems of the same families that it was not trained on. The table goes into the model card.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nbcore.analysis.frontiers import cost_of
+from nbcore.config import load_config
+from nbcore.learning.systems import Problem, training_problems
+from nbcore.learning.training import train
+from nbcore.simulation.ends import run_to_end
+from nbcore.stepping.checkpoints import POLICY_FILE, save_policy
+from nbcore.stepping.features import SCALE_FREE
+from nbcore.stepping.policies import Criterion, LearnedPolicy, Policy
+
+__all__ = ["VARIANTS", "Score", "ablation", "as_markdown"]
+
+EPOCHS = 60
+SYSTEMS = 64  # of each shape, of those held out
+LEVELS = (1e-4, 1e-6)
+ASKED = 1e-5
+SETTINGS = 10
+MOST_STEPS = 50_000
+RULES = ("boekholt", "free_fall", "huayno", "zemp", "tidal")
+STEPPINGS = ("plain", "reversible")
+INTEGRATOR = "blanes_moan4"
+UNTRAINED, LABELS = "no training", "regression on the largest steps within a budget, alone"
+BLIND = 1e30  # deviation of an input that the network shall not see
+
+
+Settings = dict[str, Any]
+
+
+class Score(NamedTuple):
+    """A policy on held-out systems.
+
+    Attributes
+    ----------
+    ratios
+        Force evaluations over those of the best classical rule at each of LEVELS, the geometric
+        mean over the shapes of systems; NaN where an error is not reached.
+    spread
+        Decades between the 10th and the 90th percentile of the maximum error at one tolerance.
+    weights
+        Number of weights.
+    """
+
+    ratios: tuple[float, ...]
+    spread: float
+    weights: int
+
+
+Variant = Callable[[Settings, dict[str, LearnedPolicy]], LearnedPolicy]
+
+
+def ablation(epochs: int = EPOCHS, systems: int = SYSTEMS) -> dict[str, Score]:
+    """Train and score every variant.
+
+    Parameters
+    ----------
+    epochs
+        Of each training.
+    systems
+        Held-out systems of each shape.
+    """
+    settings = _settings(epochs)
+    held_out = training_problems(load_config("default_policy", settings).train, "held_out")
+    problems = [_some(each, systems) for each in held_out]
+    best = [[_best_rule(problem, level) for level in LEVELS] for problem in problems]
+    made: dict[str, LearnedPolicy] = {}
+    for name, variant in tqdm(VARIANTS.items(), desc="ablation"):
+        made[name] = variant(settings, made)
+    return {name: _score(policy, problems, best) for name, policy in made.items()}
+
+
+def as_markdown(scores: dict[str, Score]) -> str:
+    """The scores as a table, a row a variant."""
+    levels = (f"evaluations at {level:.0e}" for level in LEVELS)
+    head = ["variant", "weights", *levels, f"decades of error at {ASKED:.0e}"]
+    lines = [head, ["---"] * len(head)]
+    for name, score in scores.items():
+        ratios = (f"{ratio:.2f}" if np.isfinite(ratio) else "–" for ratio in score.ratios)
+        lines.append([name, str(score.weights), *ratios, f"{score.spread:.1f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _settings(epochs: int) -> Settings:
+    """Of the preset, what makes it a quick training of its 4th-order member alone."""
+    member = load_config("default_policy").train.members[0]
+    return {
+        **{f"train.{name}": value for name, value in member.items()},
+        "train.members": (),
+        "train.epochs": epochs,
+        "train.evolution.calibration_systems": 0,
+        "train.progress": False,
+    }
+
+
+def _some(problem: Problem, count: int) -> Problem:
+    n_systems = problem.state.n_systems
+    return problem.select(torch.linspace(0, n_systems - 1, min(count, n_systems)).long())
+
+
+def _trained(settings: Settings) -> LearnedPolicy:
+    policy = train(load_config("default_policy", settings)).policy
+    assert isinstance(policy, LearnedPolicy)
+    return policy
+
+
+def _with(**changes: object) -> Variant:
+    """The same with other settings; «train__stepping» stands for «train.stepping»."""
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return lambda settings, made: _trained(settings | named)
+
+
+def _without(*names: str) -> Variant:
+    return _with(network__features=[name for name in SCALE_FREE if name not in names])
+
+
+def _started_from(policy: LearnedPolicy, settings: Settings) -> LearnedPolicy:
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_policy(policy, Path(folder) / POLICY_FILE)
+        return _trained(settings | {"train.start": str(path)})
+
+
+def _after_labels(settings: Settings, made: dict[str, LearnedPolicy]) -> LearnedPolicy:
+    return _started_from(made[LABELS], settings)
+
+
+def _blind_to_the_tolerance(settings: Settings, made: dict[str, LearnedPolicy]) -> LearnedPolicy:
+    start = copy.deepcopy(made[UNTRAINED])
+    start.network.deviation[0] = BLIND
+    return _started_from(start, settings)
+
+
+def _best_rule(problem: Problem, level: float) -> float:
+    """Least median cost of an error, of all criteria and both ways to step."""
+    etas = np.geomspace(0.02, 2.0, SETTINGS)
+    found = [
+        _cost(problem, [(Criterion(rule, float(eta)), 1.0) for eta in etas], stepping, level)
+        for rule in RULES
+        for stepping in STEPPINGS
+    ]
+    return float(np.nanmin(found))
+
+
+def _score(policy: LearnedPolicy, problems: list[Problem], best: list[list[float]]) -> Score:
+    tolerances = np.geomspace(1e-8, 1e-2, SETTINGS)
+    asked = [(policy, float(tolerance)) for tolerance in tolerances]
+    stepping = policy.spec.stepping
+    reached = [[_cost(each, asked, stepping, level) for level in LEVELS] for each in problems]
+    errors = np.concatenate([_run(each, policy, ASKED, stepping)[0] for each in problems])
+    low, high = np.quantile(errors, (0.1, 0.9), method="inverted_cdf")
+    weights = sum(parameter.numel() for parameter in policy.network.layers.parameters())
+    means = np.exp(np.mean(np.log(np.divide(reached, best)), axis=0))
+    return Score(tuple(map(float, means)), float(np.log10(high / low)), weights)
+
+
+def _cost(
+    problem: Problem, asked: Iterable[tuple[Policy, float]], stepping: str, level: float
+) -> float:
+    runs = [_run(problem, *each, stepping) for each in asked]
+    errors, costs = (np.median(each, axis=1) for each in zip(*runs, strict=True))
+    return cost_of(errors, costs, level)
+
+
+def _run(problem: Problem, policy: Policy, tolerance: float, stepping: str):
+    """Maximum errors and force evaluations, infinite where a run was lost."""
+    asked = torch.full_like(problem.t_end, tolerance)
+    rest = (policy, asked, MOST_STEPS, INTEGRATOR, stepping)
+    ends = run_to_end(problem.state, problem.t_end, *rest)
+    return np.where(ends.lost, np.inf, (ends.max_error, ends.evaluations))
+
+
+VARIANTS: dict[str, Variant] = {
+    "as shipped": _with(),
+    UNTRAINED: _with(train__epochs=1, train__learning_rate=1e-12),
+    "gradients through a few steps": _with(train__scheme="batched", train__learning_rate=3e-3),
+    LABELS: _with(train__scheme="oracle", train__learning_rate=3e-3),
+    "whole runs, from that regression": _after_labels,
+    "the maximum error alone counts": _with(train__evolution__final_share=0.0),
+    "not kept to the tolerance": _with(train__evolution__keep_to_tolerance=0.0),
+    "does not see the tolerance": _blind_to_the_tolerance,
+    "does not see how pairs move": _without("fly_by", "binding", "radial"),
+    "does not see masses": _without("heaviness", "asymmetry"),
+    "does not see what perturbs": _without("perturbation"),
+    "sees the heaviest-weighing pairs alone": _without(
+        *("crowding", "rate_contrast", "depth", "compactness", "virial")
+    ),
+    "not smooth (relu)": _with(network__activation="relu"),
+    "plain steps": _with(train__stepping="plain"),
+    "8 wide": _with(network__hidden=[8]),
+    "32 wide": _with(network__hidden=[32]),
+    "two layers": _with(network__hidden=[16, 16]),
+}
+
+if __name__ == "__main__":
+    print(as_markdown(ablation()))

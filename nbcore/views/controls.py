@@ -1,0 +1,188 @@
+"""Widgets that edit parts of a `config.Simulation`: a scenario's parameters, a choice of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from inspect import signature
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import ipywidgets as widgets
+import numpy as np
+import tomli_w
+
+from nbcore.config import ScenarioConfig, Simulation, parse_value
+from nbcore.physics.integrators import INTEGRATORS
+from nbcore.physics.scenarios import SCENARIOS
+from nbcore.stepping.checkpoints import shipped_policies
+from nbcore.stepping.criteria import CRITERIA
+
+__all__ = ["Parameters", "Steps"]
+
+WIDE: Any = {"width": "95%"}
+RANGES = {"phase": (0.0, 1.0), "inclination": (0.0, 180.0)}  # by the end of a parameter's name
+MOST = {"n_bodies": 100, "n_planets": 12}
+DECADES = 2.0  # of a positive number, either way
+
+
+class Parameters:
+    """A control for every parameter of a scenario; none for a file.
+
+    Parameters
+    ----------
+    scenario
+        To start from.
+    changed
+        Called after every change.
+
+    Attributes
+    ----------
+    box
+        The controls.
+    """
+
+    def __init__(self, scenario: ScenarioConfig, changed: Callable[[], None]) -> None:
+        self._controls: dict[str, Any] = {}
+        self._given = dict(scenario.parameters)
+        if scenario.source in SCENARIOS:
+            self._fill(scenario)
+        for control in self._controls.values():
+            control.observe(lambda _: changed(), "value")
+        self.box = widgets.VBox(list(self._controls.values()))
+
+    def _fill(self, scenario: ScenarioConfig) -> None:
+        function = SCENARIOS[scenario.source]
+        hints = get_type_hints(function, include_extras=True)
+        if "n_systems" in hints:
+            self._given.setdefault("n_systems", 1)
+        for name, parameter in signature(function).parameters.items():
+            if name != "n_systems":
+                value = self._given.get(name, parameter.default)
+                self._controls[name] = _control(name, hints[name], value)
+
+    def values(self) -> dict[str, Any]:
+        """Arguments of the scenario."""
+        return self._given | {name: _value(each) for name, each in self._controls.items()}
+
+
+class Steps:
+    """Policy, accuracy, integrator and way to step.
+
+    Parameters
+    ----------
+    settings
+        To start from.
+    changed
+        Called after every change.
+
+    Attributes
+    ----------
+    box
+        The controls.
+    """
+
+    def __init__(self, settings: Simulation, changed: Callable[[], None]) -> None:
+        self._policy = widgets.Combobox(
+            value=settings.policy,
+            options=[*shipped_policies(), *CRITERIA, "fixed"],
+            description="policy",
+            continuous_update=False,
+            layout=WIDE,
+        )
+        self._accuracies = {
+            "tolerance": _decades("tolerance", settings.tolerance, -11, -2),
+            "eta": _decades("eta", settings.eta, -3, 0.5),
+            "dt": _decades("dt", settings.dt, -5, 0),
+        }
+        self._integrator = widgets.Dropdown(
+            options=[("as trained", None), "auto", *INTEGRATORS],
+            value=settings.integrator,
+            description="integrator",
+            layout=WIDE,
+        )
+        self._stepping = widgets.Dropdown(
+            options=[("as trained", None), "plain", "reversible"],
+            value=settings.stepping,
+            description="stepping",
+            layout=WIDE,
+        )
+        self.box = widgets.VBox()
+        self._lay_out()
+        self._policy.observe(lambda _: self._lay_out(), "value")
+        for control in (self._policy, self._integrator, self._stepping, *self._accuracies.values()):
+            control.observe(lambda _: changed(), "value")
+
+    @property
+    def _asked_by(self) -> str:
+        """Name of the setting by which this policy is asked for an accuracy."""
+        if self._policy.value == "fixed":
+            return "dt"
+        return "eta" if self._policy.value in CRITERIA else "tolerance"
+
+    def _lay_out(self) -> None:
+        accuracy = self._accuracies[self._asked_by]
+        self.box.children = [self._policy, accuracy, self._integrator, self._stepping]
+
+    def values(self) -> dict[str, Any]:
+        """Settings of the configuration."""
+        accuracies = {name: control.value for name, control in self._accuracies.items()}
+        return accuracies | {
+            "policy": self._policy.value,
+            "integrator": self._integrator.value,
+            "stepping": self._stepping.value,
+        }
+
+
+def _decades(name: str, value: float, low: float, high: float) -> widgets.FloatLogSlider:
+    at = math.log10(value)
+    return widgets.FloatLogSlider(
+        value=value,
+        base=10,
+        min=min(low, math.floor(at)),
+        max=max(high, math.ceil(at)),
+        step=0.05,
+        readout_format=".1e",
+        description=name,
+        layout=WIDE,
+    )
+
+
+def _control(name: str, hint: Any, value: Any) -> Any:
+    """Widget for a parameter: a slider where its range is known, text where it is a list."""
+    look = {"description": name, "layout": WIDE, "style": {"description_width": "45%"}}
+    kind = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+    if get_origin(kind) is Literal:
+        return widgets.Dropdown(options=get_args(kind), value=value, **look)
+    if get_origin(kind) is tuple or isinstance(value, (tuple, list)):
+        text = value if isinstance(value, (int, float)) else list(value)
+        written = tomli_w.dumps({"v": text}, multiline_strings=False).partition("=")[2]
+        return widgets.Text(value=" ".join(written.split()), continuous_update=False, **look)
+    least = next((m.ge for m in _bounds(hint) if hasattr(m, "ge")), None)
+    if kind is int:
+        if name in MOST:
+            return widgets.IntSlider(value=value, min=least, max=max(MOST[name], value), **look)
+        return widgets.BoundedIntText(value=value, min=least, max=10**9, **look)
+    if any(hasattr(m, "lt") for m in _bounds(hint)):
+        return widgets.FloatSlider(value=value, min=0.0, max=0.999, step=0.001, **look)
+    for ending, (low, high) in RANGES.items():
+        if name.endswith(ending):
+            low, high = min(low, value), max(high, value)
+            return widgets.FloatSlider(value=value, min=low, max=high, step=high / 200, **look)
+    if value > 0:
+        middle = round(float(np.log10(value)), 1)
+        return widgets.FloatLogSlider(
+            value=value, min=middle - DECADES, max=middle + DECADES, step=0.01, **look
+        )
+    return widgets.FloatText(value=value, **look)
+
+
+def _bounds(hint: Any) -> list[Any]:
+    """Bounds among the annotations of a type."""
+    found = []
+    for note in getattr(hint, "__metadata__", ()):
+        found += getattr(note, "metadata", [note])
+    return found
+
+
+def _value(control: Any) -> Any:
+    return parse_value(control.value) if isinstance(control, widgets.Text) else control.value

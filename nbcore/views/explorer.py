@@ -1,0 +1,317 @@
+"""The orbit explorer: change a setting, and the run is made again beside the notebook.
+
+It is a `config.Simulation` that widgets edit. Runs are made on a thread, of which the newest
+request alone counts, so that neither the notebook nor a slider waits for one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from nbcore.config import Config, ScenarioConfig, Simulation, make_config, save_config
+from nbcore.errors import InputError
+from nbcore.physics import scenarios
+from nbcore.simulation.setup import Setup, setup
+from nbcore.simulation.status import Status
+from nbcore.views.controls import Parameters, Steps
+from nbcore.views.orbit_view import OrbitView
+
+if TYPE_CHECKING:
+    from nbcore.simulation.trajectory import Trajectory
+
+__all__ = ["Explorer", "explore"]
+
+MOST_RECORDED = 20_000_000  # numbers of positions and velocities that a run may record
+MOST_STEPS = 100_000
+FOLDER = "outputs/explorer"
+PATIENCE = 1.0  # seconds
+PATIENCE_WORDS = "computing (the engine is compiled once for each number of bodies) …"
+
+
+def explore(
+    source: str = "figure_eight",
+    *,
+    settings: Simulation | None = None,
+    versus: str | None = None,
+    **parameters: Any,
+) -> Explorer:
+    """Explorer of a scenario or a file, ready to be shown.
+
+    Parameters
+    ----------
+    source
+        Name of a scenario, or path of a file of initial conditions.
+    settings
+        A whole configuration to start from, such as `nb.load_config("simulate").simulate`; without
+        it the shipped policy.
+    versus
+        A second policy to run the same system with, side by side.
+    parameters
+        Arguments of the scenario.
+
+    Examples
+    --------
+    >>> nb.explore("kepler", eccentricity=0.9, versus="boekholt")
+    """
+    if settings is None:
+        scenario = ScenarioConfig(source=source, parameters=parameters)
+        settings = Simulation(scenario=scenario, policy="default", tolerance=1e-6, t_end=20.0)
+    return Explorer(settings, versus)
+
+
+class Explorer(widgets.VBox):
+    """Settings, orbits, and what the run cost; see `explore`.
+
+    Parameters
+    ----------
+    settings
+        To start from.
+    versus
+        Second policy, or None.
+
+    Attributes
+    ----------
+    trajectories
+        Of the last run that worked: one, or two where policies are compared.
+    view
+        The picture.
+    """
+
+    def __init__(self, settings: Simulation, versus: str | None = None) -> None:
+        self._base = settings
+        self.trajectories: list[Trajectory] = []
+        self.view = OrbitView()
+        self._message = widgets.HTML(layout={"min_height": "2em"})
+        self._background = _Newest(self._make, self._show, self._excuse)
+        self._build(settings, versus)
+        super().__init__([widgets.HBox([self._controls, self._picture])])
+        self.run()
+
+    def _build(self, settings: Simulation, versus: str | None) -> None:
+        self._source = widgets.Combobox(
+            value=settings.scenario.source,
+            options=scenarios.names(),
+            description="system",
+            continuous_update=False,
+            tooltip="name of a scenario, or path of a file",
+        )
+        self._parameters = Parameters(settings.scenario, self.run)
+        self._number = widgets.BoundedIntText(
+            value=0, min=0, max=10**6, description="of a batch", layout={"width": "95%"}
+        )
+        self._end = widgets.FloatText(
+            value=settings.periods or settings.t_end,
+            description="periods" if settings.periods else "t_end [T]",
+            layout={"width": "95%"},
+        )
+        self._steps = Steps(settings, self.run)
+        other = settings.model_copy(update={"policy": versus or "boekholt"})
+        self._other = Steps(other, self.run)
+        self._compare = widgets.Checkbox(
+            value=versus is not None, description="compare with", indent=False
+        )
+        self._source.observe(self._change_source, "value")
+        for control in (self._number, self._end, self._compare):
+            control.observe(lambda _: self.run(), "value")
+        self._compare.observe(lambda _: self._lay_out(), "value")
+        self._folder = widgets.Text(value=FOLDER, description="save in", layout={"width": "95%"})
+        self._save_run = widgets.Button(description="run", icon="save")
+        self._save_settings = widgets.Button(description="settings", icon="save")
+        self._save_run.on_click(lambda _: self._saved(self.save_runs))
+        self._save_settings.on_click(lambda _: self._saved(self.save_settings))
+        self._controls = widgets.VBox(layout={"width": "330px", "flex": "0 0 330px"})
+        self._picture = widgets.VBox([self._message, self.view], layout={"flex": "1 1 auto"})
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self._controls.children = [
+            self._source,
+            self._parameters.box,
+            self._number,
+            self._end,
+            self._steps.box,
+            self._compare,
+            *([self._other.box] if self._compare.value else []),
+            self._folder,
+            widgets.HBox([self._save_run, self._save_settings]),
+        ]
+
+    def _change_source(self, change: dict[str, Any]) -> None:
+        scenario = ScenarioConfig(source=change["new"])
+        self._base = self._base.model_copy(update={"scenario": scenario})
+        self._parameters = Parameters(scenario, self.run)
+        self._lay_out()
+        self.run()
+
+    @property
+    def settings(self) -> Simulation:
+        """What the controls say, of the first policy.
+
+        Raises
+        ------
+        InputError
+            A value is out of range.
+        """
+        return self._settings_with(self._steps)
+
+    def _settings_with(self, steps: Steps) -> Simulation:
+        scenario = self._base.scenario.model_copy(
+            update={"source": self._source.value, "parameters": self._parameters.values()}
+        )
+        end = "t_end" if self._base.periods is None else "periods"
+        table = self._base.model_dump() | {"scenario": scenario.model_dump()}
+        return make_config({"simulate": table | steps.values() | {end: self._end.value}}).simulate
+
+    def run(self) -> None:
+        """Make the run again, in the background; `wait` waits for it."""
+        chosen = [self._steps, *([self._other] if self._compare.value else [])]
+        try:
+            wanted = [self._settings_with(each) for each in chosen]
+        except InputError as error:
+            self._excuse(error)
+            return
+        self._background.submit((wanted, self._number.value))
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the newest request is drawn, or the time is over."""
+        self._background.wait(seconds)
+
+    def _make(self, wanted: tuple[list[Simulation], int]) -> tuple[list[Trajectory], list[str]]:
+        patience = threading.Timer(PATIENCE, self._say, [PATIENCE_WORDS])
+        patience.start()
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = [run_one(settings, wanted[1]) for settings in wanted[0]]
+        finally:
+            patience.cancel()
+        notes = [str(each.message) for each in caught if each.category is RuntimeWarning]
+        return found, list(dict.fromkeys(notes))
+
+    def _show(self, made: tuple[list[Trajectory], list[str]]) -> None:
+        trajectories, notes = made
+        self.view.show(trajectories)
+        self.trajectories = trajectories
+        self._say("; ".join(filter(None, [*notes, *map(_ending, trajectories)])))
+
+    def _excuse(self, error: Exception) -> None:
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        self._say(f"{kind}{error}")
+
+    def _say(self, words: str) -> None:
+        self._message.value = f'<span class="nb-message">{escape(words)}</span>' if words else ""
+
+    def save_runs(self, folder: str | Path | None = None) -> list[Path]:
+        """Write the trajectories as run.zarr, and versus.zarr where two are compared."""
+        names = ("run.zarr", "versus.zarr")
+        pairs = zip(self.trajectories, names, strict=False)
+        target = self._target(folder)
+        return [each.save(target / name) for each, name in pairs]
+
+    def save_settings(self, folder: str | Path | None = None) -> list[Path]:
+        """Write the settings as settings.toml, which `nbcore simulate --config` takes."""
+        path = self._target(folder) / "settings.toml"
+        save_config(Config(simulate=self.settings), path)
+        return [path]
+
+    def _target(self, folder: str | Path | None) -> Path:
+        target = Path(folder or self._folder.value)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"folder {str(target)!r} can't be made ({error.strerror}); choose another"
+            ) from None
+        return target
+
+    def _saved(self, save: Callable[[], list[Path]]) -> None:
+        try:
+            self._say("saved " + ", ".join(map(str, save())))
+        except (InputError, OSError) as error:
+            self._excuse(error)
+
+
+def run_one(settings: Simulation, number: int = 0) -> Trajectory:
+    """Run one system of a configuration, recording every step, within bounds for a picture.
+
+    Raises
+    ------
+    InputError
+        As `setup` and `simulate`, or the batch has no such system.
+    """
+    ready = _one_of(setup(settings), number)
+    size = ready.state.n_bodies * ready.state.n_dimensions
+    bound = min(settings.max_steps or MOST_STEPS, MOST_RECORDED // (2 * size))
+    return ready.run(max_steps=bound, record=None, progress=False).system(0)
+
+
+def _one_of(ready: Setup, number: int) -> Setup:
+    count = ready.state.n_systems
+    if number >= count:
+        raise InputError(f"system {number} of a batch of {count}; choose 0 to {count - 1}")
+    one = ready.state.select([number])
+    return dataclasses.replace(ready, state=one, t_end=ready.t_end.reshape(-1)[[number]])
+
+
+def _ending(trajectory: Trajectory) -> str:
+    if trajectory.status == Status.SUCCESS:
+        return ""
+    status = Status(trajectory.status).name
+    words = f"{trajectory.policy} stopped at t = {trajectory.time[-1]:.5g}: {status}"
+    if trajectory.status == Status.MAX_STEPS:
+        words += f" ({trajectory.n_steps:,}); ask for a shorter time or a looser accuracy"
+    return words
+
+
+class _Newest:
+    """Works on a thread; a request that is overtaken is dropped, or its result is.
+
+    Parameters
+    ----------
+    work
+        Makes a result of a request.
+    deliver
+        Takes the result of a request that is still the newest.
+    excuse
+        Takes the exception that came instead.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        deliver: Callable[[Any], None],
+        excuse: Callable[[Exception], None],
+    ) -> None:
+        self._work, self._deliver, self._excuse = work, deliver, excuse
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="explorer")
+        self._waiting: Future | None = None
+        self._newest, self._lock = 0, threading.Lock()
+
+    def submit(self, request: Any) -> None:
+        with self._lock:
+            self._newest += 1
+            if self._waiting is not None:
+                self._waiting.cancel()
+            self._waiting = self._pool.submit(self._answer, self._newest, request)
+
+    def wait(self, seconds: float | None) -> None:
+        if self._waiting is not None:
+            self._waiting.result(seconds)
+
+    def _answer(self, number: int, request: Any) -> None:
+        try:
+            result = self._work(request)
+            if number == self._newest:
+                self._deliver(result)
+        except Exception as error:  # none may vanish with the thread
+            if number == self._newest:
+                self._excuse(error)
