@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from inspect import signature
@@ -9,7 +10,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ipywidgets as widgets
 import numpy as np
-import tomli_w
 
 from nbcore.config import ScenarioConfig, Simulation, parse_value
 from nbcore.physics.integrators import INTEGRATORS
@@ -20,6 +20,7 @@ from nbcore.stepping.criteria import CRITERIA
 __all__ = ["Parameters", "Steps"]
 
 WIDE: Any = {"width": "95%"}
+AS_TRAINED = ("as trained", "")  # a dropdown takes no None
 RANGES = {"phase": (0.0, 1.0), "inclination": (0.0, 180.0)}  # by the end of a parameter's name
 MOST = {"n_bodies": 100, "n_planets": 12}
 DECADES = 2.0  # of a positive number, either way
@@ -49,6 +50,11 @@ class Parameters:
         for control in self._controls.values():
             control.observe(lambda _: changed(), "value")
         self.box = widgets.VBox(list(self._controls.values()))
+
+    @property
+    def may_be_many(self) -> bool:
+        """Whether there is a batch to choose a system from."""
+        return not self._controls or self._given.get("n_systems", 1) > 1
 
     def _fill(self, scenario: ScenarioConfig) -> None:
         function = SCENARIOS[scenario.source]
@@ -95,14 +101,14 @@ class Steps:
             "dt": _decades("dt", settings.dt, -5, 0),
         }
         self._integrator = widgets.Dropdown(
-            options=[("as trained", None), "auto", *INTEGRATORS],
-            value=settings.integrator,
+            options=[AS_TRAINED, *((name, name) for name in ("auto", *INTEGRATORS))],
+            value=settings.integrator or "",
             description="integrator",
             layout=WIDE,
         )
         self._stepping = widgets.Dropdown(
-            options=[("as trained", None), "plain", "reversible"],
-            value=settings.stepping,
+            options=[AS_TRAINED, ("plain", "plain"), ("reversible", "reversible")],
+            value=settings.stepping or "",
             description="stepping",
             layout=WIDE,
         )
@@ -128,8 +134,8 @@ class Steps:
         accuracies = {name: control.value for name, control in self._accuracies.items()}
         return accuracies | {
             "policy": self._policy.value,
-            "integrator": self._integrator.value,
-            "stepping": self._stepping.value,
+            "integrator": self._integrator.value or None,
+            "stepping": self._stepping.value or None,
         }
 
 
@@ -149,14 +155,13 @@ def _decades(name: str, value: float, low: float, high: float) -> widgets.FloatL
 
 def _control(name: str, hint: Any, value: Any) -> Any:
     """Widget for a parameter: a slider where its range is known, text where it is a list."""
-    look = {"description": name, "layout": WIDE, "style": {"description_width": "45%"}}
+    look = {"description": name, "layout": WIDE, "style": {"description_width": "160px"}}
     kind = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
     if get_origin(kind) is Literal:
         return widgets.Dropdown(options=get_args(kind), value=value, **look)
     if get_origin(kind) is tuple or isinstance(value, (tuple, list)):
         text = value if isinstance(value, (int, float)) else list(value)
-        written = tomli_w.dumps({"v": text}, multiline_strings=False).partition("=")[2]
-        return widgets.Text(value=" ".join(written.split()), continuous_update=False, **look)
+        return widgets.Text(value=json.dumps(text), continuous_update=False, **look)
     least = next((m.ge for m in _bounds(hint) if hasattr(m, "ge")), None)
     if kind is int:
         if name in MOST:

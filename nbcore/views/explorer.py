@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+import torch
 
 from nbcore.config import Config, ScenarioConfig, Simulation, make_config, save_config
 from nbcore.errors import InputError
@@ -116,31 +117,33 @@ class Explorer(widgets.VBox):
         self._steps = Steps(settings, self.run)
         other = settings.model_copy(update={"policy": versus or "boekholt"})
         self._other = Steps(other, self.run)
-        self._compare = widgets.Checkbox(
+        self._side_by_side = widgets.Checkbox(
             value=versus is not None, description="compare with", indent=False
         )
         self._source.observe(self._change_source, "value")
-        for control in (self._number, self._end, self._compare):
+        for control in (self._number, self._end, self._side_by_side):
             control.observe(lambda _: self.run(), "value")
-        self._compare.observe(lambda _: self._lay_out(), "value")
+        self._side_by_side.observe(lambda _: self._lay_out(), "value")
         self._folder = widgets.Text(value=FOLDER, description="save in", layout={"width": "95%"})
         self._save_run = widgets.Button(description="run", icon="save")
         self._save_settings = widgets.Button(description="settings", icon="save")
         self._save_run.on_click(lambda _: self._saved(self.save_runs))
         self._save_settings.on_click(lambda _: self._saved(self.save_settings))
-        self._controls = widgets.VBox(layout={"width": "330px", "flex": "0 0 330px"})
-        self._picture = widgets.VBox([self._message, self.view], layout={"flex": "1 1 auto"})
+        self._controls = widgets.VBox(layout={"width": "360px", "flex": "0 0 360px"})
+        self._picture = widgets.VBox(
+            [self._message, self.view], layout={"flex": "1 1 auto", "min_width": "0"}
+        )
         self._lay_out()
 
     def _lay_out(self) -> None:
         self._controls.children = [
             self._source,
             self._parameters.box,
-            self._number,
+            *([self._number] if self._parameters.may_be_many else []),
             self._end,
             self._steps.box,
-            self._compare,
-            *([self._other.box] if self._compare.value else []),
+            self._side_by_side,
+            *([self._other.box] if self._side_by_side.value else []),
             self._folder,
             widgets.HBox([self._save_run, self._save_settings]),
         ]
@@ -173,7 +176,7 @@ class Explorer(widgets.VBox):
 
     def run(self) -> None:
         """Make the run again, in the background; `wait` waits for it."""
-        chosen = [self._steps, *([self._other] if self._compare.value else [])]
+        chosen = [self._steps, *([self._other] if self._side_by_side.value else [])]
         try:
             wanted = [self._settings_with(each) for each in chosen]
         except InputError as error:
@@ -258,7 +261,7 @@ def _one_of(ready: Setup, number: int) -> Setup:
     count = ready.state.n_systems
     if number >= count:
         raise InputError(f"system {number} of a batch of {count}; choose 0 to {count - 1}")
-    one = ready.state.select([number])
+    one = ready.state.select(torch.tensor([number]))
     return dataclasses.replace(ready, state=one, t_end=ready.t_end.reshape(-1)[[number]])
 
 

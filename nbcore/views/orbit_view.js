@@ -328,7 +328,7 @@ class Player {
 
   build() {
     this.stage = element("div", { className: "nb-stage" });
-    this.button = element("button", { className: "nb-play", textContent: "▶", title: "play (space)" });
+    this.button = element("button", { className: "nb-play", textContent: "play", title: "space" });
     this.scrub = element("input", { type: "range", className: "nb-scrub", min: 0, max: 1, step: "any" });
     this.clock = element("span", { className: "nb-clock" });
     this.speed = element("select", { className: "nb-speed" });
@@ -484,7 +484,7 @@ class Player {
 
   toggle() {
     this.playing = !this.playing;
-    this.button.textContent = this.playing ? "⏸" : "▶";
+    this.button.textContent = this.playing ? "pause" : "play";
     if (!this.playing) return;
     if (this.view.now >= this.view.end) this.view.now = this.begin;
     let before = performance.now();

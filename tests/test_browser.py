@@ -1,0 +1,263 @@
+"""The notebooks and the explorer in a real browser: JupyterLab and Voilà in headless Chromium.
+
+Needs Chromium (`apt-get install chromium`, or CHROMIUM with its path). Screenshots stay in
+the folder that SCREENSHOTS names, if it does.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from nbcore.runs import notebooks
+
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium"),
+]
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+    # nothing may be fetched: a page that asks another host must work without the answer
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+]
+RUN_ALL = """async () => {
+  const app = window.jupyterapp, panel = app.shell.currentWidget;
+  const session = panel.context.sessionContext;
+  await panel.context.ready; await session.ready;
+  for (let i = 0; i < 300 && session.session?.kernel?.status !== 'idle'; i++)
+    await new Promise(done => setTimeout(done, 100));
+  await app.commands.execute('notebook:run-all-cells');
+  return Array.from(panel.content.model.cells)
+    .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
+    .filter(output => output.output_type === 'error')
+    .map(output => output.ename + ': ' + output.evalue);
+}"""
+
+
+def served(arguments, folder, home, address):
+    """Start a server and wait until it answers."""
+    env = {
+        **os.environ,
+        **{f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")},
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+    news = home / "settings" / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True, exist_ok=True)
+    quiet = {"checkForUpdates": False, "fetchNews": "false"}
+    (news / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env=env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    for _ in range(600):
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return server
+        except OSError:
+            time.sleep(0.1)
+    stop(server)
+    raise RuntimeError("no server: " + (home / "server.log").read_text()[-2000:])
+
+
+def stop(server):
+    os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, request):
+    context = browser.new_context(viewport={"width": 1500, "height": 1300})
+    page = context.new_page()
+    page.broken = []
+    page.on("pageerror", lambda error: page.broken.append(str(error)))
+    yield page
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{folder}/{request.node.name}.png")
+    context.close()
+    assert page.broken == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A copy of the notebooks, each with small parameters, and a run to diagnose."""
+    folder = tmp_path_factory.mktemp("project")
+    for ending in ("py", "ipynb"):
+        for path in notebooks.NOTEBOOKS.glob(f"*.{ending}"):
+            shutil.copy(path, folder)
+    shutil.copy(notebooks.NOTEBOOKS / "60_orbit_explorer.py", folder / "explore.py")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(folder, tmp_path_factory):
+    port, token = free_port(), "of-this-test"
+    address = f"http://127.0.0.1:{port}"
+    server = served(
+        [
+            *("jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+            *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
+            *(f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"),
+            "--LabApp.extension_manager=readonly",
+        ],
+        folder,
+        tmp_path_factory.mktemp("jupyter"),
+        f"{address}/api?token={token}",
+    )
+    yield lambda path: f"{address}/lab/tree/{path}?reset&token={token}"
+    stop(server)
+
+
+def opened(page, address):
+    page.goto(address)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    assert page.evaluate(RUN_ALL) == []
+
+
+def control(page, name, kind="input"):
+    return page.locator(f'.jupyter-widgets:has(> label:text-is("{name}")) {kind}').first
+
+
+def picture(page, number=0):
+    return page.locator("canvas.nb-orbits").nth(number).evaluate("canvas => canvas.toDataURL()")
+
+
+def until_it_differs(page, before):
+    for _ in range(100):
+        if (now := picture(page)) != before:
+            return now
+        page.wait_for_timeout(100)
+    raise AssertionError("the picture stays as it is")
+
+
+def use_the_explorer(page):
+    """Move every kind of control, and watch the picture answer."""
+    from playwright.sync_api import expect
+
+    view = page.locator(".nb-view")
+    expect(view).to_be_visible(timeout=60_000)
+    view.scroll_into_view_if_needed()
+    expect(page.locator(".nb-view figcaption")).to_have_count(2)
+    costs = page.locator(".nb-view figcaption").all_inner_texts()
+    assert costs[0] != costs[1]
+    assert all("force evaluations" in cost for cost in costs)
+
+    before = picture(page)
+    system = control(page, "system")
+    system.fill("kepler")
+    system.press("Tab")
+    before = until_it_differs(page, before)
+    slider = control(page, "eccentricity", ".noUi-handle")
+    slider.focus()
+    for _ in range(5):
+        slider.press("PageUp")
+    before = until_it_differs(page, before)
+
+    page.locator(".nb-play").click()
+    before = until_it_differs(page, before)
+    page.locator(".nb-play").click()
+
+    control(page, "inclination", ".noUi-handle").press("End")
+    message = page.locator(".nb-message")
+    expect(message).to_contain_text("set dimensions=3", timeout=10_000)
+    control(page, "dimensions", "select").select_option("3")
+    expect(message).to_have_count(0, timeout=60_000)  # the engine is compiled
+    page.wait_for_timeout(300)
+    before = picture(page)
+    box = page.locator("canvas.nb-orbits").first.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 140, steps=4)
+    page.mouse.up()
+    before = until_it_differs(page, before)
+    page.locator(".nb-frame").select_option(label="body 0")
+    until_it_differs(page, before)
+
+    with page.expect_download() as caught:
+        page.locator(".nb-svg").click()
+    drawing = ElementTree.parse(caught.value.path()).getroot()
+    kinds = {child.tag.rpartition("}")[2] for child in drawing}
+    assert {"polyline", "circle", "text"} <= kinds
+    with page.expect_download() as caught:
+        page.locator(".nb-png").click()
+    assert Path(caught.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_explorer_answers_in_jupyterlab(page, lab):
+    opened(page, lab("60_orbit_explorer.ipynb"))
+    use_the_explorer(page)
+
+
+def test_a_py_notebook_opens_and_runs(page, lab):
+    page.goto(lab("60_orbit_explorer.ipynb"))
+    page.wait_for_selector(".jp-Cell", timeout=60_000)
+    page.evaluate(
+        "() => window.jupyterapp.commands.execute('docmanager:open', "
+        "{path: 'explore.py', factory: 'Jupytext Notebook'})"
+    )
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget?.context?.path === 'explore.py'"
+    )
+    assert page.evaluate(RUN_ALL) == []
+
+
+def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = served(
+        [
+            *("voila", "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}"),
+            *("--token=of-this-test", "60_orbit_explorer.ipynb"),
+        ],
+        folder,
+        tmp_path,
+        f"{address}/voila/static/voila.js",
+    )
+    try:
+        page.goto(f"{address}/?token=of-this-test")
+        use_the_explorer(page)
+    finally:
+        stop(server)
