@@ -32,3 +32,4 @@ from .views import movies as movies
 from .views import plots as plots
 from .views.explorer import Explorer as Explorer
 from .views.explorer import explore as explore
+from .views.live import watch_training as watch_training

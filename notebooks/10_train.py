@@ -17,7 +17,7 @@
 # Train a policy: through the differentiable engine (`preset = "train"`), or on whole runs of your
 # own systems (`preset = "tune"`, with your file or scenario as the family). Compare it with the
 # classical rules on systems that it has not seen, and look at what it has learned. A training that
-# was stopped goes on where it was (`nbcore train --resume RUN`).
+# was stopped, here by the button, goes on where it was (`nbcore train --resume RUN`).
 
 # %% tags=["parameters"]
 preset = "train"
@@ -32,20 +32,15 @@ import nbcore as nb
 config, run = nb.start_run(preset, overrides, run_dir, label="train")
 
 # %%
-result = nb.train(config, run.path)
+with nb.watch_training() as watch:
+    result = nb.train(config, run.path, watch=watch)
+run.save_figure(watch.figure, "training")
 
 # %% tags=["headline"]
 first, last = result.history[0], result.history[-1]
 print(
     f"{len(result.history)} epochs; loss {first['loss']:.3g} at first, {last['loss']:.3g} at last"
 )
-
-# %%
-with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    nb.plots.training(result.history, ax)
-    run.save_figure(figure, "training")
-    plt.show()
 
 # %% [markdown]
 # ## Does it pay?

@@ -261,3 +261,41 @@ def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
         use_the_explorer(page)
     finally:
         stop(server)
+
+
+LONG_TRAINING = """# %%
+import nbcore as nb
+config = nb.load_config("train", {"train.epochs": 100_000, "train.progress": False})
+# %%
+with nb.watch_training() as watch:
+    result = nb.train(config, watch=watch)
+# %%
+print("epochs made:", len(result.history))
+"""
+
+
+def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
+    import jupytext
+    from playwright.sync_api import expect
+
+    notebook = jupytext.reads(LONG_TRAINING, fmt="py:percent")
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    jupytext.write(notebook, folder / "long_training.ipynb")
+    page.goto(lab("long_training.ipynb"))
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    page.evaluate(f"() => {{ ({RUN_ALL})(); }}")
+    picture = page.locator(".jp-OutputArea img")
+    expect(picture).to_be_visible(timeout=120_000)
+    before = picture.get_attribute("src")
+    for _ in range(200):
+        if picture.get_attribute("src") != before:
+            break
+        page.wait_for_timeout(100)
+    assert picture.get_attribute("src") != before
+    page.get_by_role("button", name="stop training").click()
+    expect(page.get_by_text("epochs made:").last).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("stopped by hand after").last).to_be_visible()

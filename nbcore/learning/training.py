@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ TRAINING_FILE = "training.safetensors"
 SECONDS_BETWEEN_SAVES = 1.0
 # What may change when a training goes on: how long it goes, and what it shows.
 FREE_TO_CHANGE = ("epochs", "max_seconds", "patience", "progress")
+
+History = Sequence[dict[str, float]]
+Watch = Callable[[History], bool]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def make_policy(
     return untrained(integrator, stepping=stepping, **network.model_dump())
 
 
-def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
+def train(
+    config: Config, run_dir: str | Path | None = None, *, watch: Watch | None = None
+) -> TrainingResult:
     """Train a policy or a suite of them, or go on with a training that was stopped.
 
     The same seed gives the same weights, bit for bit, on one machine, whether or not the training
@@ -78,6 +83,9 @@ def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
     run_dir
         Folder for the checkpoint; a training that was begun there goes on where it was. None
         keeps nothing on disk.
+    watch
+        Called after each epoch with the history so far; training ends in good order when it
+        returns true, and each member that comes after makes one epoch. See `nb.watch_training`.
 
     Raises
     ------
@@ -87,13 +95,18 @@ def train(config: Config, run_dir: str | Path | None = None) -> TrainingResult:
     """
     folder = None if run_dir is None else Path(run_dir)
     if not config.train.members:
-        return _train_one(config, folder)
-    parts, history = [], []
+        return _train_one(config, folder, watch)
+    parts = []
+    history: list[dict[str, float]] = []
     for k, settings in enumerate(config.train.members):
         own = None if folder is None else folder / f"member_{k}"
-        parts.append(_train_one(_member(config, settings), own))
-        done = len(history)
-        history += [{**row, "member": k, "epoch": done + row["epoch"]} for row in parts[-1].history]
+        before = tuple(history)
+
+        def watch_all(rows: History, k: int = k, before: History = before) -> bool:
+            return watch is not None and watch([*before, *_of_member(k, rows, len(before))])
+
+        parts.append(_train_one(_member(config, settings), own, watch_all))
+        history += _of_member(k, parts[-1].history, len(before))
     suite = Suite(tuple(part.policy for part in parts))
     if folder is not None:
         metrics = {f"member_{k}": part.history[-1] for k, part in enumerate(parts) if part.history}
@@ -107,19 +120,23 @@ def _member(config: Config, settings: Mapping[str, Any]) -> Config:
     return make_config(table)
 
 
+def _of_member(k: int, history: History, done: int) -> list[dict[str, float]]:
+    return [{**row, "member": k, "epoch": done + row["epoch"]} for row in history]
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """What a training is made of."""
     settings = config.model_dump(mode="json")
     return {name: settings[name] for name in ("network", "train")}
 
 
-def _train_one(config: Config, run_dir: Path | None) -> TrainingResult:
+def _train_one(config: Config, run_dir: Path | None, watch: Watch | None) -> TrainingResult:
     with torch.random.fork_rng(), _anomalies(config.train.anomaly):
         trainer = _Trainer(config, run_dir)
         c, systems = config.train, trainer.problems[0].state
         largest = max(c.batch_size, c.replay_batch_size, systems.n_systems)
         with threads_for(largest, systems.n_bodies, systems.n_dimensions):
-            trainer.run()
+            trainer.run(watch)
     return TrainingResult(
         trainer.policy.cpu(), trainer.history, trainer.problems[0].state.to("cpu"), run_dir
     )
@@ -175,7 +192,7 @@ class _Trainer:
             ) from None
         self.policy.stretch(policy.spec.stretch / self.policy.spec.stretch)
 
-    def run(self) -> None:
+    def run(self, watch: Watch | None) -> None:
         """Epoch after epoch until a limit is reached; the checkpoint is written at the end."""
         c, begun = self.config.train, time.monotonic() - self._seconds
         first = len(self.history)
@@ -194,6 +211,8 @@ class _Trainer:
             bar.set_postfix(shown, refresh=False)
             bar.update()
             self._save_now_and_then()
+            if watch is not None and watch(self.history):
+                break
         bar.close()
         if c.scheme == "evolution" and c.evolution.calibration_systems:
             self.policy.calibration = calibrate(self.policy, c)
