@@ -362,14 +362,33 @@ class Movie(Section):
     """Most frames; the records are thinned to as many."""
     frames_per_second: Count = 30
     """Frames a second."""
-    dpi: Count = 120
-    """Dots per inch."""
+    width: Annotated[int, Field(ge=64)] = 1200
+    """Pixels of a frame."""
+    height: Annotated[int, Field(ge=64)] = 720
+    """Pixels of a frame, with which writing grows."""
     trail: Count = 60
     """Length of the trails in frames."""
+    panels: tuple[str, ...] = ("errors", "dt")
+    """What is drawn beside the orbits: errors, energy, energy_error, momentum_error,
+    angular_momentum_error, dt, separation."""
+    frame: CountOrZero | Literal["inertial", "rotating"] = "inertial"
+    """What is at rest: nothing that moves, the bodies 0 and 1, or the body of a number."""
+    pace: Literal["time", "steps"] = "time"
+    """Frames equidistant in time, or in steps."""
+    azimuth: float = -60.0
+    """Of the camera in three dimensions [degrees]."""
+    elevation: float = 25.0
+    """Of the camera in three dimensions [degrees]."""
+    turn: float = 0.0
+    """How far the camera goes round in the film [degrees]."""
+    look: Literal["light", "dark"] = "light"
+    """Colours."""
+    codec: str = "libx264"
+    """Encoder of FFMPEG."""
 
-    def settings(self) -> dict[str, int]:
-        """Arguments of `views.movies.movie`: all but which system."""
-        return self.model_dump(exclude={"system"})
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `views.movies.movie`."""
+        return self.model_dump()
 
 
 class Config(Section):

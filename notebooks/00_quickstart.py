@@ -77,5 +77,5 @@ with nb.plots.style():
     plt.show()
 
 # %%
-nb.movies.movie(shown, run.movie_file, **config.movie.settings())
+nb.movies.movie(trajectory, run.movie_file, **config.movie.settings())
 run.save_metrics(**nb.diagnostics.metrics(trajectory), comparison=table.to_dict("index"))

@@ -45,5 +45,5 @@ with nb.plots.style():
     plt.show()
 
 # %%
-nb.movies.movie(shown, run.movie_file, **config.movie.settings())
+nb.movies.movie(trajectory, run.movie_file, **config.movie.settings())
 run.save_metrics(**metrics)

@@ -41,6 +41,7 @@ def on_circles(
     summary = {
         "status": 0,
         "n_steps": len(time) - 1,
+        "n_redone": 0,
         "n_force_evaluations": 5 * (len(time) - 1),
         "max_energy_error": 2e-8,
         "max_momentum_error": 0.0,

@@ -50,7 +50,12 @@ SMALL_BENCHMARK = {
     "benchmark.engine_speed": (),
     "benchmark.progress": False,
 }
-SMALL_MOVIE = {"movie.max_frames": 3, "movie.dpi": 20, "movie.trail": 2}
+SMALL_MOVIE = {
+    "movie.max_frames": 3,
+    "movie.width": 200,
+    "movie.height": 120,
+    "movie.trail": 2,
+}
 SMALL = {**TINY, **RUN, **SMALL_BENCHMARK, **SMALL_MOVIE}
 
 
@@ -190,11 +195,6 @@ def timed_steps(config: Config) -> list[str]:
         return engine_speed.ratios(config.benchmark.engine_speed, repeats=1)["what"].tolist()
 
 
-@cache
-def _every_orbit() -> nb.Trajectory:
-    return setup(load_config(None, RUN).simulate).run()
-
-
 class Film(NamedTuple):
     """What a player finds in a file."""
 
@@ -204,10 +204,9 @@ class Film(NamedTuple):
 
 
 def filmed(config: Config) -> Film:
-    settings = config.movie.model_dump()
-    one = _every_orbit().system(settings.pop("system"))
+    settings = config.movie.settings()
     with tempfile.TemporaryDirectory() as folder:
-        path = str(movie(one, Path(folder) / "movie.mp4", **settings))
+        path = str(movie(setup(config.simulate).run(), Path(folder) / "movie.mp4", **settings))
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", path]
         raw = subprocess.run(
             [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], capture_output=True, check=True
@@ -252,6 +251,7 @@ EVOLUTION = {
     "train.gradient_clip": None,
 }
 LEARNED = {"simulate.policy": "trained"}
+DEEP = {"simulate.scenario.parameters": {"n_systems": 2, "dimensions": 3}}
 LONG = {"train.epochs": 12, "train.batches": 1}
 
 
@@ -374,7 +374,16 @@ EFFECTS: dict[str, Row] = {
     "movie.system": Row(0, 1, pictures),
     "movie.max_frames": Row(3, 4, n_frames),
     "movie.frames_per_second": Row(30, 10, seconds),
-    "movie.dpi": Row(20, 40, n_pixels),
+    "movie.width": Row(200, 240, n_pixels),
+    "movie.height": Row(120, 160, n_pixels),
+    "movie.panels": Row([], ["energy"], pictures),
+    "movie.frame": Row("inertial", 1, pictures),
+    "movie.pace": Row("time", "steps", pictures),
+    "movie.azimuth": Row(-60.0, 10.0, pictures, DEEP),
+    "movie.elevation": Row(25.0, 60.0, pictures, DEEP),
+    "movie.turn": Row(0.0, 90.0, pictures, DEEP),
+    "movie.look": Row("light", "dark", pictures),
+    "movie.codec": Row("libx264", "mpeg4", pictures),
     "movie.trail": Row(1, 3, pictures),
 }
 PROGRESS = {

@@ -8,7 +8,7 @@ from nbcore.config import ScenarioConfig, Simulation, load_config
 from nbcore.views import explorer as explorers
 from nbcore.views.controls import Parameters
 from nbcore.views.explorer import explore, run_one
-from nbcore.views.orbit_view import BINS, OrbitView
+from nbcore.views.orbit_view import MOST_ON_CURVES, OrbitView
 
 
 def classical(source="kepler", **changes):
@@ -175,11 +175,11 @@ def long_run():
 
 def test_curves_keep_their_largest_error_and_their_smallest_step():
     run = long_run()
-    assert run.n_steps > 4 * BINS
+    assert run.n_steps > 2 * MOST_ON_CURVES
     view = OrbitView()
     view.show([run])
     curves = view.runs[0]["curves"]
-    assert len(numbers(curves["time"])) <= 2 * BINS + 2
+    assert len(numbers(curves["time"])) <= MOST_ON_CURVES + 2
     assert numbers(curves["energy_error"]).max() == run.energy_error.max()
     assert numbers(curves["dt"])[1:].min() == run.dt[1:].min()
     assert (np.diff(numbers(curves["time"])) > 0).all()

@@ -11,15 +11,18 @@ from nbcore.physics import gravity
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 
-__all__ = ["closest_separation", "conserved_quantities", "metrics"]
+__all__ = ["closest_separation", "conserved_quantities", "energies_along", "metrics"]
 
 
 def closest_separation(trajectory: Trajectory) -> np.ndarray:
     """Distance of the closest pair at each record, (T,) or (B, T) [L]."""
     i, j = np.triu_indices(trajectory.position.shape[-2], 1)
-    position = trajectory.position
-    separation = position[..., i, :] - position[..., j, :]
-    return np.linalg.norm(separation, axis=-1).min(axis=-1)
+    # Record by record: the pairs of many bodies at all records would not fit the memory.
+    rows = np.moveaxis(trajectory.position, -3, 0)
+    return np.stack(
+        [np.linalg.norm(row[..., i, :] - row[..., j, :], axis=-1).min(axis=-1) for row in rows],
+        axis=-1,
+    )
 
 
 def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
@@ -42,6 +45,27 @@ def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
         values[name] = np.stack([first, later], axis=1)
         values[f"{name}_change"] = later - first
     return values if trajectory.batched else {k: v[0] for k, v in values.items()}
+
+
+def energies_along(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Kinetic, potential and total energy of one system at each record, (T,) [M L²/T²].
+
+    Those of the bodies alone: the work of a moving field is not part of them.
+    """
+    records = {
+        name: torch.as_tensor(getattr(trajectory, name)) for name in ("position", "velocity")
+    }
+    end = trajectory.final.to("cpu").replace(batched=True)
+    everywhere = end.select(torch.zeros(len(trajectory.time), dtype=torch.long)).replace(
+        **records, time=torch.as_tensor(trajectory.time)
+    )
+    everywhere = everywhere.replace(work=torch.zeros_like(everywhere.work))
+    total, kinetic = gravity.energy(everywhere), gravity.kinetic_energy(everywhere)
+    return {
+        "kinetic": kinetic.numpy(),
+        "potential": (total - kinetic).numpy(),
+        "total": total.numpy(),
+    }
 
 
 def metrics(trajectory: Trajectory) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-TRAIN = "10_train"
+TRAIN, MOVIE = "10_train", "70_movie"
 
 app = typer.Typer(
     help="Learned adaptive time steps for gravitational N-body runs.",
@@ -132,6 +132,19 @@ for _name, _notebook, _preset, _help in (
 
 
 @app.command()
+def movie(
+    run: Annotated[str, typer.Argument(help="A run: its path, or its name in outputs/.")],
+    settings: SetOption = None,
+    traceback: TracebackOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a movie of a run that was simulated (notebook 70_movie)."""
+    with _errors_reported(traceback):
+        parameters = {"run_dir": run, "overrides": settings or []}
+        _run_notebook(MOVIE, parameters, None, quiet=quiet)
+
+
+@app.command()
 def notebook(
     name: Annotated[str, typer.Argument(help="Name in notebooks/, such as 30_diagnose.")],
     parameters: Annotated[
@@ -196,10 +209,12 @@ def _run_notebook(
     if "preset" in given:
         given["preset"] = _absolute(given["preset"])
     known = {**defaults, **given}
+    run_dir = parameters.get("run_dir")
     if "preset" in known:
         load_config(known["preset"], known.get("overrides", []))
+    elif run_dir is not None and known.get("overrides"):
+        load_config(Run.open(run_dir).config_file, known["overrides"])
 
-    run_dir = parameters.get("run_dir")
     if run_dir is not None:
         if run_name is not None:
             raise InputError("--run names a new folder; leave it out where a run_dir is given")

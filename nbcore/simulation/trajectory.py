@@ -197,6 +197,16 @@ class Trajectory:
             about={**self.about, **self._asked(one)},
         )
 
+    def take(self, records: np.ndarray, system: int = 0) -> Trajectory:
+        """Some records of one system, as a trajectory without the leading B.
+
+        Of a stored one, no others are kept in memory. What was measured over every step stays.
+        """
+        alone = dataclasses.replace(self, n_records=np.zeros_like(self.n_records)).system(system)
+        system %= len(self.n_records)
+        arrays = {name: _records_of(each, system, records) for name, each in self.arrays.items()}
+        return dataclasses.replace(alone, arrays=arrays, n_records=np.array([len(records)]))
+
     def _asked(self, one: slice) -> dict[str, Any]:
         expected = self.about.get("expected_error")
         return {
@@ -248,6 +258,13 @@ class Trajectory:
         data["mass"] = (("system", "body"), self.final.mass.detach().cpu().numpy())
         about = {k: v for k, v in self.about.items() if isinstance(v, str)}
         return xarray.Dataset(data, attrs={"G": self.final.G, **about})
+
+
+def _records_of(values: Any, system: int, records: np.ndarray) -> np.ndarray:
+    """Records of one system from an array in memory or on disk, (1, R, …)."""
+    if isinstance(values, np.ndarray):
+        return values[system, records][None]
+    return np.asarray(values.oindex[(slice(system, system + 1), records)])
 
 
 class Recorder:

@@ -419,6 +419,7 @@ FEATURES: dict[str, Feature] = {**SCALE_FREE, **STATISTICS}
 
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "scale_free": tuple(SCALE_FREE),
+    "pairs": ("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
     "basic": (
         *("n_bodies", "n_dimensions", "total_mass", "mean_distance", "max_distance"),
         *("mean_speed", "max_speed", "mean_acceleration", "max_acceleration"),

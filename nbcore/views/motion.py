@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +13,102 @@ from nbcore.views.style import Floats
 if TYPE_CHECKING:
     from nbcore.simulation.trajectory import Trajectory
 
-__all__ = [
-    "Indices",
-    "closest_separation",
-    "fine_times",
-    "positions_at",
-    "project",
-    "usable_records",
-]
+__all__ = ["Frame", "Indices", "Motion", "fine_times", "in_frame", "positions_between", "project"]
 
 Indices = NDArray[np.intp]
+Frame = Literal["inertial", "rotating"] | int
 
+ROWS = 4096  # of the records that are read at once
 POINTS_PER_FRAME = 20  # one frame's stretch of a trail may round a whole pericentre
 
 
-def usable_records(trajectory: Trajectory, picture: str = "a movie") -> Indices:
-    """Records that are finite and later than the one before; 2 or more.
+class Motion:
+    """Where the bodies of one system are at any time, read from a trajectory as far as needed.
 
     Parameters
     ----------
+    trajectory
+        In memory or on disk.
+    system
+        Which of a batch.
     picture
-        What needs them, for the message.
+        What needs the motion, for messages.
+
+    Attributes
+    ----------
+    records
+        (R,) those that are finite and later than the one before; 2 or more.
+    time
+        (R,) theirs [T].
+
+    Raises
+    ------
+    InputError
+        There is no such system, or it has too few records.
     """
-    finite = np.isfinite(trajectory.position).all(axis=(1, 2))
-    records = np.flatnonzero(finite & np.isfinite(trajectory.time))
-    later = np.diff(trajectory.time[records], prepend=-np.inf) > 0
-    records = records[later]
-    if len(records) < 2:
-        raise InputError(
-            f"the trajectory has {len(records)} finite record(s) at different times, and {picture} "
-            "needs 2; simulate with record=None or with output times"
+
+    def __init__(self, trajectory: Trajectory, system: int = 0, picture: str = "a movie") -> None:
+        self.system = system
+        self.about = trajectory.take(np.array([0]), system)
+        self._trajectory = trajectory
+        time = np.asarray(trajectory.arrays["time"][system, : self.n_records])
+        records = np.flatnonzero(self._finite() & np.isfinite(time))
+        self.records = records[np.diff(time[records], prepend=-np.inf) > 0]
+        self.time = time[self.records]
+        if len(records) < 2 or len(self.records) < 2:
+            raise InputError(
+                f"the trajectory has {len(self.records)} finite record(s) at different times, and "
+                f"{picture} needs 2; simulate with record=None or with output times"
+            )
+
+    def _finite(self) -> NDArray[np.bool_]:
+        width = self.n_records
+        position, finite = self._trajectory.arrays["position"], np.empty(width, dtype=bool)
+        for start in range(0, width, ROWS):
+            rows = slice(start, min(start + ROWS, width))
+            finite[rows] = np.isfinite(position[self.system, rows]).all(axis=(1, 2))
+        return finite
+
+    @property
+    def n_records(self) -> int:
+        """Of the trajectory, those left out among them."""
+        return int(self._trajectory.n_records[self.system])
+
+    @property
+    def n_bodies(self) -> int:
+        """N."""
+        return len(self.about.mass)
+
+    @property
+    def n_dimensions(self) -> int:
+        """D."""
+        return self.about.position.shape[-1]
+
+    def at(self, times: Floats) -> Floats:
+        """Positions at increasing times, (K, N, D), the first or the last where there are none."""
+        times = times.clip(self.time[0], self.time[-1])
+        start = np.searchsorted(self.time, times, side="right") - 1
+        needed = np.unique(np.concatenate([start, start + 1]).clip(0, len(self.time) - 1))
+        part = self._trajectory.take(self.records[needed], self.system)
+        return positions_between(part.time, part.position, part.velocity, times)
+
+    def take(self, most: int) -> Trajectory:
+        """About so many of the records, for curves: in each stretch the extremes."""
+        return self._trajectory.take(self.telling(most), self.system)
+
+    def telling(self, most: int) -> Indices:
+        """Records with the largest energy error and the smallest step of each stretch of time."""
+        if len(self.records) <= most:
+            return self.records
+        error, dt = (
+            np.asarray(self._trajectory.arrays[name][self.system, : self.records[-1] + 1])
+            for name in ("energy_error", "dt")
         )
-    return records
+        error, dt = np.nan_to_num(error), np.nan_to_num(dt, nan=np.inf)
+        kept = [self.records[:1], self.records[-1:]]
+        for part in np.array_split(self.records, most // 2):
+            kept.append(part[[np.argmax(error[part]), np.argmin(dt[part])]])
+        return np.unique(np.concatenate(kept))
 
 
 def fine_times(time: Floats, frames: Floats, most: int | None = None) -> Floats:
@@ -65,10 +129,8 @@ def fine_times(time: Floats, frames: Floats, most: int | None = None) -> Floats:
     return np.union1d(time[:: max(1, -(-len(time) // most))], frames)
 
 
-def positions_at(trajectory: Trajectory, records: Indices, times: Floats) -> Floats:
+def positions_between(time: Floats, position: Floats, velocity: Floats, times: Floats) -> Floats:
     """Cubic Hermite, or linear where the records are so far apart that a cubic would overshoot."""
-    time = trajectory.time[records]
-    position, velocity = trajectory.position[records], trajectory.velocity[records]
     start = np.clip(np.searchsorted(time, times, side="right") - 1, 0, len(time) - 2)
     h = (time[start + 1] - time[start])[:, None, None]
     u = (times - time[start])[:, None, None] / h
@@ -81,13 +143,37 @@ def positions_at(trajectory: Trajectory, records: Indices, times: Floats) -> Flo
     return position[start] + u * chord + np.where(smooth, bend, 0.0)
 
 
-def closest_separation(position: Floats) -> Floats:
-    """Distance of the closest pair [L], (T,), of positions (T, N, D)."""
-    first, second = np.triu_indices(position.shape[1], k=1)
-    # record by record: pairs of many bodies at all records would not fit the memory
-    return np.array(
-        [np.linalg.norm(each[first] - each[second], axis=-1).min() for each in position]
-    )
+def in_frame(position: Floats, frame: Frame, mass: Floats) -> Floats:
+    """Positions (K, N, D) as seen from a frame.
+
+    Parameters
+    ----------
+    frame
+        "inertial"; the number of the body that stays at the origin; or "rotating": about the
+        centre of mass of bodies 0 and 1, which stay on the first axis.
+    mass
+        (N,) [M].
+    """
+    if frame == "inertial":
+        return position
+    if isinstance(frame, int):
+        if not 0 <= frame < len(mass):
+            raise InputError(f"frame is {frame}, and the bodies are 0 to {len(mass) - 1}")
+        return position - position[:, frame, None]
+    if frame != "rotating":
+        raise InputError(f"frame is {frame!r}; give 'inertial', 'rotating' or a body's number")
+    both = mass[0] + mass[1]
+    share = mass[1] / both if both > 0 else 0.5
+    apart = position[:, 1] - position[:, 0]
+    moved = position - (position[:, 0] + share * apart)[:, None]
+    distance = np.hypot(apart[:, 0], apart[:, 1])
+    turned = distance > 0
+    cos = np.where(turned, apart[:, 0], 1.0) / np.where(turned, distance, 1.0)
+    sin = np.where(turned, apart[:, 1], 0.0) / np.where(turned, distance, 1.0)
+    x, y = moved[..., 0].copy(), moved[..., 1].copy()
+    moved[..., 0] = cos[:, None] * x + sin[:, None] * y
+    moved[..., 1] = cos[:, None] * y - sin[:, None] * x
+    return moved
 
 
 def project(position: Floats, azimuth: Any, elevation: Any) -> Floats:

@@ -10,13 +10,8 @@ import anywidget
 import numpy as np
 import traitlets
 
-from nbcore.views.motion import (
-    Indices,
-    closest_separation,
-    fine_times,
-    positions_at,
-    usable_records,
-)
+from nbcore.analysis.diagnostics import closest_separation
+from nbcore.views.motion import Motion, fine_times
 from nbcore.views.style import COLOURS, Floats, counted, one_system, window
 
 if TYPE_CHECKING:
@@ -29,7 +24,7 @@ HERE = Path(__file__).parent
 FRAMES = 1000  # equidistant times among those of the path
 MOST_POINTS = 300_000  # of all bodies on the path: 3.6 MB for the browser
 MOST_STEPS = 100_000  # of all bodies where steps fall
-BINS = 800  # of a curve; each keeps its extremes
+MOST_ON_CURVES = 1600  # records, among them the extremes
 RADII = (2.0, 9.0)  # of a body on the screen [pixels], least and most
 
 
@@ -79,21 +74,21 @@ class OrbitView(anywidget.AnyWidget):
 
 def _packed(trajectory: Trajectory) -> tuple[dict[str, Any], Floats]:
     """What the browser needs of a run, and the corners of its window, (2, 3)."""
-    records = usable_records(trajectory, "an animation")
-    time, n_bodies = trajectory.time[records], len(trajectory.mass)
-    frames = np.linspace(time[0], time[-1], FRAMES)
-    times = fine_times(time, frames, most=max(FRAMES, MOST_POINTS // n_bodies - FRAMES))
-    stops = records[:: max(1, -(-len(records) * n_bodies // MOST_STEPS))]
-    shown = _telling(trajectory, records)
+    motion = Motion(trajectory, picture="an animation")
+    n_bodies = motion.n_bodies
+    frames = np.linspace(motion.time[0], motion.time[-1], FRAMES)
+    times = fine_times(motion.time, frames, most=max(FRAMES, MOST_POINTS // n_bodies - FRAMES))
+    thin = max(1, -(-len(motion.records) * n_bodies // MOST_STEPS))
+    stops = trajectory.take(motion.records[::thin])
+    shown = motion.take(MOST_ON_CURVES)
     curves = {
-        "time": trajectory.time[shown],
-        "energy_error": trajectory.energy_error[shown],
-        "dt": trajectory.dt[shown],
-        "closest": closest_separation(trajectory.position[shown]),
+        "time": shown.time,
+        "energy_error": shown.energy_error,
+        "dt": shown.dt,
+        "closest": closest_separation(shown),
     }
     largest = float(trajectory.mass.max()) or 1.0
     size = RADII[0] + (RADII[1] - RADII[0]) * (trajectory.mass / largest) ** (1 / 3)
-    path = positions_at(trajectory, records, times)
     run = {
         "label": f"{trajectory.policy}, {trajectory.integrator}, {trajectory.stepping}",
         "cost": (
@@ -104,12 +99,12 @@ def _packed(trajectory: Trajectory) -> tuple[dict[str, Any], Floats]:
         "mass": trajectory.mass.tolist(),
         "radii": (size / (1 + n_bodies / 30)).clip(min=1.5).tolist(),
         "time": _bytes(times, "<f8"),
-        "path": _bytes(_deep(path), "<f4"),
-        "step_time": _bytes(trajectory.time[stops], "<f8"),
-        "step_path": _bytes(_deep(trajectory.position[stops]), "<f4"),
+        "path": _bytes(_deep(motion.at(times)), "<f4"),
+        "step_time": _bytes(stops.time, "<f8"),
+        "step_path": _bytes(_deep(stops.position), "<f4"),
         "curves": {name: _bytes(values, "<f8") for name, values in curves.items()},
     }
-    return run, _corners(positions_at(trajectory, records, frames))
+    return run, _corners(motion.at(frames))
 
 
 def _corners(position: Floats) -> Floats:
@@ -119,18 +114,6 @@ def _corners(position: Floats) -> Floats:
     low = [sides[0][0][0], sides[0][0][1], sides[2][0][1]]
     high = [sides[0][1][0], sides[0][1][1], sides[2][1][1]]
     return np.array([low, high])
-
-
-def _telling(trajectory: Trajectory, records: Indices) -> Indices:
-    """Records that make the curves: in each bin the largest error and the smallest step."""
-    if len(records) <= 2 * BINS:
-        return records
-    kept = [records[:1], records[-1:]]
-    for part in np.array_split(records, BINS):
-        error, dt = trajectory.energy_error[part], trajectory.dt[part]
-        ends = (np.argmax(np.nan_to_num(error)), np.argmin(np.nan_to_num(dt, nan=np.inf)))
-        kept.append(part[np.array(ends)])
-    return np.unique(np.concatenate(kept))
 
 
 def _deep(position: Floats) -> Floats:

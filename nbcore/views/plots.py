@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nbcore.errors import InputError
-from nbcore.views.motion import closest_separation
+from nbcore.analysis.diagnostics import closest_separation, energies_along
+from nbcore.errors import InputError, unknown_name
 from nbcore.views.style import (
     COLOURS,
     GREY,
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from nbcore.simulation.trajectory import Trajectory
 
 __all__ = [
+    "PANELS",
+    "QUANTITIES",
+    "along_time",
     "cost_comparison",
+    "energies",
     "errors",
     "orbits",
     "step_against_separation",
@@ -88,7 +93,7 @@ def errors(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     tolerance = trajectory.tolerance
     if tolerance is not None and np.isfinite(tolerance) and tolerance > 0:
         label = f"tolerance {tolerance:.3g}"
-        artists.append(ax.axhline(tolerance, color=COLOURS[6], ls="--", lw=1.0, label=label))
+        artists.append(ax.axhline(tolerance, color=colour_of(6), ls="--", lw=1.0, label=label))
     _log_axis(ax, artists, empty="no errors above zero")
     _time_axis(ax, trajectory)
     ax.set(ylabel="relative error")
@@ -107,15 +112,59 @@ def steps(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     return artists
 
 
+def along_time(trajectories: Sequence[Trajectory], ax: Axes, quantity: str) -> list[Artist]:
+    """One positive quantity of one or several runs along time.
+
+    Parameters
+    ----------
+    trajectories
+        One system each.
+    quantity
+        Name in QUANTITIES.
+    """
+    if quantity not in QUANTITIES:
+        raise unknown_name("quantity", quantity, QUANTITIES)
+    label, values = QUANTITIES[quantity]
+    artists: list[Artist] = []
+    for k, each in enumerate(trajectories):
+        named = f"{one_system(each).policy}, {each.integrator}"
+        look: dict[str, Any] = {"color": colour_of(k), "lw": 1.0, "label": named}
+        artists += _log_curve(ax, each.time, values(each), **look)
+    asked = trajectories[0].tolerance
+    if quantity == "energy_error" and asked is not None and np.isfinite(asked) and asked > 0:
+        artists.append(ax.axhline(asked, color=colour_of(6), ls="--", lw=1.0, label="tolerance"))
+    _log_axis(ax, artists, empty=f"no {label} above zero")
+    _time_axis(ax, max(trajectories, key=lambda each: each.time[-1]))
+    ax.set(ylabel=label)
+    if len(trajectories) > 1:
+        artists.append(ax.legend(loc="best"))
+    return artists
+
+
+def energies(trajectories: Sequence[Trajectory], ax: Axes) -> list[Artist]:
+    """Kinetic, potential and total energy of one run along time; of several the total ones."""
+    artists: list[Artist] = []
+    for k, each in enumerate(trajectories):
+        parts = energies_along(one_system(each))
+        if len(trajectories) > 1:
+            parts = {f"total, {each.policy}": parts["total"]}
+        for i, (name, values) in enumerate(parts.items()):
+            artists += ax.plot(each.time, values, color=colour_of(k + i), lw=1.0, label=name)
+    _time_axis(ax, max(trajectories, key=lambda each: each.time[-1]))
+    ax.set(ylabel="energy [M L²/T²]")
+    artists.append(ax.legend(loc="best"))
+    return artists
+
+
 def step_against_separation(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     """The step that led to each record against the closest pair's distance there.
 
     The dashed line has the slope of a free fall, dt ∝ r^(3/2). Long records are thinned.
     """
     one_system(trajectory)
-    thin = slice(1, None, max(1, len(trajectory.time) // MOST_PAIR_RECORDS))
-    distance = closest_separation(trajectory.position[thin])
-    dt = trajectory.dt[thin]
+    thin = np.arange(1, len(trajectory.time), max(1, len(trajectory.time) // MOST_PAIR_RECORDS))
+    some = trajectory.take(thin)
+    distance, dt = closest_separation(some), some.dt
     shown = np.isfinite(dt) & (dt > 0) & np.isfinite(distance) & (distance > 0)
     distance, dt = distance[shown], dt[shown]
     artists: list[Artist] = [
@@ -294,3 +343,26 @@ def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _errors(trajectories: Sequence[Trajectory], ax: Axes) -> list[Artist]:
+    if len(trajectories) == 1:
+        return errors(trajectories[0], ax)
+    return along_time(trajectories, ax, "energy_error")
+
+
+# Quantities of a trajectory that are positive: label of the axis, and values (T,).
+QUANTITIES: dict[str, tuple[str, Callable[[Trajectory], Floats]]] = {
+    "energy_error": ("energy error", lambda t: t.energy_error),
+    "momentum_error": ("momentum error", lambda t: t.momentum_error),
+    "angular_momentum_error": ("angular momentum error", lambda t: t.angular_momentum_error),
+    "dt": ("dt [T]", lambda t: t.dt),
+    "separation": ("closest pair's distance [L]", closest_separation),
+}
+
+# Pictures along time, of one or several trajectories.
+PANELS: dict[str, Callable[[Sequence[Trajectory], Axes], list[Artist]]] = {
+    "errors": _errors,
+    "energy": energies,
+    **{name: partial(along_time, quantity=name) for name in QUANTITIES},
+}

@@ -20,6 +20,7 @@ __all__ = [
     "COLOURS",
     "GREY",
     "HIGHLIGHT",
+    "LOOKS",
     "colour_of",
     "counted",
     "look_through",
@@ -47,17 +48,32 @@ RC = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E3E3E3",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.2,
-    "figure.facecolor": "white",
     "savefig.dpi": 150,
     "agg.path.chunksize": 10_000,  # runs of 1e6 records exceed Agg's cell limit otherwise
 }
 
+INK, PAPER, LINES = "#E8E8E8", "#14161A", "#33373E"  # of the dark look
+LOOKS: dict[str, dict[str, object]] = {
+    "light": {"figure.facecolor": "white", "grid.color": "#E3E3E3"},
+    "dark": {
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+        **dict.fromkeys(("xtick.color", "ytick.color"), INK),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER),
+        "legend.facecolor": PAPER,
+        "grid.color": LINES,
+    },
+}
 
-def style() -> AbstractContextManager[None]:
+
+def style(look: str = "light") -> AbstractContextManager[None]:
     """Context in which figures get the project's look; make the axes inside it.
+
+    Parameters
+    ----------
+    look
+        One of LOOKS.
 
     Examples
     --------
@@ -65,12 +81,13 @@ def style() -> AbstractContextManager[None]:
     ...     figure, ax = plt.subplots()
     ...     orbits(trajectory, ax)
     """
-    return matplotlib.rc_context(RC)  # pyright: ignore[reportArgumentType]
+    return matplotlib.rc_context(RC | LOOKS[look])  # pyright: ignore[reportArgumentType]
 
 
 def colour_of(body: int) -> str:
-    """Colour of a body; the palette repeats after its end."""
-    return COLOURS[body % len(COLOURS)]
+    """Colour of a body; the palette repeats after its end, and its black is the look's ink."""
+    colour = COLOURS[body % len(COLOURS)]
+    return matplotlib.rcParams["text.color"] if colour == "#000000" else colour
 
 
 def counted(number: float) -> str:
