@@ -21,6 +21,7 @@ from .simulation.simulate import simulate as simulate
 from .simulation.status import Status as Status
 from .simulation.trajectory import Trajectory as Trajectory
 from .stepping.checkpoints import load_policy as load_policy
+from .stepping.checkpoints import model_card as model_card
 from .stepping.checkpoints import save_policy as save_policy
 from .stepping.policies import Criterion as Criterion
 from .stepping.policies import FixedStep as FixedStep

@@ -26,6 +26,7 @@ run_dir = None
 
 # %%
 import matplotlib.pyplot as plt
+from IPython.display import Markdown
 
 import nbcore as nb
 
@@ -81,6 +82,14 @@ with nb.plots.style():
     nb.lessons.steps_on_an_orbit(result.policy, right, tolerances=sorted({low, tolerance, high}))
     run.save_figure(figure, "lessons")
     plt.show()
+
+# %% [markdown]
+# ## What each part of a training buys
+#
+# As measured for the shipped policies (`python -m nbcore.runs.readme ablation`).
+
+# %%
+Markdown(nb.model_card("default", "What each part buys"))
 
 # %%
 run.save_metrics(

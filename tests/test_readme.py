@@ -11,6 +11,7 @@ from nbcore.runs.readme import (
     BENCHMARK_BEGIN,
     BENCHMARK_END,
     END,
+    write_ablation,
     write_benchmark,
     write_gains,
     write_results,
@@ -85,8 +86,16 @@ def test_the_shipped_policies_tables_go_to_readme_and_card(run, tmp_path):
     picture = tmp_path / "figures" / "gains.png"
     write_gains(run, *files, picture)
     readme, card = (file.read_text() for file in files)
-    assert (readme.count("old"), card.count("old")) == (1, 0)
+    assert (readme.count("old"), card.count("old")) == (2, 0)
     for text in (readme, card):
         assert "| 3 equal bodies, planar | 0.75 | 0.75 |" in text
-        assert "| blanes_moan4 default reversible |" in text
+    assert "| blanes_moan4 default reversible |" in card
     assert picture.read_bytes() == b"frontiers"
+
+
+def test_the_table_of_an_ablation_goes_into_the_card(tmp_path):
+    card = tmp_path / "card.md"
+    begin = "<!-- ablation: python -m nbcore.runs.readme ablation -->"
+    card.write_text(f"before\n{begin}\nold\n<!-- end of ablation -->\nafter\n")
+    write_ablation("new", card)
+    assert card.read_text() == f"before\n{begin}\nnew\n<!-- end of ablation -->\nafter\n"

@@ -1,4 +1,4 @@
-"""What each part of a learned policy buys: `python -m nbcore.analysis.ablation`, 20 minutes.
+"""What each part of a learned policy buys: `python -m nbcore.runs.readme ablation`, 20 minutes.
 
 The 4th-order member of the shipped policies is trained again and again, each time with one part
 taken away, changed or added and for a fifth of the epochs, and compared with the best classical
@@ -23,7 +23,7 @@ from nbcore.learning.systems import Problem, training_problems
 from nbcore.learning.training import train
 from nbcore.simulation.ends import run_to_end
 from nbcore.stepping.checkpoints import POLICY_FILE, save_policy
-from nbcore.stepping.features import SCALE_FREE
+from nbcore.stepping.features import FEATURE_SETS
 from nbcore.stepping.policies import Criterion, LearnedPolicy, Policy
 
 __all__ = ["VARIANTS", "Score", "ablation", "as_markdown"]
@@ -127,7 +127,7 @@ def _with(**changes: object) -> Variant:
 
 
 def _without(*names: str) -> Variant:
-    return _with(network__features=[name for name in SCALE_FREE if name not in names])
+    return _with(network__features=[name for name in FEATURE_SETS["pairs"] if name not in names])
 
 
 def _started_from(policy: LearnedPolicy, settings: Settings) -> LearnedPolicy:
@@ -197,15 +197,10 @@ VARIANTS: dict[str, Variant] = {
     "does not see how pairs move": _without("fly_by", "binding", "radial"),
     "does not see masses": _without("heaviness", "asymmetry"),
     "does not see what perturbs": _without("perturbation"),
-    "sees the heaviest-weighing pairs alone": _without(
-        *("crowding", "rate_contrast", "depth", "compactness", "virial")
-    ),
+    "sees the whole system, too": _with(network__features=["scale_free"]),
     "not smooth (relu)": _with(network__activation="relu"),
     "plain steps": _with(train__stepping="plain"),
     "8 wide": _with(network__hidden=[8]),
     "32 wide": _with(network__hidden=[32]),
     "two layers": _with(network__hidden=[16, 16]),
 }
-
-if __name__ == "__main__":
-    print(as_markdown(ablation()))

@@ -1,7 +1,8 @@
 """Running the notebooks headless, and keeping each .py and its .ipynb one notebook.
 
 The .py (percent format) is the source. `python -m nbcore.runs.notebooks [NAME …]` runs the
-notebooks at the size of the smoke presets and writes the paired .ipynb with what they show.
+notebooks at the size of the smoke presets and writes the paired .ipynb with what they show, and
+the page that lists them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
+from nbcore.runs.gallery import write_gallery
 from nbcore.runs.records import Run
 
 if TYPE_CHECKING:
@@ -307,3 +309,4 @@ def _write_pair(name: str, executed: str) -> Path:
 if __name__ == "__main__":
     for pair in sync(sys.argv[1:] or None):
         print(pair)
+    print(write_gallery(NOTEBOOKS))

@@ -1,7 +1,8 @@
 """Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
 
 A comparison at equal cost fills one table, a benchmark with peers another, and one without peers
-those of the shipped policies, in README and in their model card.
+those of the shipped policies, in README and in their model card. `python -m nbcore.runs.readme
+ablation` makes and fills the card's table of what each part buys.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from nbcore.runs.records import Run
 __all__ = [
     "benchmark_table",
     "results_table",
+    "write_ablation",
     "write_benchmark",
     "write_gains",
     "write_results",
@@ -91,12 +93,18 @@ def write_gains(
         "end": gains.as_markdown(last),
         "shares": gains.shares_as_markdown(gains.calibration_shares(table)),
     }
-    for path, names in ((card, texts), (readme, ("gains", "shares"))):
+    for path, names in ((card, texts), (readme, ("gains",))):
         for name in names:
             begin = f"<!-- {name}: python -m nbcore.runs.readme outputs/RUN -->"
             _replace_between(begin, f"<!-- end of {name} -->", texts[name], path)
     picture.parent.mkdir(exist_ok=True)
     shutil.copyfile(run.figures / "evaluations.png", picture)
+
+
+def write_ablation(table: str, card: Path = CARD) -> None:
+    """Replace the table of what each part buys in the model card."""
+    begin = "<!-- ablation: python -m nbcore.runs.readme ablation -->"
+    _replace_between(begin, "<!-- end of ablation -->", table, card)
 
 
 def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
@@ -109,6 +117,11 @@ def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "ablation":
+        from nbcore.analysis.ablation import ablation, as_markdown
+
+        write_ablation(as_markdown(ablation()))
+        sys.exit()
     chosen = Run.open(sys.argv[1])
     if "benchmark" not in chosen.load_metrics():
         write_results(chosen)

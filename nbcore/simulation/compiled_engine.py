@@ -31,7 +31,7 @@ from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, General
-from nbcore.simulation.kernels.learned import INPUTS, SEEN, Learned
+from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Systems
 from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Shared
@@ -268,6 +268,7 @@ def _learned(
         mean=mean,
         sharpness=sharpness,
         member=np.repeat(np.arange(len(packed)), [len(share) for share in shares]),
+        sees=(0,) * (2 if max(places) >= OF_PAIRS - 1 else 1),
         hidden=(0,) * width,
         weights=weights.reshape(-1, width),
         biases=biases.reshape(-1, width),

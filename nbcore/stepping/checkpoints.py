@@ -31,6 +31,7 @@ __all__ = [
     "POLICY_FILE",
     "load_policy",
     "load_tree",
+    "model_card",
     "save_policy",
     "save_tree",
     "shipped_policies",
@@ -151,6 +152,31 @@ def training_systems(path: str | Path) -> State:
 def shipped_policies() -> dict[str, Path]:
     """Files of the policies that come with the package, by name."""
     return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
+
+
+def model_card(name: str = "default", section: str | None = None) -> str:
+    """What a shipped policy was trained on, what it gains and where it loses, in Markdown.
+
+    Parameters
+    ----------
+    section
+        Heading of the part that is wanted; without it the whole card.
+
+    Raises
+    ------
+    InputError
+        There is no such policy, or no such part.
+    """
+    cards = {file.stem: file for file in SHIPPED.glob("*.md")}
+    if name not in cards:
+        raise unknown_name("shipped policy", name, cards)
+    text = cards[name].read_text(encoding="utf-8")
+    if section is None:
+        return text
+    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    if section not in parts:
+        raise unknown_name("section", section, parts)
+    return parts[section].strip()
 
 
 def _find(path: str | Path) -> Path:

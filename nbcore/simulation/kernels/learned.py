@@ -31,7 +31,7 @@ from nbcore.simulation.kernels.shapes import LAW, either, is_known, scratch, siz
 from nbcore.stepping import criteria, features
 from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
 
-__all__ = ["INPUTS", "SEEN", "Learned", "activate", "learned"]
+__all__ = ["INPUTS", "OF_PAIRS", "SEEN", "Learned", "activate", "learned"]
 
 Array = NDArray[np.float64]
 
@@ -49,6 +49,8 @@ SEEN = (
     *("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
     *("crowding", "rate_contrast", "depth", "compactness", "virial"),
 )
+OF_PAIRS = 8  # of these, rounded up to fours, that no feature of the whole system is among
+LEAST_WHOLE = 1e-300
 INPUTS = 16  # inputs of the network: those above, and zeros
 _Inputs = (0,) * INPUTS
 
@@ -64,6 +66,7 @@ class Learned(NamedTuple):
     mean: Array  # (INPUTS,)
     sharpness: Array  # (INPUTS,) 1/deviation
     member: NDArray[np.int64]  # (B,) which network steps a system
+    sees: tuple[int, ...]  # its length is 2 if features of the whole system are seen, otherwise 1
     hidden: tuple[int, ...]  # its length is the width W of all layers
     weights: NDArray[Any]  # (networks × layers × W, W) from input to output, of the hidden layers
     biases: NDArray[Any]  # (networks × layers, W)
@@ -194,14 +197,23 @@ sums_of = either(is_known, _sums_in_rounds, _sums_of_pairs)
 
 
 @njit(**LAW)
-def weigh(n_bodies, log_tolerance, G, total_mass, unit4, sums):
+def weigh(sees, n_bodies, log_tolerance, G, total_mass, unit4, sums):
     """Sum of the weights and features from the sums over all pairs."""
     (parts, wholes, weights), (sum_r2, sum_v2, sum_inverse, sum_rate4) = sums
     q, q_rate4, q2, q_share = weights
     each = 2.0 / (n_bodies * (n_bodies - 1))
     p1, p2, p3, p4, p5, p6 = parts
     w1, w2, w3, w4, w5, w6 = wholes
-    mean_rate4, mean_r2 = sum_rate4 * each, sum_r2 * each
+    whole = (0.0, 0.0, 0.0, 0.0, 0.0)
+    if size(sees) > 1:
+        mean_rate4, mean_r2 = sum_rate4 * each, sum_r2 * each
+        whole = (
+            crowding(q, q2),
+            rate_contrast(q_rate4 / q, mean_rate4),
+            depth(q_share / q),
+            compactness(mean_rate4 / unit4, G * total_mass, mean_r2),
+            virial(sum_v2 * each, G * total_mass, sum_inverse * each),
+        )
     seen = (
         log_tolerance,
         ratio(p1, w1),
@@ -210,19 +222,14 @@ def weigh(n_bodies, log_tolerance, G, total_mass, unit4, sums):
         ratio(p4, w4),
         ratio(p5, w5),
         ratio(p6, w6),
-        crowding(q, q2),
-        rate_contrast(q_rate4 / q, mean_rate4),
-        depth(q_share / q),
-        compactness(mean_rate4 / unit4, G * total_mass, mean_r2),
-        virial(sum_v2 * each, G * total_mass, sum_inverse * each),
     )
-    return q, seen
+    return q, (*seen, *whole)
 
 
 @njit(**LAW)
 def ratio(part, whole):
-    """Part over whole, 0 where there is none."""
-    return part / whole if whole > 0 else 0.0
+    """Part over whole, 0 where there is none; without a branch, so that several go at once."""
+    return part / max(whole, LEAST_WHOLE)
 
 
 @njit(**LAW)
@@ -233,7 +240,7 @@ def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
         total_mass += m[i]
     known = (rule.order, rule.energy_unit[b], total_mass)
     sums = sums_of(bodies, axes, known, m, x, v, a, G, unit4, eps2)
-    q, seen = weigh(size(bodies), rule.log_tolerance[b], G, total_mass, unit4, sums)
+    q, seen = weigh(rule.sees, size(bodies), rule.log_tolerance[b], G, total_mass, unit4, sums)
     return 0.25 * math.log(unit4) - math.log(q) / rule.order, seen
 
 
@@ -291,6 +298,7 @@ def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     store(_Inputs, here, 0, as_numbers(clamped(z, LARGEST_INPUT), like))
     own, n_layers = rule.member[b], len(rule.biases) // len(rule.last)
     for k in range(n_layers):
-        layer(hidden, 12 if k == 0 else size(hidden), own * n_layers + k, rule, here)
+        first = len(SEEN) if size(rule.sees) > 1 else OF_PAIRS
+        layer(hidden, first if k == 0 else size(hidden), own * n_layers + k, rule, here)
     out = total(load(hidden, here, 0) * load(hidden, rule.last, own)) + rule.last_bias[own]
     return rule.factor[b] * math.exp(log_tau + min(max(out, -rule.bound), rule.bound))
