@@ -28,7 +28,8 @@ def test_the_page_lists_questions_and_small_pictures(tmp_path):
     text = write_gallery(tmp_path).read_text()
     fall = "| [10_fall](10_fall.ipynb) | What falls? | ![10_fall](figures/10_fall.png) |"
     assert text.splitlines()[-2:] == [fall, "| [20_dull](20_dull.ipynb) | And now? |  |"]
-    assert Image.open(tmp_path / "figures" / "10_fall.png").size == (WIDTH, WIDTH // 2)
+    with Image.open(tmp_path / "figures" / "10_fall.png") as small:
+        assert small.size == (WIDTH, WIDTH // 2)
 
 
 @pytest.mark.parametrize("name", notebooks.names())

@@ -309,6 +309,7 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
         unit4=unit4,
         energy_unit=_array(energy_unit(state)),
         log_tolerance=_array(policy.log_tolerance(tolerance)),
+        sees=(0, 0),
         features=np.array([0, *(KNOWN.index(name) for name in policy.names)]),
         scales=_array(memory.get("scales", raw)),
         history=spec.history,

@@ -43,6 +43,7 @@ class General(NamedTuple):
     unit4: Array  # (B,) of P⁴, so that no unit overflows
     energy_unit: Array  # (B,) G/|E|
     log_tolerance: Array  # (B,)
+    sees: tuple[int, ...]  # as of `Learned`: the whole system
     features: NDArray[np.int64]  # places in KNOWN
     scales: Array  # (B, 4) units of length, speed, acceleration and time
     history: int  # past steps that it looks back on
