@@ -17,8 +17,10 @@ from nbcore.stepping import checkpoints
 from nbcore.stepping.checkpoints import (
     load_policy,
     load_tree,
+    model_card,
     save_policy,
     save_tree,
+    shipped_policies,
     training_systems,
 )
 
@@ -317,3 +319,16 @@ def test_what_can_not_be_stored_is_refused_before_the_file_is_touched(tmp_path):
     with pytest.raises(TypeError, match="can't be stored"):
         save_tree({"a": object()}, path, kind="x")
     assert load_tree(path, kind="x") == {"a": 1}
+
+
+def test_every_shipped_policy_has_a_card_whose_parts_can_be_asked_for():
+    for name in shipped_policies():
+        card = model_card(name)
+        assert card.startswith("# ")
+        part = model_card(name, "What each part buys")
+        assert part in card
+        assert "## " not in part
+    with pytest.raises(InputError, match="did you mean 'default'"):
+        model_card("defualt")
+    with pytest.raises(InputError, match="did you mean 'What each part buys'"):
+        model_card("default", "What each part buy")

@@ -54,6 +54,15 @@ count = 3
 from nbcore.runs.records import Run
 print(Run.open(run_dir).load_config().train.epochs, count + 1)
 """,
+    "70_movie": """\
+# %% tags=["parameters"]
+run_dir = None
+overrides = []
+# %% tags=["headline"]
+from nbcore.runs.records import Run
+from nbcore.config import load_config
+print(load_config(Run.open(run_dir).config_file, overrides).movie.look)
+""",
     "50_benchmark": START + '# %% tags=["headline"]\nprint("benchmark", config.train.epochs)\n',
     "91_refuses": START
     + """\
@@ -270,3 +279,13 @@ def test_an_interrupt_ends_with_130_and_one_line(project):
         _, error = process.communicate()
     assert error == "error: interrupted\n"
     assert process.returncode == 130
+
+
+def test_a_movie_of_a_run_takes_settings_and_refuses_unknown_ones():
+    existing_run()
+    result = nbcore("movie", "first", "--set", "movie.look=dark", "-q")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "dark"
+    result = nbcore("movie", "first", "--set", "movie.lok=dark", "-q")
+    assert result.exit_code == 2
+    assert "did you mean 'movie.look'" in result.stderr

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 import nbcore as nb
-from nbcore.analysis.diagnostics import closest_separation, conserved_quantities, metrics
+from nbcore.analysis.diagnostics import (
+    closest_separation,
+    conserved_quantities,
+    energies_along,
+    metrics,
+)
 from nbcore.physics import gravity
 
 
@@ -115,3 +120,12 @@ def test_a_stored_run_has_the_same_metrics(batch, tmp_path):
     np.testing.assert_array_equal(closest_separation(again), closest_separation(batch))
     found, stored = conserved_quantities(batch), conserved_quantities(again)
     assert all(np.array_equal(found[name], stored[name]) for name in found)
+
+
+def test_energies_add_up_to_what_the_errors_are_measured_on(single):
+    parts = energies_along(single)
+    np.testing.assert_allclose(parts["kinetic"] + parts["potential"], parts["total"], rtol=1e-13)
+    # reduced mass 1/4, semi-major axis 1: E = -G m1 m2 / 2a
+    assert parts["total"][0] == pytest.approx(-0.125)
+    error = np.abs(parts["total"] / parts["total"][0] - 1)
+    np.testing.assert_allclose(error, single.energy_error, atol=1e-14)

@@ -6,6 +6,7 @@ import pytest
 import nbcore as nb
 from nbcore.config import ScenarioConfig, Simulation, load_config
 from nbcore.views import explorer as explorers
+from nbcore.views.background import Newest
 from nbcore.views.controls import Parameters
 from nbcore.views.explorer import explore, run_one
 from nbcore.views.orbit_view import MOST_ON_CURVES, OrbitView
@@ -148,7 +149,7 @@ def test_of_many_requests_the_newest_alone_is_drawn():
         gate.wait(10)
         return request
 
-    newest = explorers._Newest(work, drawn.append, errors.append)
+    newest = Newest(work, drawn.append, errors.append)
     newest.submit(0)
     begun.wait(10)
     for request in (1, 2, 3):
@@ -161,7 +162,7 @@ def test_of_many_requests_the_newest_alone_is_drawn():
 
 def test_an_unforeseen_error_is_shown_rather_than_lost():
     errors = []
-    newest = explorers._Newest(lambda _: 1 / 0, list, errors.append)
+    newest = Newest(lambda _: 1 / 0, list, errors.append)
     newest.submit(None)
     newest.wait(10)
     assert isinstance(errors[0], ZeroDivisionError)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from nbcore.errors import InputError
 from nbcore.views import plots
-from nbcore.views.style import window
+from nbcore.views.style import colour_of, window
 
 OF_A_TRAJECTORY = {
     "orbits": ("x [L]", "y [L]"),
@@ -197,3 +197,27 @@ def test_the_style_ends_with_its_context():
     with plots.style():
         assert dict(matplotlib.rcParams) != before
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", plots.PANELS)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_panel_draws_one_run_or_several_with_a_labelled_axis(name, count):
+    runs = [on_circles(3), on_circles(3, n_records=20, tolerance=1e-5)][:count]
+    ax = axes()
+    plots.PANELS[name](runs, ax)
+    assert ax.get_xlabel() == "time [T]"
+    assert ax.get_ylabel()
+    if name == "energy_error":
+        curves = [line for line in ax.lines if len(line.get_ydata()) > 2]
+        assert len(curves) == count
+        assert 1e-6 in ax.lines[-1].get_ydata()  # the tolerance of the first
+
+
+def test_an_unknown_quantity_is_refused():
+    with pytest.raises(InputError, match="did you mean 'energy_error'"):
+        plots.along_time([on_circles()], axes(), "energy_eror")
+
+
+def test_the_dark_look_draws_black_things_in_its_ink():
+    with plots.style("dark"):
+        assert colour_of(6) == matplotlib.rcParams["text.color"] != "#000000"

@@ -315,3 +315,16 @@ def test_a_run_that_can_not_begin_leaves_nothing_at_its_path(tmp_path):
 def test_a_trajectory_says_in_a_line_what_it_is():
     assert repr(single()).count("\n") == 0
     assert "boekholt" in repr(single())
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_some_records_of_one_system_are_taken_from_memory_or_disk(stored, tmp_path):
+    run = batch(path=tmp_path / "run.zarr") if stored else batch()
+    whole, chosen = run.system(1), np.array([0, 2, 5])
+    some = run.take(chosen, 1)
+    assert not some.batched
+    for name in RECORDED:
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[chosen])
+    assert some.n_steps == whole.n_steps
+    with pytest.raises(InputError, match="system 9 is not among the 3"):
+        run.take(chosen, 9)

@@ -10,7 +10,6 @@ import dataclasses
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.simulation.setup import Setup, setup
 from nbcore.simulation.status import Status
+from nbcore.views.background import Newest
 from nbcore.views.controls import Parameters, Steps
 from nbcore.views.orbit_view import OrbitView
 
@@ -92,7 +92,7 @@ class Explorer(widgets.VBox):
         self.trajectories: list[Trajectory] = []
         self.view = OrbitView()
         self._message = widgets.HTML(layout={"min_height": "2em"})
-        self._background = _Newest(self._make, self._show, self._excuse)
+        self._background = Newest(self._make, self._show, self._excuse)
         self._build(settings, versus)
         super().__init__([widgets.HBox([self._controls, self._picture])])
         self.run()
@@ -273,48 +273,3 @@ def _ending(trajectory: Trajectory) -> str:
     if trajectory.status == Status.MAX_STEPS:
         words += f" ({trajectory.n_steps:,}); ask for a shorter time or a looser accuracy"
     return words
-
-
-class _Newest:
-    """Works on a thread; a request that is overtaken is dropped, or its result is.
-
-    Parameters
-    ----------
-    work
-        Makes a result of a request.
-    deliver
-        Takes the result of a request that is still the newest.
-    excuse
-        Takes the exception that came instead.
-    """
-
-    def __init__(
-        self,
-        work: Callable[[Any], Any],
-        deliver: Callable[[Any], None],
-        excuse: Callable[[Exception], None],
-    ) -> None:
-        self._work, self._deliver, self._excuse = work, deliver, excuse
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="explorer")
-        self._waiting: Future | None = None
-        self._newest, self._lock = 0, threading.Lock()
-
-    def submit(self, request: Any) -> None:
-        with self._lock:
-            self._newest += 1
-            if self._waiting is not None:
-                self._waiting.cancel()
-            self._waiting = self._pool.submit(self._answer, self._newest, request)
-
-    def wait(self, seconds: float | None) -> None:
-        if self._waiting is not None:
-            self._waiting.result(seconds)
-
-    def _answer(self, number: int, request: Any) -> None:
-        try:
-            result = self._work(request)
-            if number == self._newest:
-                self._deliver(result)
-        except Exception as error:  # none may vanish with the thread
-            if number == self._newest:
-                self._excuse(error)

@@ -1,0 +1,57 @@
+"""Work on a thread of which only the newest request counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+__all__ = ["Newest"]
+
+
+class Newest:
+    """Works on a thread; a request that is overtaken is dropped, or its result is.
+
+    Parameters
+    ----------
+    work
+        Makes a result of a request.
+    deliver
+        Takes the result of a request that is still the newest.
+    excuse
+        Takes the exception that came instead.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        deliver: Callable[[Any], None],
+        excuse: Callable[[Exception], None],
+    ) -> None:
+        self._work, self._deliver, self._excuse = work, deliver, excuse
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="explorer")
+        self._waiting: Future | None = None
+        self._newest, self._lock = 0, threading.Lock()
+
+    def submit(self, request: Any) -> None:
+        """Work on this next, instead of on all that waits."""
+        with self._lock:
+            self._newest += 1
+            if self._waiting is not None:
+                self._waiting.cancel()
+            self._waiting = self._pool.submit(self._answer, self._newest, request)
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until the newest request is answered, or the time is over."""
+        if self._waiting is not None:
+            self._waiting.result(seconds)
+
+    def _answer(self, number: int, request: Any) -> None:
+        try:
+            result = self._work(request)
+            if number == self._newest:
+                self._deliver(result)
+        except Exception as error:  # none may vanish with the thread
+            if number == self._newest:
+                self._excuse(error)
