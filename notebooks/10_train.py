@@ -73,13 +73,15 @@ with nb.plots.style():
 
 # %% [markdown]
 # Its steps in units of classical time scales, which would be level if that criterion had chosen
-# them; and the steps along an eccentric orbit.
+# them; the steps along an eccentric orbit; and where on Kepler orbits they are longer or shorter
+# than those of a criterion at the same cost.
 
 # %%
 with nb.plots.style():
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     nb.lessons.steps_beside_time_scales(trajectory, left)
-    nb.lessons.steps_on_an_orbit(result.policy, right, tolerances=sorted({low, tolerance, high}))
+    nb.lessons.steps_on_an_orbit(result.policy, middle, tolerances=sorted({low, tolerance, high}))
+    nb.lessons.policy_map(result.policy, right, tolerance)
     run.save_figure(figure, "lessons")
     plt.show()
 

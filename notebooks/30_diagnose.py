@@ -52,8 +52,9 @@ with nb.plots.style():
 
 # %%
 with nb.plots.style():
-    figure, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
-    nb.plots.step_against_separation(shown, ax)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    nb.plots.step_against_separation(shown, left)
+    nb.plots.step_histogram(shown, right)
     run.save_figure(figure, "step_against_separation")
     plt.show()
 

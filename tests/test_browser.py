@@ -6,6 +6,7 @@ the folder that SCREENSHOTS names, if it does.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,9 +17,12 @@ import urllib.request
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jupytext
 import pytest
 
+from nbcore.config import PRESETS
 from nbcore.runs import notebooks
+from nbcore.runs.records import Run
 
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -45,6 +49,10 @@ RUN_ALL = """async () => {
     .flatMap(cell => cell.type === 'code' ? cell.outputs.toJSON() : [])
     .filter(output => output.output_type === 'error')
     .map(output => output.ename + ': ' + output.evalue);
+}"""
+
+SHUT_DOWN = """async () => {
+  await window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.shutdown();
 }"""
 
 
@@ -117,18 +125,33 @@ def page(browser, request):
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{folder}/{request.node.name}.png")
+    page.evaluate(SHUT_DOWN)
     context.close()
     assert page.broken == []
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A copy of the notebooks, each with small parameters, and a run to diagnose."""
+    """The notebooks, .py and .ipynb apart so that neither is paired, small, and with a run."""
     folder = tmp_path_factory.mktemp("project")
-    for ending in ("py", "ipynb"):
-        for path in notebooks.NOTEBOOKS.glob(f"*.{ending}"):
-            shutil.copy(path, folder)
-    shutil.copy(notebooks.NOTEBOOKS / "60_orbit_explorer.py", folder / "explore.py")
+    run = Run.create("simulated", root=folder)
+    smoke = [str(PRESETS / "smoke.toml"), notebooks.SMOKE_OVERRIDES["20_simulate"]]
+    notebooks.execute("20_simulate", run, *smoke, progress=False)
+    for name in notebooks.names():
+        preset = notebooks.SMOKE_PRESETS.get(name, "smoke")
+        overrides = notebooks.SMOKE_OVERRIDES.get(name, [])
+        for ending in ("py", "ipynb"):
+            (folder / ending).mkdir(exist_ok=True)
+            book = jupytext.read(notebooks.NOTEBOOKS / f"{name}.{ending}")
+            book.metadata.pop("jupytext", None)
+            (cell,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+            small = {"preset": preset, "overrides": overrides}
+            if notebooks.reads_a_run(name):
+                small = {"run_dir": str(run.path)}
+            for key, value in small.items():
+                cell.source = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value!r}", cell.source)
+            fmt = "py:percent" if ending == "py" else "ipynb"
+            jupytext.write(book, folder / ending / f"{name}.{ending}", fmt=fmt)
     return folder
 
 
@@ -147,14 +170,24 @@ def lab(folder, tmp_path_factory):
         tmp_path_factory.mktemp("jupyter"),
         f"{address}/api?token={token}",
     )
-    yield lambda path: f"{address}/lab/tree/{path}?reset&token={token}"
+    yield f"{address}/lab?reset&token={token}"
     stop(server)
 
 
-def opened(page, address):
-    page.goto(address)
+def opened(page, lab, path):
+    """Open a notebook as JupyterLab does on a double click, run it, and return its errors."""
+    page.goto(lab)
+    page.wait_for_function(
+        "() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000
+    )
+    page.evaluate("async () => { await window.jupyterapp.restored }")
+    how = "{path}" if path.endswith(".ipynb") else "{path, factory: 'Jupytext Notebook'}"
+    page.evaluate(f"path => window.jupyterapp.commands.execute('docmanager:open', {how})", path)
+    page.wait_for_function(
+        "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=path
+    )
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
-    assert page.evaluate(RUN_ALL) == []
+    return page.evaluate(RUN_ALL)
 
 
 def control(page, name, kind="input"):
@@ -166,7 +199,7 @@ def picture(page, number=0):
 
 
 def until_it_differs(page, before):
-    for _ in range(100):
+    for _ in range(600):
         if (now := picture(page)) != before:
             return now
         page.wait_for_timeout(100)
@@ -227,21 +260,14 @@ def use_the_explorer(page):
 
 
 def test_the_explorer_answers_in_jupyterlab(page, lab):
-    opened(page, lab("60_orbit_explorer.ipynb"))
+    assert opened(page, lab, "ipynb/60_orbit_explorer.ipynb") == []
     use_the_explorer(page)
 
 
-def test_a_py_notebook_opens_and_runs(page, lab):
-    page.goto(lab("60_orbit_explorer.ipynb"))
-    page.wait_for_selector(".jp-Cell", timeout=60_000)
-    page.evaluate(
-        "() => window.jupyterapp.commands.execute('docmanager:open', "
-        "{path: 'explore.py', factory: 'Jupytext Notebook'})"
-    )
-    page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget?.context?.path === 'explore.py'"
-    )
-    assert page.evaluate(RUN_ALL) == []
+@pytest.mark.parametrize("name", notebooks.names())
+@pytest.mark.parametrize("ending", ["py", "ipynb"])
+def test_every_notebook_opens_and_runs_in_jupyterlab(page, lab, ending, name):
+    assert opened(page, lab, f"{ending}/{name}.{ending}") == []
 
 
 def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
@@ -250,7 +276,7 @@ def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
     server = served(
         [
             *("voila", "--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}"),
-            *("--token=of-this-test", "60_orbit_explorer.ipynb"),
+            *("--token=of-this-test", "ipynb/60_orbit_explorer.ipynb"),
         ],
         folder,
         tmp_path,
@@ -275,17 +301,13 @@ print("epochs made:", len(result.history))
 
 
 def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
-    import jupytext
     from playwright.sync_api import expect
 
     notebook = jupytext.reads(LONG_TRAINING, fmt="py:percent")
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = kernel
     jupytext.write(notebook, folder / "long_training.ipynb")
-    page.goto(lab("long_training.ipynb"))
+    page.goto(lab.replace("/lab?", "/lab/tree/long_training.ipynb?"))
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
     page.evaluate(f"() => {{ ({RUN_ALL})(); }}")
     picture = page.locator(".jp-OutputArea img")
@@ -297,5 +319,5 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
         page.wait_for_timeout(100)
     assert picture.get_attribute("src") != before
     page.get_by_role("button", name="stop training").click()
-    expect(page.get_by_text("epochs made:").last).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("stopped by hand after").last).to_be_visible()
+    expect(page.get_by_text("stopped by hand after").last).to_be_visible(timeout=60_000)
+    expect(page.locator(".jp-RenderedText", has_text="epochs made:")).to_be_visible(timeout=60_000)

@@ -221,3 +221,10 @@ def test_an_unknown_quantity_is_refused():
 def test_the_dark_look_draws_black_things_in_its_ink():
     with plots.style("dark"):
         assert colour_of(6) == matplotlib.rcParams["text.color"] != "#000000"
+
+
+def test_the_histogram_counts_every_step():
+    ax = axes()
+    plots.step_histogram(on_circles(n_records=60), ax)
+    assert sum(bar.get_height() for bar in ax.patches) == 59
+    assert ax.get_xlabel() == "dt [T]"

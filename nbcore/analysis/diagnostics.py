@@ -8,10 +8,17 @@ import numpy as np
 import torch
 
 from nbcore.physics import gravity
+from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 
-__all__ = ["closest_separation", "conserved_quantities", "energies_along", "metrics"]
+__all__ = [
+    "closest_separation",
+    "conserved_quantities",
+    "energies_along",
+    "metrics",
+    "states_along",
+]
 
 
 def closest_separation(trajectory: Trajectory) -> np.ndarray:
@@ -47,18 +54,26 @@ def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
     return values if trajectory.batched else {k: v[0] for k, v in values.items()}
 
 
+def states_along(trajectory: Trajectory) -> State:
+    """States of one system at its records, as a batch."""
+    systems = trajectory.final.to("cpu").select(torch.zeros(len(trajectory.time), dtype=torch.long))
+    return systems.replace(
+        batched=True,
+        **{
+            name: torch.as_tensor(getattr(trajectory, name))
+            for name in ("position", "velocity", "time")
+        },
+        acceleration=None,
+        jerk=None,
+    )
+
+
 def energies_along(trajectory: Trajectory) -> dict[str, np.ndarray]:
     """Kinetic, potential and total energy of one system at each record, (T,) [M L²/T²].
 
     Those of the bodies alone: the work of a moving field is not part of them.
     """
-    records = {
-        name: torch.as_tensor(getattr(trajectory, name)) for name in ("position", "velocity")
-    }
-    end = trajectory.final.to("cpu").replace(batched=True)
-    everywhere = end.select(torch.zeros(len(trajectory.time), dtype=torch.long)).replace(
-        **records, time=torch.as_tensor(trajectory.time)
-    )
+    everywhere = states_along(trajectory)
     everywhere = everywhere.replace(work=torch.zeros_like(everywhere.work))
     total, kinetic = gravity.energy(everywhere), gravity.kinetic_energy(everywhere)
     return {

@@ -9,6 +9,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from nbcore.analysis.diagnostics import states_along
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.physics.state import State
@@ -18,11 +19,12 @@ from nbcore.stepping.policies import LearnedPolicy
 from nbcore.stepping.suites import Suite
 from nbcore.views.style import COLOURS, GREY, one_system
 
-__all__ = ["steps_beside_time_scales", "steps_on_an_orbit"]
+__all__ = ["calibration", "policy_map", "steps_beside_time_scales", "steps_on_an_orbit"]
 
 CRITERIA = ("boekholt", "free_fall", "prs23")
 MOST_RECORDS = 2000
 PHASES = 400
+MAP = (40, 60)  # eccentricities and phases
 
 
 def steps_beside_time_scales(
@@ -38,9 +40,9 @@ def steps_beside_time_scales(
         Of one system, with every step recorded.
     """
     one_system(trajectory)
-    thin = slice(1, None, max(1, len(trajectory.time) // MOST_RECORDS))
-    time, dt = trajectory.time[thin], trajectory.dt[thin]
-    states = _along(trajectory, thin)
+    every = max(1, len(trajectory.time) // MOST_RECORDS)
+    some = trajectory.take(np.arange(1, len(trajectory.time), every))
+    time, dt, states = some.time, some.dt, states_along(some)
     artists: list[Artist] = []
     for colour, name in zip(COLOURS, criteria, strict=False):
         scale = get_criterion(name).time_scale(states).numpy()
@@ -93,15 +95,68 @@ def steps_on_an_orbit(
     return artists
 
 
-def _along(trajectory: Trajectory, rows: slice) -> State:
-    """States of the records, as a batch."""
-    position = torch.as_tensor(trajectory.position[rows])
-    systems = trajectory.final.select(torch.zeros(len(position), dtype=torch.int64))
-    return systems.replace(
-        batched=True,
-        position=position,
-        velocity=torch.as_tensor(trajectory.velocity[rows]),
-        time=torch.as_tensor(trajectory.time[rows]),
-        acceleration=None,
-        jerk=None,
+def policy_map(
+    policy: LearnedPolicy | Suite, ax: Axes, tolerance: float = 1e-6, criterion: str = "boekholt"
+) -> list[Artist]:
+    """By how much a policy's steps on Kepler orbits differ from a criterion's, over e and phase.
+
+    Relative to the median, so that it shows where the policy goes slower or faster than the rule
+    would at the same cost.
+    """
+    eccentricity = np.linspace(0.0, 0.98, MAP[0])
+    phase = np.linspace(0, 0.5, MAP[1])
+    orbits = State.concatenate(
+        [
+            scenarios.make("kepler", eccentricity=float(e), phase=float(p))
+            for e in eccentricity
+            for p in phase
+        ]
     )
+    member = policy.best(tolerance) if isinstance(policy, Suite) else policy
+    with torch.no_grad():
+        dt = member(orbits, torch.full_like(orbits.time, tolerance))
+    ratio = (dt / get_criterion(criterion).time_scale(orbits)).numpy().reshape(MAP)
+    decades = np.log10(ratio / np.median(ratio))
+    most = float(np.abs(decades).max()) or 1.0
+    mesh = ax.pcolormesh(
+        phase, eccentricity, decades, cmap="RdBu_r", vmin=-most, vmax=most, rasterized=True
+    )
+    ax.set(
+        xlabel="phase from pericentre [periods]",
+        ylabel="eccentricity",
+        title=f"Steps over those of {criterion}, {member.spec.integrator}, {tolerance:.0e}",
+    )
+    ax.grid(visible=False)
+    assert ax.figure is not None
+    ax.figure.colorbar(mesh, ax=ax, label="decades about the median")
+    return [mesh]
+
+
+def calibration(policy: LearnedPolicy | Suite, ax: Axes) -> list[Artist]:
+    """The error that comes of a tolerance: median, and 10th to 90th percentile of the systems."""
+    members = policy.members if isinstance(policy, Suite) else (policy,)
+    artists: list[Artist] = []
+    for colour, member in zip(COLOURS, members, strict=False):
+        known = member.calibration
+        if known is None:
+            raise InputError(
+                f"the policy for {member.spec.integrator!r} is not calibrated; train it with the "
+                "scheme 'evolution'"
+            )
+        error, low, high = (np.asarray(each) for each in (known.error, known.low, known.high))
+        asked = 10**error
+        artists += ax.plot(asked, asked, color=colour, label=member.spec.integrator)
+        artists.append(
+            ax.fill_between(
+                asked, 10 ** (error + low), 10 ** (error + high), color=colour, alpha=0.2
+            )
+        )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set(
+        xlabel="tolerance",
+        ylabel="max energy error",
+        title="Error of a tolerance, 10th–90th percentile",
+    )
+    artists.append(ax.legend(loc="best"))
+    return artists

@@ -39,6 +39,7 @@ __all__ = [
     "errors",
     "orbits",
     "step_against_separation",
+    "step_histogram",
     "steps",
     "style",
     "summary_figure",
@@ -47,6 +48,7 @@ __all__ = [
 
 MOST_NAMED_BODIES = 8
 MOST_PAIR_RECORDS = 4000  # a scatter of more is a blot, and pairs cost N² each
+STEP_BINS = 40
 EQUIDISTANT = 1000  # samples in time that the window of a picture is taken from
 
 
@@ -181,6 +183,21 @@ def step_against_separation(trajectory: Trajectory, ax: Axes) -> list[Artist]:
     _log_axis(ax, artists, empty="no steps recorded")
     ax.set(xlabel="closest pair's distance [L]", ylabel="dt [T]", title="Step against separation")
     artists.append(ax.legend(loc="best"))
+    return artists
+
+
+def step_histogram(trajectory: Trajectory, ax: Axes) -> list[Artist]:
+    """How many of the recorded steps are how long."""
+    dt = one_system(trajectory).dt
+    dt = dt[np.isfinite(dt) & (dt > 0)]
+    artists: list[Artist] = []
+    if len(dt):
+        low, high = np.log10(dt.min()), np.log10(dt.max())
+        edges = np.logspace(low - 0.01, high + 0.01, STEP_BINS + 1)
+        _, _, bars = ax.hist(dt, bins=edges, color=COLOURS[0])  # pyright: ignore[reportArgumentType]
+        artists += list(bars)  # pyright: ignore[reportArgumentType]
+    ax.set_xscale("log")
+    ax.set(xlabel="dt [T]", ylabel="steps", title=f"Lengths of {len(dt):,} steps")
     return artists
 
 
