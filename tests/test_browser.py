@@ -180,7 +180,9 @@ def opened(page, lab, path):
     page.wait_for_function(
         "() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000
     )
-    page.evaluate("async () => { await window.jupyterapp.restored }")
+    # not awaited: the promise has no holder in the page and may be collected
+    page.evaluate("() => { window.jupyterapp.restored.then(() => { window.isRestored = true }) }")
+    page.wait_for_function("() => window.isRestored", timeout=60_000)
     how = "{path}" if path.endswith(".ipynb") else "{path, factory: 'Jupytext Notebook'}"
     page.evaluate(f"path => window.jupyterapp.commands.execute('docmanager:open', {how})", path)
     page.wait_for_function(
