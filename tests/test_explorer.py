@@ -160,6 +160,35 @@ def test_of_many_requests_the_newest_alone_is_drawn():
     assert errors == []
 
 
+def test_what_is_dropped_is_not_drawn():
+    drawn, gate, begun = [], threading.Event(), threading.Event()
+
+    def work(request):
+        begun.set()
+        gate.wait(10)
+        return request
+
+    newest = Newest(work, drawn.append, drawn.append)
+    newest.submit(0)
+    begun.wait(10)
+    newest.drop()
+    gate.set()
+    newest.wait(10)
+    assert drawn == []
+
+
+def test_settings_and_a_source_do_not_go_together():
+    with pytest.raises(nb.InputError, match="leave source and parameters out"):
+        explore("kepler", settings=classical())
+
+
+def test_a_value_beyond_a_slider_is_kept():
+    given = {"eccentricity": 0.9999, "mass_ratio": 1e-6, "inclination": 0.0}
+    values = Parameters(ScenarioConfig(source="kepler", parameters=given), lambda: None).values()
+    assert values["eccentricity"] == 0.9999
+    assert values["mass_ratio"] == pytest.approx(1e-6)
+
+
 def test_an_unforeseen_error_is_shown_rather_than_lost():
     errors = []
     newest = Newest(lambda _: 1 / 0, list, errors.append)

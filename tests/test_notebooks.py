@@ -230,6 +230,19 @@ def test_sync_takes_the_smoke_preset_of_a_notebook_that_has_its_own(folder):
     assert set(notebooks.SMOKE_PRESETS.values()) <= set(preset_names())
 
 
+@pytest.mark.parametrize(
+    ("output", "kept"),
+    [
+        ({"name": "stderr", "text": "50%"}, False),
+        ({"name": "stdout", "text": "done"}, True),
+        ({"data": {notebooks.WIDGET: {}, "text/plain": "Explorer(…)"}}, False),
+        ({"data": {"image/png": "…"}}, True),
+    ],
+)
+def test_a_pair_keeps_what_can_be_read_without_a_kernel(output, kept):
+    assert notebooks._is_for_readers(output) is kept
+
+
 def test_sync_needs_a_run_for_a_notebook_that_reads_one(folder):
     with pytest.raises(InputError, match="30_diagnose reads a run"):
         notebooks.sync(["30_diagnose"])

@@ -20,16 +20,21 @@ __all__ = [
     "states_along",
 ]
 
+MOST_PAIRS = 1_000_000  # whose distances are in memory at once
+
 
 def closest_separation(trajectory: Trajectory) -> np.ndarray:
     """Distance of the closest pair at each record, (T,) or (B, T) [L]."""
-    i, j = np.triu_indices(trajectory.position.shape[-2], 1)
-    # Record by record: the pairs of many bodies at all records would not fit the memory.
-    rows = np.moveaxis(trajectory.position, -3, 0)
-    return np.stack(
-        [np.linalg.norm(row[..., i, :] - row[..., j, :], axis=-1).min(axis=-1) for row in rows],
-        axis=-1,
-    )
+    position = trajectory.position
+    i, j = np.triu_indices(position.shape[-2], 1)
+    # In blocks: the pairs of many bodies at all records would not fit the memory.
+    rows = max(1, MOST_PAIRS // (len(i) * (len(position) if trajectory.batched else 1)))
+    parts = []
+    for start in range(0, position.shape[-3], rows):
+        block = position[..., start : start + rows, :, :]
+        apart = block[..., i, :] - block[..., j, :]
+        parts.append(np.linalg.norm(apart, axis=-1).min(axis=-1))
+    return np.concatenate(parts, axis=-1)
 
 
 def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:

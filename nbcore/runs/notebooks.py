@@ -38,6 +38,7 @@ __all__ = [
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a notebook is run with to be small, where it is not the preset that the others share.
 SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke", "60_orbit_explorer": "explore"}
 # The smoke preset trains first; a notebook that only simulates has no policy of its own.
@@ -280,6 +281,11 @@ def _text(output: NotebookNode) -> str:
     return data.get("text/markdown", data.get("text/plain", ""))
 
 
+def _is_for_readers(output: NotebookNode) -> bool:
+    """Whether an output tells something without its kernel: neither progress nor a live widget."""
+    return output.get("name") != "stderr" and WIDGET not in output.get("data", {})
+
+
 def _write_pair(name: str, executed: str) -> Path:
     """Write the outputs of an executed notebook beside the sources, without what varies by run."""
     import nbformat
@@ -295,7 +301,7 @@ def _write_pair(name: str, executed: str) -> Path:
             continue
         number += 1
         cell.execution_count = number
-        cell.outputs = [output for output in ran.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in ran.outputs if _is_for_readers(output)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number

@@ -180,32 +180,31 @@ class Trajectory:
 
     def system(self, index: int) -> Trajectory:
         """One system of a batch, as a trajectory without the leading B."""
+        return self.take(slice(None), index)
+
+    def take(self, records: np.ndarray | slice, system: int = 0) -> Trajectory:
+        """Some records of one system, as a trajectory without the leading B.
+
+        Of a stored one, no others are read. What was measured over every step stays.
+        """
         n_systems = len(self.n_records)
-        if not -n_systems <= index < n_systems:
-            raise InputError(f"system {index} is not among the {n_systems} systems of the run")
-        index %= n_systems
-        one = slice(index, index + 1)
-        width = int(self.n_records[index])
+        if not -n_systems <= system < n_systems:
+            raise InputError(f"system {system} is not among the {n_systems} systems of the run")
+        system %= n_systems
+        one = slice(system, system + 1)
+        if isinstance(records, slice):
+            records = slice(*records.indices(int(self.n_records[system])))
+        arrays = {name: _records_of(each, one, records) for name, each in self.arrays.items()}
         return Trajectory(
-            arrays={k: np.asarray(v[one, :width]) for k, v in self.arrays.items()},
-            n_records=self.n_records[one],
+            arrays=arrays,
+            n_records=np.array([arrays["time"].shape[1]]),
             summary={k: v[one] for k, v in self.summary.items()},
             final=dataclasses.replace(
-                self.final.select(torch.tensor([index])),
+                self.final.select(torch.tensor([system])),
                 batched=False,
             ),
             about={**self.about, **self._asked(one)},
         )
-
-    def take(self, records: np.ndarray, system: int = 0) -> Trajectory:
-        """Some records of one system, as a trajectory without the leading B.
-
-        Of a stored one, no others are kept in memory. What was measured over every step stays.
-        """
-        alone = dataclasses.replace(self, n_records=np.zeros_like(self.n_records)).system(system)
-        system %= len(self.n_records)
-        arrays = {name: _records_of(each, system, records) for name, each in self.arrays.items()}
-        return dataclasses.replace(alone, arrays=arrays, n_records=np.array([len(records)]))
 
     def _asked(self, one: slice) -> dict[str, Any]:
         expected = self.about.get("expected_error")
@@ -260,11 +259,9 @@ class Trajectory:
         return xarray.Dataset(data, attrs={"G": self.final.G, **about})
 
 
-def _records_of(values: Any, system: int, records: np.ndarray) -> np.ndarray:
+def _records_of(values: Any, one: slice, records: np.ndarray | slice) -> np.ndarray:
     """Records of one system from an array in memory or on disk, (1, R, …)."""
-    if isinstance(values, np.ndarray):
-        return values[system, records][None]
-    return np.asarray(values.oindex[(slice(system, system + 1), records)])
+    return values[one, records] if isinstance(values, np.ndarray) else values.oindex[one, records]
 
 
 class Recorder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 __all__ = ["Newest"]
@@ -42,10 +42,17 @@ class Newest:
                 self._waiting.cancel()
             self._waiting = self._pool.submit(self._answer, self._newest, request)
 
+    def drop(self) -> None:
+        """Ask for nothing: what is under way or waits is answered no more."""
+        with self._lock:
+            self._newest += 1
+            if self._waiting is not None:
+                self._waiting.cancel()
+
     def wait(self, seconds: float | None) -> None:
         """Wait until the newest request is answered, or the time is over."""
         if self._waiting is not None:
-            self._waiting.result(seconds)
+            wait([self._waiting], seconds)
 
     def _answer(self, number: int, request: Any) -> None:
         try:

@@ -167,8 +167,8 @@ def _control(name: str, hint: Any, value: Any) -> Any:
         if name in MOST:
             return widgets.IntSlider(value=value, min=least, max=max(MOST[name], value), **look)
         return widgets.BoundedIntText(value=value, min=least, max=10**9, **look)
-    if any(hasattr(m, "lt") for m in _bounds(hint)):
-        return widgets.FloatSlider(value=value, min=0.0, max=0.999, step=0.001, **look)
+    if any(hasattr(m, "lt") for m in _bounds(hint)):  # below one
+        return widgets.FloatSlider(value=value, min=0.0, max=max(0.999, value), step=0.001, **look)
     for ending, (low, high) in RANGES.items():
         if name.endswith(ending):
             low, high = min(low, value), max(high, value)

@@ -39,7 +39,7 @@ PATIENCE_WORDS = "computing (the engine is compiled once for each number of bodi
 
 
 def explore(
-    source: str = "figure_eight",
+    source: str | None = None,
     *,
     settings: Simulation | None = None,
     versus: str | None = None,
@@ -50,21 +50,28 @@ def explore(
     Parameters
     ----------
     source
-        Name of a scenario, or path of a file of initial conditions.
+        Name of a scenario, or path of a file of initial conditions; figure_eight unless given.
     settings
-        A whole configuration to start from, such as `nb.load_config("simulate").simulate`; without
-        it the shipped policy.
+        A whole configuration to start from instead, such as `nb.load_config("simulate").simulate`;
+        without it the shipped policy.
     versus
         A second policy to run the same system with, side by side.
     parameters
         Arguments of the scenario.
 
+    Raises
+    ------
+    InputError
+        Both a source or parameters and settings are given.
+
     Examples
     --------
     >>> nb.explore("kepler", eccentricity=0.9, versus="boekholt")
     """
+    if settings is not None and (source is not None or parameters):
+        raise InputError("settings hold a scenario already; leave source and parameters out")
     if settings is None:
-        scenario = ScenarioConfig(source=source, parameters=parameters)
+        scenario = ScenarioConfig(source=source or "figure_eight", parameters=parameters)
         settings = Simulation(scenario=scenario, policy="default", tolerance=1e-6, t_end=20.0)
     return Explorer(settings, versus)
 
@@ -180,6 +187,7 @@ class Explorer(widgets.VBox):
         try:
             wanted = [self._settings_with(each) for each in chosen]
         except InputError as error:
+            self._background.drop()
             self._excuse(error)
             return
         self._background.submit((wanted, self._number.value))

@@ -66,12 +66,10 @@ class TrainingView:
         if self._history:
             self._draw()
         if self._controls is not None:
-            words = f"stopped by hand after {len(self._history)} epochs" if self._stopped else ""
+            words = (
+                f"stopped by hand after {len(self._history)} epochs" if self._stop.is_set() else ""
+            )
             self._controls.update(HTML(words))
-
-    @property
-    def _stopped(self) -> bool:
-        return self._stop.is_set()
 
     def stop(self) -> None:
         """End the training after the epoch that goes on; what was learned is saved."""

@@ -233,14 +233,15 @@ class _Path:
     def stretch(self, first: int, last: int) -> Floats:
         """Positions from one of the times to another, that included."""
         wanted = range(first // self._rows, last // self._rows + 1)
-        self._blocks = {
-            k: self._blocks[k]
-            if k in self._blocks
-            else self.at(self.times[k * self._rows : (k + 1) * self._rows])
-            for k in wanted
-        }
-        begin = first - wanted[0] * self._rows
-        return np.concatenate(list(self._blocks.values()))[begin : begin + last - first + 1]
+        self._blocks = {k: self._blocks[k] if k in self._blocks else self._read(k) for k in wanted}
+        parts = [
+            block[max(0, first - k * self._rows) : last + 1 - k * self._rows]
+            for k, block in self._blocks.items()
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _read(self, k: int) -> Floats:
+        return self.at(self.times[k * self._rows : (k + 1) * self._rows])
 
 
 def _times_of(motions: Sequence[Motion], max_frames: int, pace: str) -> Floats:
