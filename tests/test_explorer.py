@@ -7,7 +7,7 @@ import nbcore as nb
 from nbcore.config import ScenarioConfig, Simulation, load_config
 from nbcore.views import explorer as explorers
 from nbcore.views.background import Newest
-from nbcore.views.controls import Parameters
+from nbcore.views.controls import Parameters, Steps
 from nbcore.views.explorer import explore, run_one
 from nbcore.views.orbit_view import MOST_ON_CURVES, OrbitView
 
@@ -187,6 +187,15 @@ def test_a_value_beyond_a_slider_is_kept():
     values = Parameters(ScenarioConfig(source="kepler", parameters=given), lambda: None).values()
     assert values["eccentricity"] == 0.9999
     assert values["mass_ratio"] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("value", [0.25, 1e-6, 0.0345])
+def test_a_slider_has_a_step_at_its_value_for_the_browser_would_move_it(value):
+    steps = Steps(classical(eta=value, dt=value, tolerance=value), lambda: None)
+    for slider in steps._accuracies.values():
+        at = (np.log10(value) - slider.min) / slider.step
+        assert at == pytest.approx(round(at), abs=1e-6)
+        assert slider.value == value
 
 
 def test_an_unforeseen_error_is_shown_rather_than_lost():

@@ -9,7 +9,6 @@ from inspect import signature
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ipywidgets as widgets
-import numpy as np
 
 from nbcore.config import ScenarioConfig, Simulation, parse_value
 from nbcore.physics.integrators import INTEGRATORS
@@ -21,7 +20,7 @@ __all__ = ["Parameters", "Steps"]
 
 WIDE: Any = {"width": "95%"}
 AS_TRAINED = ("as trained", "")  # a dropdown takes no None
-RANGES = {"phase": (0.0, 1.0), "inclination": (0.0, 180.0)}  # by the end of a parameter's name
+RANGES = {"phase": (1.0, 0.005), "inclination": (180.0, 0.1)}  # ends and steps, by name's end
 MOST = {"n_bodies": 100, "n_planets": 12}
 DECADES = 2.0  # of a positive number, either way
 
@@ -140,17 +139,26 @@ class Steps:
 
 
 def _decades(name: str, value: float, low: float, high: float) -> widgets.FloatLogSlider:
+    look = {"readout_format": ".1e", "description": name, "layout": WIDE}
     at = math.log10(value)
-    return widgets.FloatLogSlider(
-        value=value,
-        base=10,
-        min=min(low, math.floor(at)),
-        max=max(high, math.ceil(at)),
-        step=0.05,
-        readout_format=".1e",
-        description=name,
-        layout=WIDE,
-    )
+    return _logarithmic(value, min(low, at), max(high, at), 0.05, look)
+
+
+def _logarithmic(
+    value: float, low: float, high: float, step: float, look: dict[str, Any]
+) -> widgets.FloatLogSlider:
+    """Slider over decades, of which the value is a step: the browser moves it to the next one."""
+    at = math.log10(value)
+    below, above = (math.ceil(abs(end - at) / step - 1e-9) for end in (low, high))
+    ends = {"min": at - below * step, "max": at + above * step}
+    return widgets.FloatLogSlider(value=value, base=10, step=step, **ends, **look)
+
+
+def _linear(value: float, high: float, step: float, look: dict[str, Any]) -> Any:
+    """Slider from zero; text for a value that it would move to its next step."""
+    if 0 <= value <= high and math.isclose(value, round(value / step) * step, abs_tol=1e-12):
+        return widgets.FloatSlider(value=value, min=0.0, max=high, step=step, **look)
+    return widgets.FloatText(value=value, **look)
 
 
 def _control(name: str, hint: Any, value: Any) -> Any:
@@ -168,16 +176,13 @@ def _control(name: str, hint: Any, value: Any) -> Any:
             return widgets.IntSlider(value=value, min=least, max=max(MOST[name], value), **look)
         return widgets.BoundedIntText(value=value, min=least, max=10**9, **look)
     if any(hasattr(m, "lt") for m in _bounds(hint)):  # below one
-        return widgets.FloatSlider(value=value, min=0.0, max=max(0.999, value), step=0.001, **look)
-    for ending, (low, high) in RANGES.items():
+        return _linear(value, 0.999, 0.001, look)
+    for ending, (high, step) in RANGES.items():
         if name.endswith(ending):
-            low, high = min(low, value), max(high, value)
-            return widgets.FloatSlider(value=value, min=low, max=high, step=high / 200, **look)
+            return _linear(value, high, step, look)
     if value > 0:
-        middle = round(float(np.log10(value)), 1)
-        return widgets.FloatLogSlider(
-            value=value, min=middle - DECADES, max=middle + DECADES, step=0.01, **look
-        )
+        at = math.log10(value)
+        return _logarithmic(value, at - DECADES, at + DECADES, 0.01, look)
     return widgets.FloatText(value=value, **look)
 
 
