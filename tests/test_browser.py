@@ -296,17 +296,21 @@ def test_every_notebook_opens_and_runs_in_jupyterlab(page, lab, ending, name):
     assert opened(page, lab, f"{ending}/{name}.{ending}") == []
 
 
-def test_the_explorer_answers_in_notebook_7(page, folder, tmp_path):
+@pytest.fixture
+def notebook_7(folder, tmp_path):
     server, page_at = jupyter("notebook", "JupyterNotebookApp", folder, tmp_path)
-    try:
-        page.goto(page_at("notebooks/ipynb/60_orbit_explorer.ipynb"))
-        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.context")
-        assert page.evaluate(RUN_ALL) == []
-        use_the_explorer(page)
-        # Notebook's own, of a setting that its plugins look for in vain
-        page.broken[:] = [message for message in page.broken if "'schema'" not in message]
-    finally:
-        stop(server)
+    yield page_at
+    stop(server)
+
+
+# The server comes first: the page, which ends its kernel there, is closed before it.
+def test_the_explorer_answers_in_notebook_7(notebook_7, page):
+    page.goto(notebook_7("notebooks/ipynb/60_orbit_explorer.ipynb"))
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.context")
+    assert page.evaluate(RUN_ALL) == []
+    use_the_explorer(page)
+    # Notebook's own, of a setting that its plugins look for in vain
+    page.broken[:] = [message for message in page.broken if "'schema'" not in message]
 
 
 @pytest.mark.parametrize("n_bodies", [10, 100])
@@ -326,7 +330,8 @@ def test_many_bodies_are_animated(page, lab, folder, n_bodies):
     assert frames > 0
 
 
-def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
+@pytest.fixture
+def voila(folder, tmp_path):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     server = served(
@@ -338,11 +343,13 @@ def test_the_explorer_is_served_by_voila(page, folder, tmp_path):
         tmp_path,
         f"{address}/voila/static/voila.js",
     )
-    try:
-        page.goto(f"{address}/?token=of-this-test")
-        use_the_explorer(page)
-    finally:
-        stop(server)
+    yield f"{address}/?token=of-this-test"
+    stop(server)
+
+
+def test_the_explorer_is_served_by_voila(voila, page):
+    page.goto(voila)
+    use_the_explorer(page)
 
 
 LONG_TRAINING = """# %%
@@ -375,7 +382,8 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
     page.goto(lab("lab/tree/long_training.ipynb"))
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
     page.evaluate(f"() => {{ ({RUN_ALL})(); }}")
-    picture = page.locator(".jp-OutputArea img")
+    pictures = page.locator(".jp-OutputArea img")
+    picture = pictures.last  # while one is renewed, the one before may still be there
     expect(picture).to_be_visible(timeout=120_000)
     before = picture.get_attribute("src")
     for _ in range(200):
@@ -386,3 +394,4 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
     page.get_by_role("button", name="stop training").click()
     expect(page.get_by_text("stopped by hand after").last).to_be_visible(timeout=60_000)
     expect(page.locator(".jp-RenderedText", has_text="epochs made:")).to_be_visible(timeout=60_000)
+    expect(pictures).to_have_count(1)
