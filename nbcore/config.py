@@ -20,6 +20,7 @@ from nbcore.errors import InputError, unknown_name
 
 __all__ = [
     "Benchmark",
+    "Cluster",
     "Comparison",
     "Config",
     "Evolution",
@@ -391,6 +392,37 @@ class Movie(Section):
         return self.model_dump()
 
 
+class Cluster(Section):
+    """Where the members of an array run, and what a job may use."""
+
+    executor: Literal["auto", "slurm", "local"] = "auto"
+    """SLURM, processes on this machine, or SLURM if there is one."""
+    partition: str | None = None
+    """Of SLURM."""
+    account: str | None = None
+    """That is charged."""
+    qos: str | None = None
+    """Quality of service."""
+    minutes: Count = 60
+    """Time limit of a job [min]; one that reaches it is queued again and goes on."""
+    cpus: Count = 1
+    """Cores of a job."""
+    gpus: CountOrZero = 0
+    """GPUs of a job."""
+    memory: Positive | None = None
+    """Of a job [GB]."""
+    parallel: Count | None = None
+    """Most jobs at once; without it what the scheduler allows, or what the cores here allow."""
+    jobs: Count = 1000
+    """Most jobs of an array in SLURM; more members are dealt out to them."""
+    grace: Count = 90
+    """How long before its time limit a job is told to save [s]."""
+    requeues: CountOrZero = 100
+    """How often a job that ran out of time is queued again."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before each job, such as module load."""
+
+
 class Config(Section):
     """Everything that a run needs."""
 
@@ -406,6 +438,8 @@ class Config(Section):
     """The benchmark."""
     movie: Movie = Movie()
     """The movie."""
+    cluster: Cluster = Cluster()
+    """Jobs of an array."""
 
 
 def preset_names() -> list[str]:

@@ -354,7 +354,7 @@ def test_the_explorer_is_served_by_voila(voila, page):
 
 LONG_TRAINING = """# %%
 import nbcore as nb
-config = nb.load_config("train", {"train.epochs": 100_000, "train.progress": False})
+config = nb.load_config("smoke", {"train.epochs": 100_000, "train.progress": False})
 # %%
 with nb.watch_training() as watch:
     result = nb.train(config, watch=watch)

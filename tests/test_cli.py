@@ -277,7 +277,7 @@ def test_an_interrupt_ends_with_130_and_one_line(project):
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGINT)
         _, error = process.communicate()
-    assert error == "error: interrupted\n"
+    assert error == "error: interrupted by SIGINT; what was done is kept, --resume goes on\n"
     assert process.returncode == 130
 
 

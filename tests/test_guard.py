@@ -7,7 +7,7 @@ import torch
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.simulate import simulate
-from nbcore.stepping.control import guard_of
+from nbcore.stepping.control import Guard, guard_of
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.policies import Criterion, LearnedPolicy, PolicySpec, untrained
 
@@ -113,3 +113,23 @@ def test_a_last_step_that_is_cut_to_the_end_is_halved_from_what_was_made(engine)
         )
     assert made.n_redone > 0
     assert made.dt[1] <= 0.2
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_a_policy_whose_steps_are_mostly_redone_gives_way_to_the_fall_back(engine):
+    settings = {"engine": engine, "max_steps": 400}
+    made = run(reckless(1000.0), **settings)
+    assert (made.n_redone <= 8 + made.n_steps // 8 + 1).all()
+
+
+def test_a_policy_that_loses_its_way_costs_little_more_than_the_fall_back():
+    tolerance = 1e-6
+    made = run(reckless(1000.0), stepping="reversible", integrator=None, max_steps=100_000)
+    own = Criterion("boekholt", tolerance ** (1 / 4))
+    plain = run(own, stepping="reversible", integrator="blanes_moan4", max_steps=100_000)
+    assert (made.n_force_evaluations < 1.4 * plain.n_force_evaluations).all()
+
+
+def test_the_policy_is_tried_again_after_enough_good_steps():
+    n_redone, n_steps = torch.tensor([8, 9, 9, 20]), torch.tensor([1, 1, 8, 96])
+    assert Guard.takes_over(n_redone, n_steps).tolist() == [False, True, False, False]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from tqdm import tqdm
 
 from nbcore.config import Config, Network, make_config
 from nbcore.errors import InputError
+from nbcore.jsonfiles import append_line, write_lines
 from nbcore.learning.calibration import calibrate, stretch_to_tolerance
 from nbcore.learning.optimisation import Learner
 from nbcore.learning.schemes import SCHEMES, Scheme, warm_up
@@ -24,9 +28,10 @@ from nbcore.stepping.checkpoints import POLICY_FILE, load_policy, load_tree, sav
 from nbcore.stepping.policies import LearnedPolicy, untrained
 from nbcore.stepping.suites import Suite
 
-__all__ = ["POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
+__all__ = ["HISTORY_FILE", "POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
 
 TRAINING_FILE = "training.safetensors"
+HISTORY_FILE = "metrics.jsonl"
 SECONDS_BETWEEN_SAVES = 1.0
 # What may change when a training goes on: how long it goes, and what it shows.
 FREE_TO_CHANGE = ("epochs", "max_seconds", "patience", "progress")
@@ -74,15 +79,16 @@ def train(
     """Train a policy or a suite of them, or go on with a training that was stopped.
 
     The same seed gives the same weights, bit for bit, on one machine, whether or not the training
-    was stopped in between.
+    was stopped in between. An interrupt ends it after the epoch that goes on, and a second one at
+    once.
 
     Parameters
     ----------
     config
         Its sections `network` and `train` are used.
     run_dir
-        Folder for the checkpoint; a training that was begun there goes on where it was. None
-        keeps nothing on disk.
+        Folder for the checkpoint, and for the history as it goes, a row a line (metrics.jsonl); a
+        training that was begun there goes on where it was. None keeps nothing on disk.
     watch
         Called after each epoch with the history so far; training ends in good order when it
         returns true, and each member that comes after makes one epoch. See `nb.watch_training`.
@@ -92,8 +98,13 @@ def train(
     InputError
         A name in the configuration is unknown, the device is missing, or the training in
         `run_dir` was begun with other settings.
+    KeyboardInterrupt
+        It was interrupted; what was learned is saved.
     """
     folder = None if run_dir is None else Path(run_dir)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        watch = _recorded(folder / HISTORY_FILE, watch)
     if not config.train.members:
         return _train_one(config, folder, watch)
     parts = []
@@ -112,6 +123,22 @@ def train(
         metrics = {f"member_{k}": part.history[-1] for k, part in enumerate(parts) if part.history}
         save_policy(suite, folder / POLICY_FILE, config=_settings(config), metrics=metrics)
     return TrainingResult(suite, history, parts[0].systems, folder)
+
+
+def _recorded(path: Path, watch: Watch | None) -> Watch:
+    """Write the history as it goes, and at first what an earlier part of the training left."""
+    begun = False
+
+    def record(history: History) -> bool:
+        nonlocal begun
+        if begun:
+            append_line(path, history[-1])
+        else:
+            write_lines(path, history)
+        begun = True
+        return watch is not None and watch(history)
+
+    return record
 
 
 def _member(config: Config, settings: Mapping[str, Any]) -> Config:
@@ -200,23 +227,29 @@ class _Trainer:
         for epoch in range(first, c.epochs):
             if self._finished():
                 break
-            self.learner.start_epoch(epoch)
-            means = self.scheme.epoch()
-            self._seconds = time.monotonic() - begun
-            rate = self.learner.learning_rate
-            self.history.append(
-                {"epoch": epoch, "learning_rate": rate, "seconds": self._seconds, **means}
-            )
-            shown = {k: f"{means[k]:.3g}" for k in ("loss", "dt", "energy_error") if k in means}
-            bar.set_postfix(shown, refresh=False)
-            bar.update()
-            self._save_now_and_then()
-            if watch is not None and watch(self.history):
-                break
+            with _interrupted_afterwards() as interrupted:
+                self.learner.start_epoch(epoch)
+                means = self.scheme.epoch()
+                self._seconds = time.monotonic() - begun
+                rate = self.learner.learning_rate
+                self.history.append(
+                    {"epoch": epoch, "learning_rate": rate, "seconds": self._seconds, **means}
+                )
+                shown = {k: f"{means[k]:.3g}" for k in ("loss", "dt", "energy_error") if k in means}
+                bar.set_postfix(shown, refresh=False)
+                bar.update()
+                is_last = watch is not None and watch(self.history)
+                if interrupted():
+                    self._save()
+                    raise KeyboardInterrupt
+                if is_last:
+                    break
+                self._save_now_and_then()
         bar.close()
+        self._save()
         if c.scheme == "evolution" and c.evolution.calibration_systems:
             self.policy.calibration = calibrate(self.policy, c)
-        self._save()
+            self._save()
 
     def _finished(self) -> bool:
         c = self.config.train
@@ -277,6 +310,28 @@ class _Trainer:
         device = self.problems[0].t_end.device
         self.scheme.set(_to(tree["scheme"], device))
         _set_random_state(tree["random"])
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[Callable[[], bool]]:
+    """Note an interrupt instead of raising it; the second one is raised."""
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+
+    def note(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+        text = "the training stops after this epoch; interrupt again to stop at once"
+        print(text, file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _device(name: str) -> str:

@@ -1,6 +1,7 @@
 """The command line: each command runs a notebook headless and leaves a folder in outputs/.
 
-Exit codes: 0 done; 1 a cell failed; 2 the input is wrong, one line on stderr; 130 interrupted.
+Exit codes: 0 done; 1 a cell failed; 2 the input is wrong, one line on stderr; 128 + the signal's
+number if one ended the run, 130 for Ctrl-C.
 What is slow to import is imported where it is used, so that --help answers at once.
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-TRAIN, MOVIE = "10_train", "70_movie"
+MOVIE = "70_movie"
 
 app = typer.Typer(
     help="Learned adaptive time steps for gravitational N-body runs.",
@@ -49,6 +50,14 @@ SetOption = Annotated[
 ]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="Name of the new folder in outputs/.")
+]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        help="Go on with a run that was stopped: its path, or its name in outputs/.",
+    ),
 ]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", help="Show where an error comes from.")
@@ -80,33 +89,6 @@ def _options(
 ) -> None: ...
 
 
-@app.command()
-def train(
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    run: RunOption = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume", metavar="RUN", help="Go on with a run: its path, or its name in outputs/."
-        ),
-    ] = None,
-    traceback: TracebackOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Train a policy (notebook 10_train)."""
-    with _errors_reported(traceback):
-        if resume is None:
-            _run_notebook(TRAIN, _settings(config, settings), run, quiet=quiet)
-        elif config is not None or run is not None:
-            raise InputError(
-                "--resume goes on in the run's own folder, with its own config; "
-                "leave out --config and --run"
-            )
-        else:
-            _resume(resume, settings, quiet=quiet)
-
-
 def _headless(notebook: str, preset: str) -> Callable[..., None]:
     """Command that runs a notebook with a configuration."""
 
@@ -114,16 +96,26 @@ def _headless(notebook: str, preset: str) -> Callable[..., None]:
         config: ConfigOption = None,
         settings: SetOption = None,
         run: RunOption = None,
+        resume: ResumeOption = None,
         traceback: TracebackOption = False,
         quiet: QuietOption = False,
     ) -> None:
         with _errors_reported(traceback):
-            _run_notebook(notebook, _settings(config, settings, preset), run, quiet=quiet)
+            if resume is None:
+                _run_notebook(notebook, _settings(config, settings, preset), run, quiet=quiet)
+            elif config is not None or run is not None:
+                raise InputError(
+                    "--resume goes on in the run's own folder, with its own config; "
+                    "leave out --config and --run"
+                )
+            else:
+                _resume(notebook, resume, settings, quiet=quiet)
 
     return command
 
 
 for _name, _notebook, _preset, _help in (
+    ("train", "10_train", "quickstart", "Train a policy"),
     ("simulate", "20_simulate", "quickstart", "Simulate with a policy"),
     ("both", "00_quickstart", "quickstart", "Train a policy, then simulate with it"),
     ("benchmark", "50_benchmark", "benchmark", "Compare what an accuracy costs with other codes"),
@@ -165,6 +157,39 @@ def notebook(
 
 
 @app.command()
+def runs(
+    folder: Annotated[
+        str | None, typer.Argument(help="Folder of runs. [default: the project's outputs/]")
+    ] = None,
+) -> None:
+    """List the runs there are: how they stand, how old they are, and what came out."""
+    with _errors_reported(False):
+        from nbcore.runs.listing import as_text, listed
+
+        typer.echo(as_text(listed(folder)))
+
+
+@app.command()
+def rerun(
+    run: Annotated[str, typer.Argument(help="A run: its path, or its name in outputs/.")],
+    new: RunOption = None,
+    traceback: TracebackOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Repeat a run in a new folder, with the configuration that it was made with."""
+    with _errors_reported(traceback):
+        from nbcore.runs.provenance import code_of, provenance
+        from nbcore.runs.records import Run
+
+        old = Run.open(run)
+        origin = provenance(old)
+        if (now := code_of()) != origin["code"]:
+            _warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
+        parameters = _settings(str(old.config_file), None)
+        _run_notebook(origin["notebook"], parameters, new, quiet=quiet)
+
+
+@app.command()
 def presets() -> None:
     """List the presets in configs/, with the comment that each begins with."""
     from nbcore import config
@@ -181,14 +206,20 @@ def _settings(
     return {"preset": config or preset, "overrides": overrides or []}
 
 
-def _resume(resume: str, settings: list[str] | None, *, quiet: bool) -> None:
+def _resume(notebook: str, resume: str, settings: list[str] | None, *, quiet: bool) -> None:
+    from nbcore.runs.provenance import made_by
     from nbcore.runs.records import Run
 
     run = Run.open(resume)
     if not run.config_file.is_file():
         raise InputError(f"run {str(run.path)!r} has no config.toml to go on with")
+    if made_by(run) not in (None, notebook):
+        raise InputError(
+            f"run {str(run.path)!r} was made by notebook {made_by(run)}, not {notebook}; "
+            "resume it with the command that made it"
+        )
     parameters = {**_settings(str(run.config_file), settings), "run_dir": str(run.path)}
-    _run_notebook(TRAIN, parameters, None, quiet=quiet)
+    _run_notebook(notebook, parameters, None, quiet=quiet)
 
 
 def _run_notebook(
@@ -201,6 +232,7 @@ def _run_notebook(
     """Check everything that can be checked, then make or open the folder, then run."""
     from nbcore.config import load_config
     from nbcore.runs import notebooks
+    from nbcore.runs.provenance import command_line
     from nbcore.runs.records import Run
 
     defaults = notebooks.default_parameters(name)
@@ -224,7 +256,9 @@ def _run_notebook(
     else:
         run = Run.create(run_name, label=name.lstrip("0123456789_") or name)
 
-    executed = notebooks.execute(name, run, parameters=given, progress=not quiet)
+    executed = notebooks.execute(
+        name, run, parameters=given, progress=not quiet, command=command_line()
+    )
     _report(run, executed)
 
 
@@ -282,7 +316,11 @@ def _errors_reported(traceback: bool) -> Iterator[None]:
         raise typer.Exit(130) from None
     except RuntimeError as error:
         from nbcore.runs.notebooks import NotebookError
+        from nbcore.runs.signals import Interrupted
 
+        if isinstance(error, Interrupted):
+            _complain(f"{error}; what was done is kept, --resume goes on")
+            raise typer.Exit(error.exit_code) from None
         if not isinstance(error, NotebookError):
             raise
         _report_failure(error, traceback)
@@ -300,6 +338,10 @@ def _report_failure(error: NotebookError, traceback: bool) -> None:
     if error.cell_line:
         typer.echo(f"  in the cell's line: {error.cell_line}", err=True)
     typer.echo(f"  the notebook up to there: {kept}", err=True)
+
+
+def _warn(message: object) -> None:
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _complain(message: object) -> None:

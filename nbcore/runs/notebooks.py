@@ -13,13 +13,16 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.runs.gallery import write_gallery
+from nbcore.runs.provenance import attempt
 from nbcore.runs.records import Run
+from nbcore.runs.signals import KERNEL_IGNORES, Interrupted, Signals
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -38,6 +41,7 @@ __all__ = [
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
+WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a notebook is run with to be small, where it is not the preset that the others share.
 SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke", "60_orbit_explorer": "explore"}
@@ -130,8 +134,13 @@ def execute(
     *,
     progress: bool = True,
     parameters: Mapping[str, Any] | None = None,
+    command: str | None = None,
 ) -> Path:
     """Run a notebook headless, in the caller's working directory.
+
+    A signal (Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2) interrupts the cell that is run. The executed
+    notebook is whole at any moment. Where the notebook makes the run, as against looking at one,
+    provenance.json says how.
 
     Parameters
     ----------
@@ -145,6 +154,8 @@ def execute(
         Show a bar of cells, and what the cells print on stderr, on stderr.
     parameters
         Further parameters.
+    command
+        What the user typed, for the provenance.
 
     Returns
     -------
@@ -153,49 +164,111 @@ def execute(
     Raises
     ------
     InputError
-        The notebook or one of its parameters is unknown; nothing has run.
+        The notebook or one of its parameters is unknown, or another process works on the run;
+        nothing has run.
     NotebookError
         A cell failed; the executed notebook ends there.
+    Interrupted
+        A signal came; the executed notebook ends there.
     """
-    import jupytext
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError, strip_color
-    from traitlets.config import Config as Traits
-
     given: dict[str, Any] = {"run_dir": str(run.path), **(parameters or {})}
     if preset is not None:
         given["preset"] = preset
     if overrides is not None:
         given["overrides"] = list(overrides)
     check_parameters(name, given)
-
     path = run.path / f"{name}.ipynb"
-    jupytext.write(_read(name), path, fmt="ipynb")
-    bar: Any = {"desc": name, "leave": False, "file": sys.stderr} if progress else False
-    literal = str(path).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
+    if reads_a_run(name):
+        _run_papermill(name, path, given, progress)
+        return path
+    with attempt(run, name, given, command) as this:
+        try:
+            _run_papermill(name, path, given, progress)
+        except Interrupted as error:
+            this.end("interrupted", error.exit_code, str(error))
+            raise
+        except NotebookError as error:
+            code = 2 if error.is_input_error else 1
+            this.end("failed", code, f"{error.ename}: {error.evalue}")
+            raise
+    return path
+
+
+def _run_papermill(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> None:
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError, strip_color
+    from traitlets.config import Config as Traits
+
+    signals = Signals()
+
+    class Kernel(AsyncKernelManager):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            signals.kernel = self
+
+    def work() -> None:
         papermill.execute_notebook(
-            literal,
-            literal,
-            given,
+            _read(name),
+            WHOLE + str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+            parameters,
             kernel_name="python3",
             language="python",
             progress_bar=bar,
             stderr_file=sys.stderr if progress else None,
             coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
+            kernel_manager_class=Kernel,
+            on_cell_start=signals.check,
             # ipykernel warns of TCP without encryption, and prints a traceback when interrupted.
             config=Traits({"KernelManager": {"transport_encryption": "auto"}}),
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            extra_arguments=[
+                "--IPKernelApp.log_level=CRITICAL",
+                f"--IPKernelApp.exec_lines={KERNEL_IGNORES}",
+            ],
         )
+
+    bar: Any = {"desc": name, "leave": False, "file": sys.stderr} if progress else False
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    _register_whole_files()
+    try:
+        signals.run(work)
     except PapermillExecutionError as error:
+        if signals.came and error.ename == KeyboardInterrupt.__name__:
+            raise Interrupted(signals.came[0]) from None
         traceback = strip_color("\n".join(error.traceback))
         raise NotebookError(path, error.ename, error.evalue, traceback) from None
     except DeadKernelError:
+        if signals.came:
+            raise Interrupted(signals.came[0]) from None
         message = "the kernel died; did it run out of memory?"
         raise NotebookError(path, "DeadKernelError", message) from None
-    return path
+    except OSError as error:
+        if not path.parent.exists():
+            message = f"the folder {str(path.parent)!r} was removed while the run went on"
+        else:
+            message = f"the notebook can't be written to {str(path)!r}: {error.strerror}"
+        raise NotebookError(path, type(error).__name__, message) from None
+
+
+@cache
+def _register_whole_files() -> None:
+    from papermill.iorw import papermill_io
+
+    papermill_io.register(WHOLE, _WholeFiles)
+
+
+class _WholeFiles:
+    """Where papermill writes a notebook: each time the whole file, or nothing."""
+
+    @staticmethod
+    def write(text: str, path: str) -> None:
+        with replacing(path.removeprefix(WHOLE)) as part:
+            part.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        return path
 
 
 def headline(path: str | Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,9 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcore.atomic import replacing
 from nbcore.config import Config, load_config, save_config
 from nbcore.errors import InputError
+from nbcore.jsonfiles import read_json, read_lines, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Run", "start_run"]
 
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
-
-# Spelt so that float() in Python and Number() in JavaScript both read them.
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Run:
@@ -112,6 +107,16 @@ class Run:
         return self.path / "metrics.json"
 
     @property
+    def history_file(self) -> Path:
+        """Metrics as the run goes, a row a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def provenance_file(self) -> Path:
+        """Where the run came from, and how it ended."""
+        return self.path / "provenance.json"
+
+    @property
     def trajectory_file(self) -> Path:
         """What was simulated."""
         return self.path / "trajectory.zarr"
@@ -155,19 +160,17 @@ class Run:
     def save_metrics(self, **metrics: Any) -> None:
         """Merge numbers, texts and nested tables into metrics.json, in one atomic replacement.
 
-        NumPy scalars and arrays are accepted. JSON has no NaN and no infinity: they are written
-        as the strings "NaN", "Infinity", "-Infinity", which `load_metrics` turns back.
+        NumPy scalars and arrays are accepted; numbers may be NaN or infinite.
         """
-        merged = {**self.load_metrics(), **metrics}
-        text = json.dumps(_to_json(merged), indent=2, allow_nan=False, ensure_ascii=False)
-        with replacing(self.metrics_file) as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        write_json(self.metrics_file, {**self.load_metrics(), **metrics})
 
     def load_metrics(self) -> dict[str, Any]:
         """Read metrics.json; empty before anything is saved."""
-        if not self.metrics_file.exists():
-            return {}
-        return _from_json(json.loads(self.metrics_file.read_text(encoding="utf-8")))
+        return read_json(self.metrics_file) if self.metrics_file.exists() else {}
+
+    def load_history(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl: a row for each epoch or trial so far; empty before the first."""
+        return read_lines(self.history_file)
 
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Write figures/<name>.png."""
@@ -211,23 +214,3 @@ def _checked(name: str) -> str:
             "_ - . + =, at most 120, beginning with a letter, a digit or _"
         )
     return name
-
-
-def _to_json(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # NumPy and torch, neither of which is imported here
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return str(value) if isinstance(value, Path) else value
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _from_json(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_from_json(inner) for inner in value]
-    return NOT_FINITE.get(value, value) if isinstance(value, str) else value

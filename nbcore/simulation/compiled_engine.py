@@ -75,6 +75,7 @@ def integrate(
     limits: Limits,
     observe: Any,
     guard: Guard | None = None,
+    interruptible: bool = True,
 ) -> Outcome:
     """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
 
@@ -88,6 +89,8 @@ def integrate(
         Holds the recorder whose buffer is filled, and follows the run.
     guard
         Redoes steps that went wrong.
+    interruptible
+        Whether an interrupt ends it; otherwise it is left to the caller.
     """
     is_reversible = stepping == "reversible"
     if isinstance(integrator, Hermite):
@@ -111,7 +114,11 @@ def integrate(
         loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
 
     quota = max(1, FIRST_PAIRS // (n * n * len(systems.status)))
-    with _interrupts() as interrupted, _says_when_it_compiles(n), _workers(n) as spread:
+    with (
+        _interrupts(interruptible) as interrupted,
+        _says_when_it_compiles(n),
+        _workers(n) as spread,
+    ):
         while (systems.status == Status.RUNNING).any():
             records = _records(observe)
             start = time.perf_counter()
@@ -372,10 +379,10 @@ def _workers(
 
 
 @contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
+def _interrupts(wanted: bool) -> Iterator[Callable[[], bool]]:
     """Note Ctrl-C instead of raising it, so that it can't fall into the middle of a record."""
     came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if not wanted or threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
     before = signal.signal(signal.SIGINT, lambda *_: came.set())

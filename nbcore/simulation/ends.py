@@ -87,6 +87,7 @@ def run_to_end(
         Limits(t_end, max_steps),
         observer,
         guard_of(state, tolerance, scheme.order) if guarded else None,
+        interruptible=False,  # half-made runs would pass for lost ones
     )
     return Ends(
         outcome.max_errors[0].numpy(),

@@ -179,7 +179,11 @@ def integrate(
             if not bool(running.any()):
                 break
             memory = policy.advance(memory, before, state, h)
-            dt = torch.where(redo, again, control(dt, propose(state)))
+            proposed = propose(state)
+            if guard is not None:
+                own = guard.takes_over(n_redone, n_steps)
+                proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
+            dt = torch.where(redo, again, control(dt, proposed))
             retried = redo
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))

@@ -5,7 +5,9 @@ before and the step after a state at the proposal for that state, so that the sa
 backward in time and the energy does not drift (Holder, Leimkuhler & Reich 2001, Appl. Numer.
 Math. 39, 367). It costs no force evaluation.
 
-Around either, a guard redoes a step that went wrong.
+Around either, a guard redoes a step that went wrong. Where that happens to more than a share of the
+steps, it makes them by its own criterion, so that a policy far from its training costs little more
+than that criterion does.
 """
 
 from __future__ import annotations
@@ -14,18 +16,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from nbcore.errors import unknown_name
 from nbcore.physics import gravity
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import get_criterion
 
-__all__ = ["CONTROLS", "FALL_BACK", "Guard", "first_step", "get_control", "guard_of"]
+__all__ = ["CONTROLS", "FALL_BACK", "REDONE", "Guard", "first_step", "get_control", "guard_of"]
 
 LARGEST_JUMP = 4.0  # of consecutive steps; beyond it the control starts anew (Boekholt et al. 2023)
 
 FALL_BACK = "boekholt"  # criterion of the steps that replace those that went wrong
 LARGEST_CHANGE = 10.0  # of the energy in one step, in tolerances
+REDONE = 8  # steps that may be redone at first, and the least number of steps to one redone after
 
 Proposal = Callable[[State], PerSystem]
 
@@ -66,7 +70,7 @@ def first_step(state: State, propose: Proposal) -> PerSystem:
 
 
 class Guard(NamedTuple):
-    """Redoes, once, a step that changes the energy by too much.
+    """Redoes, once, a step that changes the energy by too much, and takes over if they are many.
 
     Attributes
     ----------
@@ -81,7 +85,16 @@ class Guard(NamedTuple):
 
     def again(self, state: State, dt: PerSystem) -> PerSystem:
         """Step from a state instead of `dt`, (B,) [T]."""
-        return torch.minimum(self.eta * get_criterion(FALL_BACK).time_scale(state), dt / 2)
+        return torch.minimum(self.own(state), dt / 2)
+
+    def own(self, state: State) -> PerSystem:
+        """Step of the criterion FALL_BACK, (B,) [T]."""
+        return self.eta * get_criterion(FALL_BACK).time_scale(state)
+
+    @staticmethod
+    def takes_over(n_redone: Tensor, n_steps: Tensor) -> Tensor:
+        """Whether the next step is the guard's own, (B,); the policy's after enough good ones."""
+        return REDONE * n_redone > n_steps + REDONE**2
 
 
 def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:

@@ -32,7 +32,7 @@ from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import LARGEST_JUMP
+from nbcore.stepping.control import LARGEST_JUMP, REDONE
 
 __all__ = ["Limits", "Records", "Systems", "run"]
 
@@ -262,7 +262,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 if status != RUNNING:
                     break
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
-                dt = choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
+                if guarded and REDONE * n_redone > n_steps + REDONE * REDONE:
+                    dt = smooth(
+                        bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
+                    )
+                else:
+                    dt = choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
                 if is_reversible:
                     dt = reversible(h, dt)
             if not failed:

@@ -1,0 +1,251 @@
+"""Where a run came from and how it ended: provenance.json, and the lock that says it goes on.
+
+A run is held by one process, which locks it. The system gives the lock up when that process dies,
+however it dies, so that a run that calls itself running and is not locked has been lost.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from re import match
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nbcore.errors import InputError
+from nbcore.jsonfiles import read_json, write_json
+from nbcore.runs.records import Run
+
+__all__ = [
+    "Attempt",
+    "attempt",
+    "code_of",
+    "command_line",
+    "held",
+    "made_by",
+    "one_line",
+    "provenance",
+    "reopen",
+    "state",
+]
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# All that is kept of the environment: what a scheduler says of the job. No secret is among it.
+ENVIRONMENT = (
+    *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME"),
+    *("SLURM_JOB_PARTITION", "SLURM_JOB_NUM_NODES", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT"),
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"),
+)
+
+
+class Attempt:
+    """One go at a run, from its start to its end; of several, each goes on where the last ended.
+
+    Attributes
+    ----------
+    row
+        What is kept of it.
+    """
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self.row: dict[str, Any] = {
+            "state": "running",
+            "started": _now(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        }
+
+    def end(self, state: str, exit_code: int, error: str | None = None) -> None:
+        """Note how it ended: «done», «failed» or «interrupted»."""
+        seconds = round(time.monotonic() - self._begun, 3)  # whatever the clock does
+        self.row |= {"state": state, "exit_code": exit_code, "ended": _now(), "seconds": seconds}
+        if error is not None:
+            self.row["error"] = one_line(error)
+
+
+@contextmanager
+def attempt(
+    run: Run, notebook: str, parameters: Mapping[str, Any], command: str | None = None
+) -> Iterator[Attempt]:
+    """Hold a run while it is worked on, and keep where it came from and how it ended.
+
+    Raises
+    ------
+    InputError
+        Another process works on it.
+    """
+    with held(run):
+        this = Attempt()
+        table = _origin(run, notebook, parameters, command)
+        table["attempts"] = [*_attempts(run), this.row]
+        write_json(run.provenance_file, table)
+        try:
+            yield this
+        except BaseException as error:
+            if this.row["state"] == "running":
+                this.end("failed", 1, f"{type(error).__name__}: {error}")
+            raise
+        else:
+            if this.row["state"] == "running":
+                this.end("done", 0)
+        finally:
+            # With the folder gone or the disk full, the state is «lost», which says it, too.
+            with suppress(OSError):
+                write_json(run.provenance_file, table)
+
+
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Lock a run's folder.
+
+    Raises
+    ------
+    InputError
+        Another process holds it.
+    """
+    lock = _lock(run)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        row = (_attempts(run) or [{}])[-1]
+        raise InputError(
+            f"run {str(run.path)!r} is being worked on by process {row.get('pid', '?')} on "
+            f"{row.get('host', '?')!r}; wait for it or stop it, or start a new run"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Read provenance.json.
+
+    Raises
+    ------
+    InputError
+        The run has none.
+    """
+    try:
+        return read_json(run.provenance_file)
+    except FileNotFoundError:
+        raise InputError(
+            f"run {str(run.path)!r} has no provenance.json: no command of nbcore made it"
+        ) from None
+
+
+def made_by(run: Run) -> str | None:
+    """Notebook that made a run; None if no command of nbcore made it."""
+    with suppress(InputError):
+        return provenance(run)["notebook"]
+    return None
+
+
+def state(run: Run) -> str:
+    """How a run stands: running, done, failed, interrupted; lost if its process died; else open."""
+    attempts = _attempts(run)
+    if not attempts:
+        return "open"
+    last = attempts[-1]["state"]
+    return "lost" if last == "running" and not _is_held(run) else last
+
+
+def reopen(run: Run) -> None:
+    """Let a run that failed be gone on with."""
+    table = provenance(run)
+    table["attempts"][-1]["state"] = "interrupted"
+    write_json(run.provenance_file, table)
+
+
+def one_line(text: object, most: int = 300) -> str:
+    """A text in one line, its end left out if it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _lock(run: Run) -> FileLock:
+    return FileLock(run.path / ".lock")
+
+
+def _is_held(run: Run) -> bool:
+    lock = _lock(run)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _attempts(run: Run) -> list[dict[str, Any]]:
+    with suppress(InputError):
+        return provenance(run).get("attempts", [])
+    return []
+
+
+def _origin(
+    run: Run, notebook: str, parameters: Mapping[str, Any], command: str | None
+) -> dict[str, Any]:
+    return {
+        "notebook": notebook,
+        "parameters": dict(parameters),
+        "command": command,
+        "directory": str(Path.cwd()),
+        "code": code_of(),
+        "packages": _packages(),
+        "python": platform.python_version(),
+        "machine": {
+            "host": socket.gethostname(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def code_of() -> dict[str, Any]:
+    """Commit of the code that runs, and whether files differ from it; None where git can't say."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(PROJECT), *arguments]
+        try:
+            made = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return made.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else changed != ""}
+
+
+def _packages() -> dict[str, str]:
+    try:
+        wanted = [line for line in requires("aitimestepper") or [] if "extra ==" not in line]
+    except PackageNotFoundError:
+        return {}
+    names = [found[0] for line in wanted if (found := match(r"[\w.-]+", line))]
+    return {name: version(name) for name in ("aitimestepper", *names)}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def command_line() -> str:
+    """The command that this process was started with."""
+    from shlex import join
+
+    return join([Path(sys.argv[0]).name, *sys.argv[1:]])
