@@ -72,7 +72,7 @@ def test_both_engines_redo_the_same_steps(stepping, integrator):
 @pytest.mark.parametrize("record", [1, 3])
 def test_a_redone_step_leaves_no_gap_in_the_records_of_either_engine(record):
     compiled, torch_ = (
-        run(reckless(13.0), engine=engine, record=record, max_steps=60)
+        run(reckless(11.3), engine=engine, record=record, max_steps=60)
         for engine in ("compiled", "torch")
     )
     assert len(set(torch_.n_redone.tolist())) > 1  # systems fall out of step with each other
@@ -115,13 +115,6 @@ def test_a_last_step_that_is_cut_to_the_end_is_halved_from_what_was_made(engine)
     assert made.dt[1] <= 0.2
 
 
-@pytest.mark.parametrize("engine", ["compiled", "torch"])
-def test_a_policy_whose_steps_are_mostly_redone_gives_way_to_the_fall_back(engine):
-    settings = {"engine": engine, "max_steps": 400}
-    made = run(reckless(1000.0), **settings)
-    assert (made.n_redone <= 8 + made.n_steps // 8 + 1).all()
-
-
 def test_a_policy_that_loses_its_way_costs_little_more_than_the_fall_back():
     tolerance = 1e-6
     made = run(reckless(1000.0), stepping="reversible", integrator=None, max_steps=100_000)
@@ -130,6 +123,12 @@ def test_a_policy_that_loses_its_way_costs_little_more_than_the_fall_back():
     assert (made.n_force_evaluations < 1.4 * plain.n_force_evaluations).all()
 
 
-def test_the_policy_is_tried_again_after_enough_good_steps():
-    n_redone, n_steps = torch.tensor([8, 9, 9, 20]), torch.tensor([1, 1, 8, 96])
+def test_the_guard_takes_over_after_eight_redone_steps_and_a_share_of_all():
+    n_redone, n_steps = torch.tensor([8, 9, 9, 20]), torch.tensor([1, 31, 32, 400])
     assert Guard.takes_over(n_redone, n_steps).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_the_guard_does_not_hand_back(engine):
+    made = run(reckless(1000.0), engine=engine, max_steps=400)
+    assert (made.n_redone <= 16).all()

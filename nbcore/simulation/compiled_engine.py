@@ -193,6 +193,7 @@ def _systems(
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
+        taken_over=np.zeros(n_systems, dtype=bool),
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=_array(torch.stack(sizes, dim=1)),

@@ -85,7 +85,8 @@ def simulate(
         Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
     guard
         Redo, once, a step that changes the energy by more than ten tolerances, with a step of the
-        smooth pair criterion; evaluations of both count. None guards learned policies alone.
+        smooth pair criterion; where that happens often, that criterion makes all further steps.
+        Evaluations of what is redone count. None guards learned policies alone.
     progress
         Show a progress bar.
     path

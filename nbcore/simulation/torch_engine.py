@@ -137,6 +137,7 @@ def integrate(
     status = torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64)
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
+    own = torch.zeros_like(retried)  # whether the guard has taken over
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     running = status == Status.RUNNING
     try:
@@ -181,7 +182,7 @@ def integrate(
             memory = policy.advance(memory, before, state, h)
             proposed = propose(state)
             if guard is not None:
-                own = guard.takes_over(n_redone, n_steps)
+                own |= guard.takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
             dt = torch.where(redo, again, control(dt, proposed))
             retried = redo

@@ -6,8 +6,8 @@ backward in time and the energy does not drift (Holder, Leimkuhler & Reich 2001,
 Math. 39, 367). It costs no force evaluation.
 
 Around either, a guard redoes a step that went wrong. Where that happens to more than a share of the
-steps, it makes them by its own criterion, so that a policy far from its training costs little more
-than that criterion does.
+steps, it makes all further ones by its own criterion, so that a policy far from its training costs
+little more than that criterion does, and errs little more.
 """
 
 from __future__ import annotations
@@ -23,13 +23,24 @@ from nbcore.physics import gravity
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import get_criterion
 
-__all__ = ["CONTROLS", "FALL_BACK", "REDONE", "Guard", "first_step", "get_control", "guard_of"]
+__all__ = [
+    "CONTROLS",
+    "FALL_BACK",
+    "SOME_REDONE",
+    "STEPS_TO_ONE_REDONE",
+    "Guard",
+    "first_step",
+    "get_control",
+    "guard_of",
+]
 
 LARGEST_JUMP = 4.0  # of consecutive steps; beyond it the control starts anew (Boekholt et al. 2023)
 
 FALL_BACK = "boekholt"  # criterion of the steps that replace those that went wrong
 LARGEST_CHANGE = 10.0  # of the energy in one step, in tolerances
-REDONE = 8  # steps that may be redone at first, and the least number of steps to one redone after
+# Of good runs hardly one step in a thousand is redone. A guard that has redone more than some, and
+# more than a share of all, makes the steps itself.
+SOME_REDONE, STEPS_TO_ONE_REDONE = 8, 32
 
 Proposal = Callable[[State], PerSystem]
 
@@ -93,8 +104,8 @@ class Guard(NamedTuple):
 
     @staticmethod
     def takes_over(n_redone: Tensor, n_steps: Tensor) -> Tensor:
-        """Whether the next step is the guard's own, (B,); the policy's after enough good ones."""
-        return REDONE * n_redone > n_steps + REDONE**2
+        """Whether the guard makes the steps from now on, (B,)."""
+        return STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps
 
 
 def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:

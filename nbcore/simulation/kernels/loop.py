@@ -32,7 +32,7 @@ from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import LARGEST_JUMP, REDONE
+from nbcore.stepping.control import LARGEST_JUMP, SOME_REDONE, STEPS_TO_ONE_REDONE
 
 __all__ = ["Limits", "Records", "Systems", "run"]
 
@@ -64,6 +64,7 @@ class Systems(NamedTuple):
     n_steps: NDArray[np.int64]
     n_redone: NDArray[np.int64]
     energy: Array  # after the last step, for the guard
+    taken_over: NDArray[np.bool_]  # by the guard
     max_errors: Array  # (B, 3)
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
@@ -186,7 +187,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
-            status, good = RUNNING, 0
+            own, status, good = systems.taken_over[b], RUNNING, 0
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
             while good < allowed:
@@ -262,7 +263,9 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 if status != RUNNING:
                     break
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
-                if guarded and REDONE * n_redone > n_steps + REDONE * REDONE:
+                if guarded and STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps:
+                    own = True
+                if own:
                     dt = smooth(
                         bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
                     )
@@ -298,7 +301,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         systems.work[b] = work
         keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
-        systems.n_redone[b], systems.energy[b] = n_redone, level
+        systems.n_redone[b], systems.energy[b], systems.taken_over[b] = n_redone, level, own
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
         worst[1] = max(worst[1], worst1**0.5 / scale[1])
