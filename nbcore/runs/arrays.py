@@ -25,23 +25,19 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
-from nbcore.config import Cluster, load_config, make_config, parse_value
-from nbcore.errors import InputError
+from nbcore.config import load_config, make_config, parse_value
+from nbcore.errors import InputError, unknown_name
 from nbcore.jsonfiles import read_json, write_json
-from nbcore.runs import notebooks, provenance
+from nbcore.runs import cluster, notebooks, provenance
 from nbcore.runs.listing import flat
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted
@@ -51,15 +47,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Array",
-    "batch_script",
+    "again",
     "collect",
+    "collected",
     "grid",
-    "last_lines",
-    "launch",
+    "known_command",
+    "members_of",
+    "opened",
+    "printed",
+    "script",
+    "standing",
     "states",
     "stop",
     "submit",
-    "wait",
 ]
 
 ENDED = ("done", "failed")
@@ -96,6 +96,11 @@ class Array:
     def n_jobs(self) -> int:
         """Jobs that the members are dealt out to."""
         return self.index["n_jobs"]
+
+    @property
+    def jobs_folder(self) -> Path:
+        """What submitit keeps: scripts, payloads, logs."""
+        return self.run.path / "jobs"
 
     def member(self, number: int) -> Run:
         """Folder of a member, which may not exist yet."""
@@ -153,10 +158,7 @@ def run_member(array: Array, number: int) -> bool:
         return False
     except Interrupted as error:
         print(f"member {number}: {error}", file=sys.stderr, flush=True)
-        if error.signum in (signal.SIGUSR1, signal.SIGUSR2):
-            answer = signal.getsignal(signal.SIGUSR2)
-            if callable(answer):
-                answer(error.signum, None)
+        cluster.requeue(error.signum)
         raise SystemExit(error.exit_code) from None
     return True
 
@@ -236,7 +238,7 @@ def submit(
         nothing is sent.
     """
     config = load_config(preset, overrides)
-    executor = executor_of(config.cluster)
+    executor = cluster.executor_of(config.cluster)
     table = config.model_dump()
     for number, settings in enumerate(members):
         try:
@@ -249,122 +251,45 @@ def submit(
         "command": command,
         "notebook": notebook,
         "members": [dict(settings) for settings in members],
-        "n_jobs": _n_jobs(config.cluster, executor, len(members)),
+        "n_jobs": cluster.n_jobs(config.cluster, executor, len(members)),
         "executor": executor,
         "cluster": config.cluster.model_dump(),
         "jobs": [],
     }
     write_json(run.path / "array.json", index)
     array = Array(run)
-    launch(array)
+    again(array)
     return array
 
 
-def launch(array: Array) -> None:
-    """Send the jobs of an array, or send them again: members that ended in good order are left."""
-    for number in range(len(array.members)):
-        run = array.member(number)
-        if run.provenance_file.exists() and provenance.state(run) == "failed":
-            provenance.reopen(run)
-    jobs = [Job(str(array.run.path), number) for number in range(array.n_jobs)]
-    array.index["jobs"] += [send(array, jobs)]
-    write_json(array.run.path / "array.json", array.index)
+def again(array: Array) -> int:
+    """Send the jobs of an array: members that are done are left, those that failed run again.
 
-
-def send(array: Array, jobs: Sequence[Any]) -> list[str]:
-    """Hand jobs to submitit; their numbers there."""
-    from submitit import LocalExecutor, SlurmExecutor
-
-    cluster = make_config({"cluster": array.index["cluster"]}).cluster
-    folder = jobs_folder(array)
-    if array.index["executor"] == "slurm":
-        executor = SlurmExecutor(folder, max_num_timeout=cluster.requeues)
-        executor.update_parameters(**sbatch(cluster, array.run.path.name))
-        try:
-            return [job.job_id for job in executor.submit_array(jobs)]
-        except Exception as error:  # submitit's own, of what sbatch says
-            raise InputError(
-                f"SLURM refused the array: {provenance.one_line(error)}; see the section cluster "
-                f"of {str(array.run.config_file)!r}"
-            ) from None
-    executor = LocalExecutor(folder, max_num_timeout=cluster.requeues)
-    executor.update_parameters(
-        timeout_min=cluster.minutes, signal_delay_s=cluster.grace, setup=list(cluster.setup)
-    )
-    with warnings.catch_warnings():
-        # The processes are meant to outlive this one.
-        warnings.simplefilter("ignore", ResourceWarning)
-        return [job.job_id for job in executor.submit_array(jobs)]
-
-
-def jobs_folder(array: Array) -> Path:
-    """Where submitit keeps its files; for the user alone."""
-    folder = array.run.path / "jobs"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def sbatch(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Parameters of submitit's SLURM executor."""
-    return {
-        "job_name": name,
-        "partition": cluster.partition,
-        "account": cluster.account,
-        "qos": cluster.qos,
-        "time": cluster.minutes,
-        "cpus_per_task": cluster.cpus,
-        "gpus_per_node": cluster.gpus or None,
-        "mem": None if cluster.memory is None else f"{round(cluster.memory * 1024)}M",
-        "array_parallelism": cluster.parallel or cluster.jobs,
-        "signal_delay_s": cluster.grace,
-        "setup": list(cluster.setup) or None,
-        "additional_parameters": {"requeue": True},
-    }
-
-
-def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
-    """The script that `submit` would hand to sbatch, or what it would start here."""
-    executor = executor_of(cluster, dry=True)
-    n_jobs = _n_jobs(cluster, executor, n_members)
-    command = f"{sys.executable} -u -m submitit.core._submit outputs/{name}/jobs"
-    if executor == "local":
-        return f"# {n_jobs} processes on this machine, for {n_members} members\n{command}"
-    # submitit has no public way to make the script without sending it.
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    return _make_sbatch_string(
-        command, f"outputs/{name}/jobs", map_count=n_jobs, **sbatch(cluster, name)
-    )
-
-
-def executor_of(cluster: Cluster, *, dry: bool = False) -> Literal["slurm", "local"]:
-    """Where jobs go.
+    Returns
+    -------
+    How many jobs.
 
     Raises
     ------
     InputError
-        SLURM is asked for, and is not here.
+        Jobs of it still wait or run.
     """
-    has_slurm = shutil.which("sbatch") is not None
-    if cluster.executor == "slurm" and not has_slurm and not dry:
+    now = states(array)
+    if array.index["jobs"] and any(state in ("waiting", "running") for state in now):
         raise InputError(
-            "cluster.executor is 'slurm', and there is no sbatch on this machine; submit from a "
-            "login node, or use --cluster local"
+            f"array {str(array.run.path)!r} still has jobs; wait for them, or `nbcore cancel` it"
         )
-    if cluster.executor == "auto":
-        return "slurm" if has_slurm else "local"
-    return cluster.executor
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _n_jobs(cluster: Cluster, executor: str, n_members: int) -> int:
-    if executor == "slurm":
-        return min(n_members, cluster.jobs)
-    return min(n_members, cluster.parallel or max(1, cores() // cluster.cpus))
+    for number, state in enumerate(now):
+        if state == "failed":
+            provenance.reopen(array.member(number))
+    jobs = [Job(str(array.run.path), number) for number in range(array.n_jobs)]
+    settings = make_config({"cluster": array.index["cluster"]}).cluster
+    sent = cluster.send(
+        jobs, array.jobs_folder, settings, array.index["executor"], array.run.path.name
+    )
+    array.index["jobs"].append(sent)
+    write_json(array.run.path / "array.json", array.index)
+    return len(jobs)
 
 
 def _with(table: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -387,7 +312,8 @@ def states(array: Array) -> list[str]:
     A member that waits, was interrupted or lost, and whose job is gone from the queue, is «stopped»
     until the array is submitted again.
     """
-    alive = _alive(array)
+    jobs = array.index["jobs"]
+    alive = cluster.alive(jobs[-1], array.index["executor"]) if jobs else set()
     found = []
     for number in range(len(array.members)):
         run = array.member(number)
@@ -399,59 +325,10 @@ def states(array: Array) -> list[str]:
     return found
 
 
-def _alive(array: Array) -> set[int] | None:
-    """Numbers of the jobs that wait or run; None if the scheduler does not say."""
-    if not array.index["jobs"]:
-        return set()
-    ids = array.index["jobs"][-1]
-    if array.index["executor"] == "local":
-        return {number for number, pid in enumerate(ids) if _is_alive(int(pid))}
-    first = ids[0].partition("_")[0]
-    command = ["squeue", "-h", "-r", "-j", first, "-o", "%K"]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if made.returncode != 0:
-        return set() if "Invalid job id" in made.stderr else None
-    listed = [line.strip() for line in made.stdout.splitlines()]
-    return {int(line) if line.isdigit() else 0 for line in listed}  # one job alone is no array
-
-
-def _is_alive(pid: int) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # one of our own may have ended and wait to be seen
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def wait(array: Array, seconds: float = float("inf"), every: float = 0.5) -> list[str]:
-    """Wait until no job waits or runs; how the members stand then."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        now = states(array)
-        if all(state in ENDED or state.endswith("stopped") for state in now):
-            return now
-        time.sleep(every)
-    return states(array)
-
-
 def stop(array: Array) -> None:
     """Ask the jobs to stop; what is done is kept."""
     for ids in array.index["jobs"][-1:]:
-        if array.index["executor"] == "slurm":
-            # The signal first, so that notebooks can save; then the jobs leave the queue.
-            first = ids[0].partition("_")[0]
-            subprocess.run(["scancel", first], check=False)
-            continue
-        for pid in ids:
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGTERM)
+        cluster.interrupt(ids, array.index["executor"])
 
 
 def logs(array: Array, number: int) -> list[Path]:
@@ -459,7 +336,7 @@ def logs(array: Array, number: int) -> list[Path]:
     if not 0 <= number < len(array.members):
         raise InputError(f"member {number} is none of 0 … {len(array.members) - 1}")
     ids = [sent[number % array.n_jobs] for sent in reversed(array.index["jobs"])]
-    found = (jobs_folder(array) / f"{each}_0_log.{kind}" for each in ids for kind in ("out", "err"))
+    found = (array.jobs_folder / f"{each}_0_log.{kind}" for each in ids for kind in ("out", "err"))
     return [path for path in found if path.exists()]
 
 
@@ -510,3 +387,97 @@ def _outcome(run: Run) -> dict[str, Any]:
                 "error": attempts[-1].get("error"),
             }
     return {}
+
+
+def opened(array: str | Path) -> Array:
+    """Array by its path, or by its name in outputs/.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    return Array(Run.open(array))
+
+
+def known_command(command: str | None, known: Iterable[str]) -> str:
+    """Check the name of a command that can be submitted.
+
+    Raises
+    ------
+    InputError
+        It can't.
+    """
+    known = list(known)
+    if command is None:
+        raise InputError(f"submit what? One of: {', '.join(known)}; such as nbcore submit train")
+    if command not in known:
+        raise unknown_name("command", command, known)
+    return command
+
+
+def members_of(over: Sequence[str], table: str | Path | None) -> list[dict[str, Any]]:
+    """Settings of each member: a grid, the rows of a table, or their product; one if neither.
+
+    Raises
+    ------
+    InputError
+        A value or the table can't be read.
+    """
+    crossed = grid(over)
+    if table is None:
+        return crossed
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(table).to_dict("records")
+    except (OSError, ValueError) as error:
+        raise InputError(f"table {str(table)!r} can't be read: {error}") from None
+    if not rows:
+        raise InputError(f"table {str(table)!r} has no rows; a member for each is made")
+    return [{**{str(k): v for k, v in row.items()}, **more} for row in rows for more in crossed]
+
+
+def script(given: Mapping[str, Any], name: str, n_members: int) -> str:
+    """What `submit` would hand to the scheduler, its configuration checked."""
+    config = load_config(given["preset"], given["overrides"])
+    return cluster.batch_script(config.cluster, name, n_members)
+
+
+def standing(array: Array, *, every: bool = False) -> str:
+    """How many members stand how; and those that failed or stopped, or all of them."""
+    found = states(array)
+    counts = [f"{found.count(state)} {state}" for state in dict.fromkeys(found)]
+    lines = [f"{len(found)} members: {', '.join(counts)}"]
+    for number, state in enumerate(found):
+        if every or state not in ("done", "running", "waiting"):
+            error = _outcome(array.member(number)).get("error") or ""
+            lines.append(f"{number:>6}  {state:<12} {array.members[number]}  {error}".rstrip())
+    return "\n".join(lines)
+
+
+def printed(array: Array, number: int | None, lines: int) -> str:
+    """Last lines of what the job of a member printed; without a number, of those not in order."""
+    bad = [k for k, state in enumerate(states(array)) if state not in ("done", "waiting")]
+    chosen = bad[:8] if number is None else [number]
+    if not chosen:
+        return "every member that ended is done; name one to see what its job printed"
+    parts = []
+    for k in chosen:
+        for path in logs(array, k):
+            parts.append(f"--- member {k}: {path}")
+            parts += last_lines(path, lines)
+    return "\n".join(parts) or "no job has printed anything yet"
+
+
+def collected(array: Array) -> str:
+    """Gather the members, and say what was found."""
+    table = collect(array)
+    done = len(table.query("state == 'done'"))
+    lines = [f"{done} of {len(table)} done: {array.run.path / 'table.parquet'}"]
+    for row in table.query("state != 'done'").to_dict("records"):
+        error = row.get("error")
+        lines.append(
+            f"{row['member']:>6}  {row['state']}  {error if isinstance(error, str) else ''}"
+        )
+    return "\n".join(line.rstrip() for line in lines)

@@ -7,19 +7,21 @@ What is slow to import is imported where it is used, so that --help answers at o
 
 from __future__ import annotations
 
-import traceback as tracebacks
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
 from nbcore.errors import InputError
-
-if TYPE_CHECKING:
-    from nbcore.runs.notebooks import NotebookError
-    from nbcore.runs.records import Run
+from nbcore.runs.commands import (
+    errors_reported,
+    parse_parameters,
+    resume_notebook,
+    run_notebook,
+    settings_of,
+    short,
+    warn,
+)
 
 __all__ = ["app", "main"]
 
@@ -41,7 +43,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         help="Preset in configs/, or path of a TOML file. "
-        "[default: quickstart, of a benchmark: benchmark]",
+        "[default: quickstart; of a sweep or a benchmark that name]",
     ),
 ]
 SetOption = Annotated[
@@ -100,26 +102,29 @@ def _headless(notebook: str, preset: str) -> Callable[..., None]:
         traceback: TracebackOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        with _errors_reported(traceback):
+        with errors_reported(traceback):
             if resume is None:
-                _run_notebook(notebook, _settings(config, settings, preset), run, quiet=quiet)
+                run_notebook(notebook, settings_of(config, settings, preset), run, quiet=quiet)
             elif config is not None or run is not None:
                 raise InputError(
                     "--resume goes on in the run's own folder, with its own config; "
                     "leave out --config and --run"
                 )
             else:
-                _resume(notebook, resume, settings, quiet=quiet)
+                resume_notebook(notebook, resume, settings, quiet=quiet)
 
     return command
 
 
-for _name, _notebook, _preset, _help in (
-    ("train", "10_train", "quickstart", "Train a policy"),
-    ("simulate", "20_simulate", "quickstart", "Simulate with a policy"),
-    ("both", "00_quickstart", "quickstart", "Train a policy, then simulate with it"),
-    ("benchmark", "50_benchmark", "benchmark", "Compare what an accuracy costs with other codes"),
-):
+# command: notebook, preset, what it does
+HEADLESS = {
+    "train": ("10_train", "quickstart", "Train a policy"),
+    "simulate": ("20_simulate", "quickstart", "Simulate with a policy"),
+    "both": ("00_quickstart", "quickstart", "Train a policy, then simulate with it"),
+    "sweep": ("40_sweep", "sweep", "Search for the best settings of a training"),
+    "benchmark": ("50_benchmark", "benchmark", "Compare what an accuracy costs with other codes"),
+}
+for _name, (_notebook, _preset, _help) in HEADLESS.items():
     app.command(_name, help=f"{_help} (notebook {_notebook}).")(_headless(_notebook, _preset))
 
 
@@ -131,9 +136,9 @@ def movie(
     quiet: QuietOption = False,
 ) -> None:
     """Make a movie of a run that was simulated (notebook 70_movie)."""
-    with _errors_reported(traceback):
+    with errors_reported(traceback):
         parameters = {"run_dir": run, "overrides": settings or []}
-        _run_notebook(MOVIE, parameters, None, quiet=quiet)
+        run_notebook(MOVIE, parameters, None, quiet=quiet)
 
 
 @app.command()
@@ -152,8 +157,8 @@ def notebook(
     quiet: QuietOption = False,
 ) -> None:
     """Run any notebook, in a new folder or in that of the run it is given."""
-    with _errors_reported(traceback):
-        _run_notebook(name, _parse_parameters(parameters or []), run, quiet=quiet)
+    with errors_reported(traceback):
+        run_notebook(name, parse_parameters(parameters or []), run, quiet=quiet)
 
 
 @app.command()
@@ -163,7 +168,7 @@ def runs(
     ] = None,
 ) -> None:
     """List the runs there are: how they stand, how old they are, and what came out."""
-    with _errors_reported(False):
+    with errors_reported(False):
         from nbcore.runs.listing import as_text, listed
 
         typer.echo(as_text(listed(folder)))
@@ -177,16 +182,127 @@ def rerun(
     quiet: QuietOption = False,
 ) -> None:
     """Repeat a run in a new folder, with the configuration that it was made with."""
-    with _errors_reported(traceback):
+    with errors_reported(traceback):
         from nbcore.runs.provenance import code_of, provenance
         from nbcore.runs.records import Run
 
         old = Run.open(run)
         origin = provenance(old)
         if (now := code_of()) != origin["code"]:
-            _warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
-        parameters = _settings(str(old.config_file), None)
-        _run_notebook(origin["notebook"], parameters, new, quiet=quiet)
+            warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
+        parameters = settings_of(str(old.config_file), None)
+        run_notebook(origin["notebook"], parameters, new, quiet=quiet)
+
+
+ArrayArgument = Annotated[
+    str, typer.Argument(metavar="ARRAY", help="An array: its path, or its name in outputs/.")
+]
+
+
+@app.command()
+def submit(
+    command: Annotated[
+        str | None, typer.Argument(help="What each member does: train, simulate, both, …")
+    ] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            "-o",
+            metavar="KEY=VALUES",
+            help="A member for each value: train.seed=0:8, train.learning_rate=1e-3,1e-4. "
+            "Several are crossed.",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--table", metavar="FILE.csv", help="A member for each row; a column for each key."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="slurm, or local; short for --set cluster.executor=…"),
+    ] = None,
+    run: RunOption = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="ARRAY", help="Send what has not ended, or failed, once more."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the batch script; send nothing.")
+    ] = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Send runs to SLURM, or to processes on this machine; one folder holds them all."""
+    with errors_reported(traceback):
+        from nbcore.runs import arrays
+
+        if resume is not None:
+            array = arrays.opened(resume)
+            cluster_jobs = arrays.again(array)
+        else:
+            chosen = [*(settings or []), *([f"cluster.executor={cluster}"] if cluster else [])]
+            members = arrays.members_of(over or [], table)
+            command = arrays.known_command(command, HEADLESS)
+            notebook, preset, _ = HEADLESS[command]
+            given = settings_of(config, chosen, preset)
+            if dry_run:
+                typer.echo(arrays.script(given, run or command, len(members)))
+                return
+            array = arrays.submit(command, notebook, members=members, name=run, **given)
+            cluster_jobs = array.n_jobs
+        where = "SLURM" if array.index["executor"] == "slurm" else "this machine"
+        name = short(array.run.path)
+        typer.echo(f"array     {name}")
+        typer.echo(f"members   {len(array.members)} in {cluster_jobs} jobs on {where}")
+        typer.echo(f"then      nbcore status {name}   (or logs, cancel, collect)")
+
+
+@app.command()
+def status(array: ArrayArgument, every: Annotated[bool, typer.Option("--all")] = False) -> None:
+    """How the members of an array stand."""
+    with errors_reported(False):
+        from nbcore.runs import arrays
+
+        typer.echo(arrays.standing(arrays.opened(array), every=every))
+
+
+@app.command()
+def logs(
+    array: ArrayArgument,
+    member: Annotated[
+        int | None, typer.Argument(help="Its number; without one, those that failed.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each file.")] = 20,
+) -> None:
+    """What the jobs of an array printed."""
+    with errors_reported(False):
+        from nbcore.runs import arrays
+
+        typer.echo(arrays.printed(arrays.opened(array), member, lines))
+
+
+@app.command()
+def cancel(array: ArrayArgument) -> None:
+    """Stop the jobs of an array; what is done is kept, and `submit --resume` goes on."""
+    with errors_reported(False):
+        from nbcore.runs import arrays
+
+        arrays.stop(arrays.opened(array))
+
+
+@app.command()
+def collect(array: ArrayArgument) -> None:
+    """Gather the members of an array into one table (Parquet), and name those that failed."""
+    with errors_reported(False):
+        from nbcore.runs import arrays
+
+        typer.echo(arrays.collected(arrays.opened(array)))
 
 
 @app.command()
@@ -198,154 +314,6 @@ def presets() -> None:
         first, *_ = (config.PRESETS / f"{name}.toml").read_text(encoding="utf-8").split("\n")
         comment = first.lstrip("# ") if first.startswith("#") else ""
         typer.echo(f"{name:<14} {comment}".rstrip())
-
-
-def _settings(
-    config: str | None, overrides: list[str] | None, preset: str = "quickstart"
-) -> dict[str, Any]:
-    return {"preset": config or preset, "overrides": overrides or []}
-
-
-def _resume(notebook: str, resume: str, settings: list[str] | None, *, quiet: bool) -> None:
-    from nbcore.runs.provenance import made_by
-    from nbcore.runs.records import Run
-
-    run = Run.open(resume)
-    if not run.config_file.is_file():
-        raise InputError(f"run {str(run.path)!r} has no config.toml to go on with")
-    if made_by(run) not in (None, notebook):
-        raise InputError(
-            f"run {str(run.path)!r} was made by notebook {made_by(run)}, not {notebook}; "
-            "resume it with the command that made it"
-        )
-    parameters = {**_settings(str(run.config_file), settings), "run_dir": str(run.path)}
-    _run_notebook(notebook, parameters, None, quiet=quiet)
-
-
-def _run_notebook(
-    name: str,
-    parameters: Mapping[str, Any],
-    run_name: str | None,
-    *,
-    quiet: bool,
-) -> None:
-    """Check everything that can be checked, then make or open the folder, then run."""
-    from nbcore.config import load_config
-    from nbcore.runs import notebooks
-    from nbcore.runs.provenance import command_line
-    from nbcore.runs.records import Run
-
-    defaults = notebooks.default_parameters(name)
-    notebooks.check_parameters(name, parameters)
-    given = {key: value for key, value in parameters.items() if key != "run_dir"}
-    if "preset" in given:
-        given["preset"] = _absolute(given["preset"])
-    known = {**defaults, **given}
-    run_dir = parameters.get("run_dir")
-    if "preset" in known:
-        load_config(known["preset"], known.get("overrides", []))
-    elif run_dir is not None and known.get("overrides"):
-        load_config(Run.open(run_dir).config_file, known["overrides"])
-
-    if run_dir is not None:
-        if run_name is not None:
-            raise InputError("--run names a new folder; leave it out where a run_dir is given")
-        run = Run.open(run_dir)
-    elif notebooks.reads_a_run(name):
-        raise InputError(f"notebook {name} looks at a run; say which: -p run=outputs/NAME")
-    else:
-        run = Run.create(run_name, label=name.lstrip("0123456789_") or name)
-
-    executed = notebooks.execute(
-        name, run, parameters=given, progress=not quiet, command=command_line()
-    )
-    _report(run, executed)
-
-
-def _absolute(preset: object) -> object:
-    """Keep the name of a preset; a file is named so that any working directory finds it."""
-    if isinstance(preset, str) and Path(preset).is_file():
-        return str(Path(preset).resolve())
-    return preset
-
-
-def _parse_parameters(texts: list[str]) -> dict[str, Any]:
-    from nbcore.config import parse_value
-
-    parameters = {}
-    for text in texts:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not key:
-            raise InputError(f"parameter {text!r} must read key=value, such as run=outputs/NAME")
-        key = "run_dir" if key == "run" else key
-        parameters[key] = value if key in ("run_dir", "preset") else parse_value(value)
-    return parameters
-
-
-def _report(run: Run, executed: Path) -> None:
-    from nbcore.runs.notebooks import headline
-
-    shown = headline(executed)
-    if shown:
-        typer.echo(f"{shown}\n")
-    typer.echo(f"run       {_short(run.path)}")
-    typer.echo(f"notebook  {_short(executed)}")
-    figures = sorted((run.path / "figures").glob("*.png"))
-    if figures:
-        typer.echo(f"figures   {_short(figures[0].parent)} ({len(figures)})")
-    if run.movie_file.exists():
-        typer.echo(f"movie     {_short(run.movie_file)}")
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-@contextmanager
-def _errors_reported(traceback: bool) -> Iterator[None]:
-    """Turn errors into lines on stderr and exit codes."""
-    try:
-        yield
-    except InputError as error:
-        if traceback:
-            tracebacks.print_exc()
-        _complain(error)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        raise typer.Exit(130) from None
-    except RuntimeError as error:
-        from nbcore.runs.notebooks import NotebookError
-        from nbcore.runs.signals import Interrupted
-
-        if isinstance(error, Interrupted):
-            _complain(f"{error}; what was done is kept, --resume goes on")
-            raise typer.Exit(error.exit_code) from None
-        if not isinstance(error, NotebookError):
-            raise
-        _report_failure(error, traceback)
-        raise typer.Exit(2 if error.is_input_error else 1) from None
-
-
-def _report_failure(error: NotebookError, traceback: bool) -> None:
-    if traceback and error.traceback:
-        typer.echo(error.traceback, err=True)
-    kept = _short(error.notebook)
-    if error.is_input_error:
-        _complain(f"{error.evalue} (notebook: {kept})")
-        return
-    typer.echo(f"error: {error.ename}: {error.evalue}", err=True)
-    if error.cell_line:
-        typer.echo(f"  in the cell's line: {error.cell_line}", err=True)
-    typer.echo(f"  the notebook up to there: {kept}", err=True)
-
-
-def _warn(message: object) -> None:
-    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
-
-
-def _complain(message: object) -> None:
-    typer.echo(f"error: {' '.join(str(message).split())}", err=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""Jobs, sent by submitit to SLURM or to processes of this machine, with the same semantics.
+
+A job is a function object that can be called again and goes on where it was; submitit pickles it
+into a folder that only the user can write to. Before its time limit it gets a signal, and is queued
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from nbcore.config import Cluster
+from nbcore.errors import InputError
+from nbcore.runs.provenance import one_line
+
+__all__ = ["alive", "batch_script", "executor_of", "interrupt", "n_jobs", "requeue", "send"]
+
+Executor = Literal["slurm", "local"]
+
+
+def executor_of(cluster: Cluster, *, dry: bool = False) -> Executor:
+    """Where jobs go.
+
+    Raises
+    ------
+    InputError
+        SLURM is asked for, and is not here.
+    """
+    has_slurm = shutil.which("sbatch") is not None
+    if cluster.executor == "slurm" and not has_slurm and not dry:
+        raise InputError(
+            "cluster.executor is 'slurm', and there is no sbatch on this machine; submit from a "
+            "login node, or use --cluster local"
+        )
+    if cluster.executor == "auto":
+        return "slurm" if has_slurm else "local"
+    return cluster.executor
+
+
+def n_jobs(cluster: Cluster, executor: Executor, n_members: int) -> int:
+    """Jobs for so many members; here as many as may run at once."""
+    if executor == "slurm":
+        return min(n_members, cluster.jobs)
+    return min(n_members, cluster.parallel or max(1, _cores() // cluster.cpus))
+
+
+def send(
+    jobs: Sequence[Any], folder: Path, cluster: Cluster, executor: Executor, name: str
+) -> list[str]:
+    """Hand jobs to submitit, which keeps its files in a folder for the user alone.
+
+    Returns
+    -------
+    Their numbers in SLURM, or of processes here.
+
+    Raises
+    ------
+    InputError
+        SLURM refuses them.
+    """
+    from submitit import LocalExecutor, SlurmExecutor
+
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if executor == "slurm":
+        slurm = SlurmExecutor(folder, max_num_timeout=cluster.requeues)
+        slurm.update_parameters(**_sbatch(cluster, name))
+        try:
+            return [job.job_id for job in slurm.submit_array(jobs)]
+        except Exception as error:  # submitit's own, of what sbatch says
+            raise InputError(
+                f"SLURM refused the jobs: {one_line(error)}; change the section [cluster]"
+            ) from None
+    local = LocalExecutor(folder, max_num_timeout=cluster.requeues)
+    local.update_parameters(
+        timeout_min=cluster.minutes, signal_delay_s=cluster.grace, setup=list(cluster.setup)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the processes outlive this one
+        return [job.job_id for job in local.submit_array(jobs)]
+
+
+def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
+    """The script that `submit` would hand to sbatch, or what it would start here."""
+    executor = executor_of(cluster, dry=True)
+    jobs = n_jobs(cluster, executor, n_members)
+    command = f"{sys.executable} -u -m submitit.core._submit outputs/{name}/jobs"
+    if executor == "local":
+        return f"# {jobs} processes on this machine, for {n_members} members\n{command}"
+    # submitit has no public way to make the script without sending it.
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    return _make_sbatch_string(
+        command, f"outputs/{name}/jobs", map_count=jobs, **_sbatch(cluster, name)
+    )
+
+
+def requeue(signum: int) -> None:
+    """In a job that a scheduler's signal ended: have submitit queue it again, and exit."""
+    answer = signal.getsignal(signal.SIGUSR2)
+    if signum in (signal.SIGUSR1, signal.SIGUSR2) and callable(answer):
+        answer(signum, None)
+
+
+def alive(ids: Sequence[str], executor: Executor) -> set[int] | None:
+    """Which of the jobs wait or run, counted from 0; None if the scheduler does not say."""
+    if executor == "local":
+        return {number for number, pid in enumerate(ids) if _is_alive(int(pid))}
+    first = ids[0].partition("_")[0]
+    command = ["squeue", "-h", "-r", "-j", first, "-o", "%K"]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if made.returncode != 0:
+        return set() if "Invalid job id" in made.stderr else None
+    listed = [line.strip() for line in made.stdout.splitlines()]
+    return {int(line) if line.isdigit() else 0 for line in listed}  # one job alone is no array
+
+
+def _is_alive(pid: int) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # one of our own may have ended and wait to be seen
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def interrupt(ids: Sequence[str], executor: Executor) -> None:
+    """End jobs; their notebooks get a signal first, at which they save."""
+    if executor == "slurm":
+        subprocess.run(["scancel", ids[0].partition("_")[0]], check=False)
+        return
+    for pid in ids:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sbatch(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Parameters of submitit's SLURM executor."""
+    return {
+        "job_name": name,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "time": cluster.minutes,
+        "cpus_per_task": cluster.cpus,
+        "gpus_per_node": cluster.gpus or None,
+        "mem": None if cluster.memory is None else f"{round(cluster.memory * 1024)}M",
+        "array_parallelism": cluster.parallel or cluster.jobs,
+        "signal_delay_s": cluster.grace,
+        "setup": list(cluster.setup) or None,
+        "additional_parameters": {"requeue": True},
+    }
