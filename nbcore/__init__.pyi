@@ -14,6 +14,7 @@ from .physics.rebound_io import to_rebound as to_rebound
 from .physics.state import State as State
 from .runs.records import Run as Run
 from .runs.records import start_run as start_run
+from .runs.sweeps import sweep as sweep
 from .simulation.setup import Setup as Setup
 from .simulation.setup import initial_state as initial_state
 from .simulation.setup import setup as setup
@@ -31,6 +32,7 @@ from .stepping.suites import Suite as Suite
 from .views import lessons as lessons
 from .views import movies as movies
 from .views import plots as plots
+from .views import search as search
 from .views.explorer import Explorer as Explorer
 from .views.explorer import explore as explore
 from .views.live import watch_training as watch_training

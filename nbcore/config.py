@@ -31,6 +31,7 @@ __all__ = [
     "Network",
     "ScenarioConfig",
     "Simulation",
+    "Sweep",
     "Training",
     "load_config",
     "make_config",
@@ -392,6 +393,49 @@ class Movie(Section):
         return self.model_dump()
 
 
+class Sweep(Section):
+    """A search for the settings of a training that serve best."""
+
+    space: dict[str, dict[str, Any]] = {
+        "train.learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}
+    }
+    """What is searched: dotted keys, each with low and high (and log, or step), or choices."""
+    objectives: tuple[Literal["cost_ratio", "calibration", "spread", "loss"], ...] = ("cost_ratio",)
+    """What is made small: force evaluations over those of the best classical rule at equal error;
+    decades from the tolerance to the error; decades between errors; the loss of the training."""
+    levels: tuple[Tolerance, ...] = (1e-4, 1e-6)
+    """Maximum errors at which costs are compared."""
+    asked: Tolerance = 1e-5
+    """Tolerance at which the errors are looked at."""
+    systems: Count = 64
+    """Held-out systems of each shape that a policy is judged by."""
+    trials: Count = 40
+    """Trainings in all; a grid has its own number."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How settings are drawn; a grid tries all combinations."""
+    pruner: Literal["none", "median", "hyperband"] = "none"
+    """What ends trainings early whose loss promises little; for a single objective."""
+    workers: Count = 1
+    """Processes, or jobs of a cluster, that make trials at the same time."""
+    storage: str | None = None
+    """URL of a database; without it a journal in the run folder, which may be a shared one."""
+    seed: CountOrZero = 0
+    """Of the sampler."""
+    progress: bool = True
+    """Show a progress bar of trials."""
+
+    @model_validator(mode="after")
+    def _one_objective_to_prune(self) -> Sweep:
+        if not self.objectives or not self.space:
+            raise ValueError("give at least one of objectives, and one key in space")
+        if self.pruner != "none" and len(self.objectives) > 1:
+            raise ValueError(
+                f"pruner {self.pruner!r} goes with one objective, not with {len(self.objectives)}; "
+                "use 'none'"
+            )
+        return self
+
+
 class Cluster(Section):
     """Where the members of an array run, and what a job may use."""
 
@@ -438,6 +482,8 @@ class Config(Section):
     """The benchmark."""
     movie: Movie = Movie()
     """The movie."""
+    sweep: Sweep = Sweep()
+    """The search for settings."""
     cluster: Cluster = Cluster()
     """Jobs of an array."""
 

@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 
 from nbcore.analysis import ablation as module
-from nbcore.analysis.ablation import UNTRAINED, VARIANTS, Score, ablation, as_markdown
+from nbcore.analysis import scoring
+from nbcore.analysis.ablation import UNTRAINED, VARIANTS, ablation, as_markdown
+from nbcore.analysis.scoring import Score
 
 
 @pytest.mark.long
 def test_variants_are_trained_and_scored_beside_the_best_classical_rule(monkeypatch):
     chosen = (UNTRAINED, "does not see the tolerance", "does not see masses", "plain steps")
     monkeypatch.setattr(module, "VARIANTS", {name: VARIANTS[name] for name in chosen})
-    monkeypatch.setattr(module, "RULES", ("boekholt",))
+    monkeypatch.setattr(scoring, "RULES", ("boekholt",))
     scores = ablation(epochs=1, systems=3)
     assert list(scores) == list(chosen)
     for score in scores.values():
@@ -20,5 +22,5 @@ def test_variants_are_trained_and_scored_beside_the_best_classical_rule(monkeypa
 
 
 def test_scores_read_as_a_table():
-    table = as_markdown({"one": Score((0.8, np.nan), 1.23, 145)})
+    table = as_markdown({"one": Score((0.8, np.nan), 1.23, 0.5, 145)})
     assert table.splitlines()[-1] == "| one | 145 | 0.80 | – | 1.2 |"

@@ -9,58 +9,31 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from nbcore.analysis.frontiers import cost_of
+from nbcore.analysis.scoring import Judge, Score
 from nbcore.config import load_config
-from nbcore.learning.systems import Problem, training_problems
 from nbcore.learning.training import train
-from nbcore.simulation.ends import run_to_end
 from nbcore.stepping.checkpoints import POLICY_FILE, save_policy
 from nbcore.stepping.features import FEATURE_SETS
-from nbcore.stepping.policies import Criterion, LearnedPolicy, Policy
+from nbcore.stepping.policies import LearnedPolicy
 
-__all__ = ["VARIANTS", "Score", "ablation", "as_markdown"]
+__all__ = ["VARIANTS", "ablation", "as_markdown"]
 
 EPOCHS = 60
 SYSTEMS = 64  # of each shape, of those held out
 LEVELS = (1e-4, 1e-6)
 ASKED = 1e-5
-SETTINGS = 10
-MOST_STEPS = 50_000
-RULES = ("boekholt", "free_fall", "huayno", "zemp", "tidal")
-STEPPINGS = ("plain", "reversible")
-INTEGRATOR = "blanes_moan4"
 UNTRAINED, LABELS = "no training", "regression on the largest steps within a budget, alone"
 BLIND = 1e30  # deviation of an input that the network shall not see
 
 
 Settings = dict[str, Any]
-
-
-class Score(NamedTuple):
-    """A policy on held-out systems.
-
-    Attributes
-    ----------
-    ratios
-        Force evaluations over those of the best classical rule at each of LEVELS, the geometric
-        mean over the shapes of systems; NaN where an error is not reached.
-    spread
-        Decades between the 10th and the 90th percentile of the maximum error at one tolerance.
-    weights
-        Number of weights.
-    """
-
-    ratios: tuple[float, ...]
-    spread: float
-    weights: int
 
 
 Variant = Callable[[Settings, dict[str, LearnedPolicy]], LearnedPolicy]
@@ -77,13 +50,11 @@ def ablation(epochs: int = EPOCHS, systems: int = SYSTEMS) -> dict[str, Score]:
         Held-out systems of each shape.
     """
     settings = _settings(epochs)
-    held_out = training_problems(load_config("default_policy", settings).train, "held_out")
-    problems = [_some(each, systems) for each in held_out]
-    best = [[_best_rule(problem, level) for level in LEVELS] for problem in problems]
+    judge = Judge(load_config("default_policy", settings).train, LEVELS, ASKED, systems)
     made: dict[str, LearnedPolicy] = {}
     for name, variant in tqdm(VARIANTS.items(), desc="ablation"):
         made[name] = variant(settings, made)
-    return {name: _score(policy, problems, best) for name, policy in made.items()}
+    return {name: judge(policy) for name, policy in made.items()}
 
 
 def as_markdown(scores: dict[str, Score]) -> str:
@@ -107,11 +78,6 @@ def _settings(epochs: int) -> Settings:
         "train.evolution.calibration_systems": 0,
         "train.progress": False,
     }
-
-
-def _some(problem: Problem, count: int) -> Problem:
-    n_systems = problem.state.n_systems
-    return problem.select(torch.linspace(0, n_systems - 1, min(count, n_systems)).long())
 
 
 def _trained(settings: Settings) -> LearnedPolicy:
@@ -144,45 +110,6 @@ def _blind_to_the_tolerance(settings: Settings, made: dict[str, LearnedPolicy]) 
     start = copy.deepcopy(made[UNTRAINED])
     start.network.deviation[0] = BLIND
     return _started_from(start, settings)
-
-
-def _best_rule(problem: Problem, level: float) -> float:
-    """Least median cost of an error, of all criteria and both ways to step."""
-    etas = np.geomspace(0.02, 2.0, SETTINGS)
-    found = [
-        _cost(problem, [(Criterion(rule, float(eta)), 1.0) for eta in etas], stepping, level)
-        for rule in RULES
-        for stepping in STEPPINGS
-    ]
-    return float(np.nanmin(found))
-
-
-def _score(policy: LearnedPolicy, problems: list[Problem], best: list[list[float]]) -> Score:
-    tolerances = np.geomspace(1e-8, 1e-2, SETTINGS)
-    asked = [(policy, float(tolerance)) for tolerance in tolerances]
-    stepping = policy.spec.stepping
-    reached = [[_cost(each, asked, stepping, level) for level in LEVELS] for each in problems]
-    errors = np.concatenate([_run(each, policy, ASKED, stepping)[0] for each in problems])
-    low, high = np.quantile(errors, (0.1, 0.9), method="inverted_cdf")
-    weights = sum(parameter.numel() for parameter in policy.network.layers.parameters())
-    means = np.exp(np.mean(np.log(np.divide(reached, best)), axis=0))
-    return Score(tuple(map(float, means)), float(np.log10(high / low)), weights)
-
-
-def _cost(
-    problem: Problem, asked: Iterable[tuple[Policy, float]], stepping: str, level: float
-) -> float:
-    runs = [_run(problem, *each, stepping) for each in asked]
-    errors, costs = (np.median(each, axis=1) for each in zip(*runs, strict=True))
-    return cost_of(errors, costs, level)
-
-
-def _run(problem: Problem, policy: Policy, tolerance: float, stepping: str):
-    """Maximum errors and force evaluations, infinite where a run was lost."""
-    asked = torch.full_like(problem.t_end, tolerance)
-    rest = (policy, asked, MOST_STEPS, INTEGRATOR, stepping)
-    ends = run_to_end(problem.state, problem.t_end, *rest)
-    return np.where(ends.lost, np.inf, (ends.max_error, ends.evaluations))
 
 
 VARIANTS: dict[str, Variant] = {

@@ -60,6 +60,7 @@ __all__ = [
     "states",
     "stop",
     "submit",
+    "with_settings",
 ]
 
 ENDED = ("done", "failed")
@@ -119,6 +120,10 @@ class Job:
 
     def __call__(self) -> None:
         """Run the members that have not ended."""
+        with cluster.leaving_at_sigterm():
+            self._work()
+
+    def _work(self) -> None:
         array = Array(Run(Path(self.folder)))
         apart = min(MOST_SECONDS_APART, SECONDS_PER_JOB * array.n_jobs)
         time.sleep(random.random() * apart)
@@ -242,7 +247,7 @@ def submit(
     table = config.model_dump()
     for number, settings in enumerate(members):
         try:
-            make_config(_with(table, settings))
+            make_config(with_settings(table, settings))
         except InputError as error:
             raise InputError(f"member {number} ({dict(settings)}): {error}") from None
     run = Run.create(name, label=command, root=root)
@@ -292,7 +297,7 @@ def again(array: Array) -> int:
     return len(jobs)
 
 
-def _with(table: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_settings(table: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a nested table with dotted settings, sharing what they leave alone."""
     table = dict(table)
     for key, value in settings.items():

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,16 @@ from nbcore.config import Cluster
 from nbcore.errors import InputError
 from nbcore.runs.provenance import one_line
 
-__all__ = ["alive", "batch_script", "executor_of", "interrupt", "n_jobs", "requeue", "send"]
+__all__ = [
+    "alive",
+    "batch_script",
+    "executor_of",
+    "interrupt",
+    "leaving_at_sigterm",
+    "n_jobs",
+    "requeue",
+    "send",
+]
 
 Executor = Literal["slurm", "local"]
 
@@ -101,6 +110,20 @@ def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
     return _make_sbatch_string(
         command, f"outputs/{name}/jobs", map_count=jobs, **_sbatch(cluster, name)
     )
+
+
+@contextmanager
+def leaving_at_sigterm() -> Iterator[None]:
+    """In a job: SIGTERM ends it, which submitit leaves to SLURM."""
+
+    def leave(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def requeue(signum: int) -> None:

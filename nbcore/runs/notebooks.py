@@ -44,7 +44,11 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a notebook is run with to be small, where it is not the preset that the others share.
-SMOKE_PRESETS = {"50_benchmark": "benchmark_smoke", "60_orbit_explorer": "explore"}
+SMOKE_PRESETS = {
+    "40_sweep": "sweep_smoke",
+    "50_benchmark": "benchmark_smoke",
+    "60_orbit_explorer": "explore",
+}
 # The smoke preset trains first; a notebook that only simulates has no policy of its own.
 SMOKE_OVERRIDES = {"20_simulate": ["simulate.policy=boekholt"]}
 

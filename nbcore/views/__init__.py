@@ -1,5 +1,5 @@
 """Seeing a run: plots, movies, and what a policy has learned."""
 
-from nbcore.views import lessons, movies, plots
+from nbcore.views import lessons, movies, plots, search
 
-__all__ = ["lessons", "movies", "plots"]
+__all__ = ["lessons", "movies", "plots", "search"]
