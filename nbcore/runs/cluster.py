@@ -21,6 +21,7 @@ from typing import Any, Literal
 from nbcore.config import Cluster
 from nbcore.errors import InputError
 from nbcore.runs.provenance import one_line
+from nbcore.runs.records import OUTPUTS
 
 __all__ = [
     "alive",
@@ -101,15 +102,14 @@ def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
     """The script that `submit` would hand to sbatch, or what it would start here."""
     executor = executor_of(cluster, dry=True)
     jobs = n_jobs(cluster, executor, n_members)
-    command = f"{sys.executable} -u -m submitit.core._submit outputs/{name}/jobs"
+    folder = OUTPUTS / name / "jobs"
+    command = f"{sys.executable} -u -m submitit.core._submit {folder}"
     if executor == "local":
         return f"# {jobs} processes on this machine, for {n_members} members\n{command}"
     # submitit has no public way to make the script without sending it.
     from submitit.slurm.slurm import _make_sbatch_string
 
-    return _make_sbatch_string(
-        command, f"outputs/{name}/jobs", map_count=jobs, **_sbatch(cluster, name)
-    )
+    return _make_sbatch_string(command, folder, map_count=jobs, **_sbatch(cluster, name))
 
 
 @contextmanager

@@ -77,18 +77,27 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def _row(run: Run) -> Row:
+    if (run.path / "array.json").exists():
+        from nbcore.runs.arrays import Array, states
+
+        array, found = Array(run), states(Array(run))
+        made_by = f"{array.index['notebook']} × {len(found)}"
+        state = ", ".join(f"{found.count(each)} {each}" for each in dict.fromkeys(found))
+    else:
+        made_by, state = provenance.made_by(run) or "–", provenance.state(run)
     return Row(
         run.path.name,
-        provenance.made_by(run) or "–",
-        provenance.state(run),
+        made_by,
+        state,
         _age(time.time() - _changed(run.path)),
         headline(run.load_metrics()),
     )
 
 
 def _changed(path: Path) -> float:
-    known = (path / name for name in ("provenance.json", "metrics.jsonl", "config.toml"))
-    return max(file.stat().st_mtime for file in known if file.exists())
+    known = (path / f"{name}.json" for name in ("provenance", "metrics", "array"))
+    made = path.stat().st_mtime
+    return max([made, *(file.stat().st_mtime for file in known if file.exists())])
 
 
 def _age(seconds: float) -> str:

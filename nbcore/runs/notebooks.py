@@ -8,21 +8,20 @@ the page that lists them.
 from __future__ import annotations
 
 import ast
-import logging
 import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
+from nbcore.runs import execution
 from nbcore.runs.gallery import write_gallery
 from nbcore.runs.provenance import attempt
 from nbcore.runs.records import Run
-from nbcore.runs.signals import KERNEL_IGNORES, Interrupted, Signals
+from nbcore.runs.signals import Interrupted, Signals
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -41,7 +40,6 @@ __all__ = [
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
-WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a notebook is run with to be small, where it is not the preset that the others share.
 SMOKE_PRESETS = {
@@ -100,7 +98,12 @@ def default_parameters(name: str) -> dict[str, Any]:
     ValueError
         Its parameters are missing, or not literals.
     """
-    source = "\n".join(c.source for c in _read(name).cells if "parameters" in _tags(c))
+    _check(name)
+    text = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
+    # Not by jupytext, whose import costs half a second that a kernel could use to start.
+    cells = re.split(r"^# %%", text, flags=re.MULTILINE)
+    marked = (cell for cell in cells if re.match(r'.*tags=\[.*"parameters".*\]', cell))
+    source = "\n".join(cell.partition("\n")[2] for cell in marked)
     found: dict[str, Any] = {}
     for line in ast.parse(source).body:
         try:
@@ -183,11 +186,11 @@ def execute(
     check_parameters(name, given)
     path = run.path / f"{name}.ipynb"
     if reads_a_run(name):
-        _run_papermill(name, path, given, progress)
+        _run(name, path, given, progress)
         return path
     with attempt(run, name, given, command) as this:
         try:
-            _run_papermill(name, path, given, progress)
+            _run(name, path, given, progress)
         except Interrupted as error:
             this.end("interrupted", error.exit_code, str(error))
             raise
@@ -198,51 +201,16 @@ def execute(
     return path
 
 
-def _run_papermill(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> None:
-    import papermill
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError, strip_color
-    from traitlets.config import Config as Traits
-
+def _run(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> None:
+    """Run a notebook to its end, or say in the user's words why it ended before."""
     signals = Signals()
-
-    class Kernel(AsyncKernelManager):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings)
-            signals.kernel = self
-
-    def work() -> None:
-        papermill.execute_notebook(
-            _read(name),
-            WHOLE + str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-            parameters,
-            kernel_name="python3",
-            language="python",
-            progress_bar=bar,
-            stderr_file=sys.stderr if progress else None,
-            coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
-            kernel_manager_class=Kernel,
-            on_cell_start=signals.check,
-            # ipykernel warns of TCP without encryption, and prints a traceback when interrupted.
-            config=Traits({"KernelManager": {"transport_encryption": "auto"}}),
-            extra_arguments=[
-                "--IPKernelApp.log_level=CRITICAL",
-                f"--IPKernelApp.exec_lines={KERNEL_IGNORES}",
-            ],
-        )
-
-    bar: Any = {"desc": name, "leave": False, "file": sys.stderr} if progress else False
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    _register_whole_files()
     try:
-        signals.run(work)
-    except PapermillExecutionError as error:
+        signals.run(lambda: execution.run(lambda: _read(name), path, parameters, signals, progress))
+    except execution.CellError as error:
         if signals.came and error.ename == KeyboardInterrupt.__name__:
             raise Interrupted(signals.came[0]) from None
-        traceback = strip_color("\n".join(error.traceback))
-        raise NotebookError(path, error.ename, error.evalue, traceback) from None
-    except DeadKernelError:
+        raise NotebookError(path, error.ename, error.evalue, error.traceback) from None
+    except execution.KernelDied:
         if signals.came:
             raise Interrupted(signals.came[0]) from None
         message = "the kernel died; did it run out of memory?"
@@ -253,26 +221,6 @@ def _run_papermill(name: str, path: Path, parameters: dict[str, Any], progress: 
         else:
             message = f"the notebook can't be written to {str(path)!r}: {error.strerror}"
         raise NotebookError(path, type(error).__name__, message) from None
-
-
-@cache
-def _register_whole_files() -> None:
-    from papermill.iorw import papermill_io
-
-    papermill_io.register(WHOLE, _WholeFiles)
-
-
-class _WholeFiles:
-    """Where papermill writes a notebook: each time the whole file, or nothing."""
-
-    @staticmethod
-    def write(text: str, path: str) -> None:
-        with replacing(path.removeprefix(WHOLE)) as part:
-            part.write_text(text, encoding="utf-8")
-
-    @staticmethod
-    def pretty_path(path: str) -> str:
-        return path
 
 
 def headline(path: str | Path) -> str:
@@ -333,11 +281,15 @@ def out_of_sync(name: str) -> str | None:
     return None
 
 
+def _check(name: str) -> None:
+    if name not in names():
+        raise unknown_name("notebook", name, names())
+
+
 def _read(name: str) -> NotebookNode:
     import jupytext
 
-    if name not in names():
-        raise unknown_name("notebook", name, names())
+    _check(name)
     return jupytext.read(NOTEBOOKS / f"{name}.py", fmt="py:percent")
 
 

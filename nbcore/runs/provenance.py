@@ -96,7 +96,9 @@ def attempt(
             yield this
         except BaseException as error:
             if this.row["state"] == "running":
-                this.end("failed", 1, f"{type(error).__name__}: {error}")
+                asked = isinstance(error, (SystemExit, KeyboardInterrupt))
+                state = "interrupted" if asked else "failed"
+                this.end(state, 1, f"{type(error).__name__}: {error}")
             raise
         else:
             if this.row["state"] == "running":

@@ -14,17 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["KERNEL_IGNORES", "Interrupted", "Signals"]
+__all__ = ["Interrupted", "Signals"]
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_UNTIL_AGAIN = 20.0  # a kernel between two cells ignores interrupts
-
-# For the kernel: a batch system signals all processes of a job, and the one that runs the notebook
-# passes it on. Not SIG_IGN, which the kernel's own subprocesses would inherit.
-KERNEL_IGNORES = (
-    "[s.signal(n, lambda *_: None) for s in [__import__('signal')] "
-    "for n in (s.SIGTERM, s.SIGUSR1, s.SIGUSR2)]"
-)
 
 
 class Interrupted(RuntimeError):

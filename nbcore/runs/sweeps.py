@@ -258,7 +258,7 @@ def _try(
     """Train, judge and tell; what goes wrong in one trial is told, too."""
     import optuna
 
-    prunes = config.sweep.pruner != "none"
+    prunes = config.sweep.pruner is not None
 
     def watch(history: Any) -> bool:
         if prunes and np.isfinite(loss := history[-1].get("loss", np.nan)):
@@ -303,16 +303,16 @@ def _result(study: optuna.Study, config: Config, run: Run) -> SweepResult:
     table = trials_of(study)
     with replacing(run.path / "trials.parquet") as part:
         table.to_parquet(part, index=False)
+    ended = table.query("state in ('complete', 'pruned', 'failed')")
+    if len(ended) < _wanted(config.sweep):
+        raise RuntimeError(
+            f"the workers ended after {len(ended)} of {_wanted(config.sweep)} trials; what they "
+            f"printed is in {str(run.path / 'jobs')!r}, and the sweep can be resumed"
+        )
     complete = table.query("state == 'complete'")
     if complete.empty:
-        errors = table.get("error")
-        why = "" if errors is None else f"; the last error: {errors.dropna().iloc[-1]}"
-        raise RuntimeError(f"no trial of the sweep succeeded{why}")
-    if len(table.query("state in ('complete', 'pruned', 'failed')")) < _wanted(config.sweep):
-        raise RuntimeError(
-            f"the workers ended after {len(complete)} of {_wanted(config.sweep)} trials; what they "
-            f"printed is in {str(run.path / 'jobs')!r}"
-        )
+        errors = [] if "error" not in table else table["error"].dropna().to_list()
+        raise RuntimeError(f"no trial of the sweep succeeded; the last error: {errors[-1:]}")
     least = complete.loc[complete[config.sweep.objectives[0]].idxmin()]
     settings = {key: _decoded(least[key]) for key in config.sweep.space}
     best = make_config(with_settings(config.model_dump(), settings))
@@ -403,12 +403,8 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
     if sweep.pruner == "median":
         return optuna.pruners.MedianPruner()
-    return optuna.pruners.HyperbandPruner() if sweep.pruner == "hyperband" else _nop()
-
-
-def _nop() -> optuna.pruners.BasePruner:
-    import optuna
-
+    if sweep.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner()
     return optuna.pruners.NopPruner()
 
 

@@ -1,0 +1,143 @@
+"""A notebook, run by papermill: with a kernel that signals reach, and files that are always whole.
+
+The kernel is started first, and imports what every notebook needs while papermill is imported here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcore.atomic import replacing
+from nbcore.runs.signals import Signals
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+__all__ = ["CellError", "KernelDied", "run"]
+
+WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
+AT_THE_START = (
+    # A batch system signals all processes of a job; the one that runs the notebook passes it on.
+    # Not SIG_IGN, which the kernel's own subprocesses would inherit.
+    "[s.signal(n, lambda *_: None) for s in [__import__('signal')] "
+    "for n in (s.SIGTERM, s.SIGUSR1, s.SIGUSR2)]",
+    "__import__('torch')",
+    "__import__('matplotlib.pyplot')",
+)
+
+
+class CellError(RuntimeError):
+    """A cell raised an exception.
+
+    Attributes
+    ----------
+    ename, evalue, traceback
+        Its name, its message, and its traceback without colours.
+    """
+
+    def __init__(self, ename: str, evalue: str, traceback: str) -> None:
+        super().__init__(f"{ename}: {evalue}")
+        self.ename, self.evalue, self.traceback = ename, evalue, traceback
+
+
+class KernelDied(RuntimeError):
+    """The process of the kernel ended."""
+
+
+def run(
+    read: Callable[[], NotebookNode],
+    path: Path,
+    parameters: Mapping[str, Any],
+    signals: Signals,
+    progress: bool,
+) -> None:
+    """Run the notebook that `read` returns, writing what is done so far to a path.
+
+    Raises
+    ------
+    CellError, KernelDied
+        It ended before its end.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import ensure_event_loop
+
+    # Without the setting, ipykernel warns of TCP without encryption.
+    kernel: Any = AsyncKernelManager(kernel_name="python3", transport_encryption="auto")
+    lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
+    quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
+    ensure_event_loop().run_until_complete(kernel.start_kernel(extra_arguments=[*quiet, *lines]))
+    signals.kernel = kernel
+
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError, strip_color
+
+    bar: Any = {"desc": path.stem, "leave": False, "file": sys.stderr} if progress else False
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            read(),
+            WHOLE + str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+            parameters,
+            engine_name=_engine(),
+            kernel_name="python3",
+            language="python",
+            progress_bar=bar,
+            stderr_file=sys.stderr if progress else None,
+            coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
+            kernel=kernel,
+            on_cell_start=signals.check,
+        )
+    except PapermillExecutionError as error:
+        traceback = strip_color("\n".join(error.traceback))
+        raise CellError(error.ename, error.evalue, traceback) from None
+    except DeadKernelError:
+        raise KernelDied from None
+
+
+@cache
+def _engine() -> str:
+    """Register what papermill runs notebooks and writes files with; the engine's name."""
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.iorw import papermill_io
+
+    class OwnKernel(NBClientEngine):
+        """papermill's own engine, with a kernel that has been started before."""
+
+        @classmethod
+        def execute_managed_notebook(  # pyright: ignore[reportIncompatibleMethodOverride]
+            cls, nb_man: Any, kernel_name: str, **settings: Any
+        ) -> Any:
+            taken = ("coalesce_streams", "on_cell_start", "stderr_file")
+            client = PapermillNotebookClient(
+                nb_man,
+                km=settings["kernel"],
+                kernel_name=kernel_name,
+                shutdown_kernel="immediate",  # all it wrote is whole; to be polite costs 0.6 s
+                **{name: settings[name] for name in taken},
+            )
+            client.owns_km = True  # so that it is shut down
+            return client.execute()
+
+    papermill_io.register(WHOLE, _WholeFiles)
+    papermill_engines.register("own kernel", OwnKernel)
+    return "own kernel"
+
+
+class _WholeFiles:
+    """Where papermill writes a notebook: each time the whole file, or nothing."""
+
+    @staticmethod
+    def write(text: str, path: str) -> None:
+        with replacing(path.removeprefix(WHOLE)) as part:
+            part.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def pretty_path(path: str) -> str:
+        return path
