@@ -32,6 +32,7 @@ __all__ = [
     "ScenarioConfig",
     "Simulation",
     "Sweep",
+    "Tracking",
     "Training",
     "load_config",
     "make_config",
@@ -413,7 +414,7 @@ class Sweep(Section):
     """Trainings in all; a grid has its own number."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How settings are drawn; a grid tries all combinations."""
-    pruner: Literal["none", "median", "hyperband"] = "none"
+    pruner: Literal["median", "hyperband"] | None = None
     """What ends trainings early whose loss promises little; for a single objective."""
     workers: Count = 1
     """Processes, or jobs of a cluster, that make trials at the same time."""
@@ -428,7 +429,7 @@ class Sweep(Section):
     def _one_objective_to_prune(self) -> Sweep:
         if not self.objectives or not self.space:
             raise ValueError("give at least one of objectives, and one key in space")
-        if self.pruner != "none" and len(self.objectives) > 1:
+        if self.pruner is not None and len(self.objectives) > 1:
             raise ValueError(
                 f"pruner {self.pruner!r} goes with one objective, not with {len(self.objectives)}; "
                 "use 'none'"
@@ -467,6 +468,20 @@ class Cluster(Section):
     """Lines of shell before each job, such as module load."""
 
 
+class Tracking(Section):
+    """A mirror of the run's record in Weights & Biases; the run needs none."""
+
+    wandb: Literal["auto", "online", "offline"] | None = "auto"
+    """Sent as the run goes, or kept to be sent later, or sent if this user is logged in; none
+    leaves W&B out."""
+    project: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")] = "aitimestepper"
+    """Of W&B, where the run is shown."""
+    group: str | None = None
+    """Of W&B, under which runs are shown together."""
+    patience: Positive = 15.0
+    """How long the run waits for its mirror at the end [s]."""
+
+
 class Config(Section):
     """Everything that a run needs."""
 
@@ -486,6 +501,8 @@ class Config(Section):
     """The search for settings."""
     cluster: Cluster = Cluster()
     """Jobs of an array."""
+    tracking: Tracking = Tracking()
+    """The mirror in Weights & Biases."""
 
 
 def preset_names() -> list[str]:

@@ -35,6 +35,7 @@ config, run = nb.start_run(preset, overrides, run_dir, label="train")
 # %%
 with nb.watch_training() as watch:
     result = nb.train(config, run.path, watch=watch)
+    watch(result.history)
 run.save_figure(watch.figure, "training")
 
 # %% tags=["headline"]

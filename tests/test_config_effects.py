@@ -15,6 +15,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 from tiny_training import HISTORY, TINY, weights_of
+from wandb_log import attempts
 
 import nbcore as nb
 from nbcore.analysis import engine_speed, work_precision
@@ -24,6 +25,8 @@ from nbcore.config import Config, load_config
 from nbcore.errors import InputError
 from nbcore.learning.losses import LOSSES
 from nbcore.learning.training import make_policy, train
+from nbcore.runs.records import Run
+from nbcore.runs.tracking import mirrored
 from nbcore.simulation.setup import setup
 from nbcore.stepping.features import Measures
 from nbcore.views.movies import movie
@@ -230,6 +233,15 @@ def pictures(config: Config) -> bytes:
     return filmed(config).pixels
 
 
+def in_wandb(config: Config) -> list[tuple[str, str]]:
+    """Where whole mirrors of an empty run are shown."""
+    with tempfile.TemporaryDirectory() as folder:
+        with mirrored(Run(Path(folder)), config.tracking, progress=False):
+            pass
+        kept = [each for each in attempts(Path(folder)) if each.exit_code == 0]
+        return [(each.run.project, each.run.run_group) for each in kept]
+
+
 class Row(NamedTuple):
     """Two values of a setting, what shows the difference, and the other settings."""
 
@@ -253,6 +265,7 @@ EVOLUTION = {
 LEARNED = {"simulate.policy": "trained"}
 DEEP = {"simulate.scenario.parameters": {"n_systems": 2, "dimensions": 3}}
 LONG = {"train.epochs": 12, "train.batches": 1}
+OFFLINE = {"tracking.wandb": "offline"}
 
 
 def only(loss: str) -> dict[str, Any]:
@@ -385,6 +398,10 @@ EFFECTS: dict[str, Row] = {
     "movie.look": Row("light", "dark", pictures),
     "movie.codec": Row("libx264", "mpeg4", pictures),
     "movie.trail": Row(1, 3, pictures),
+    "tracking.wandb": Row(None, "offline", in_wandb),
+    "tracking.project": Row("orbits", "others", in_wandb, OFFLINE),
+    "tracking.group": Row(None, "all", in_wandb, OFFLINE),
+    "tracking.patience": Row(60.0, 0.01, in_wandb, OFFLINE),
 }
 PROGRESS = {
     "train.progress": train,

@@ -131,10 +131,14 @@ class Job:
         for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ.setdefault(name, cpus)
         failed = 0
-        for number in range(self.number, len(array.members), array.n_jobs):
+        for number in self.members(array):
             failed += not run_member(array, number)
         if failed:
             raise SystemExit(1)
+
+    def members(self, array: Array) -> range:
+        """Its share."""
+        return range(self.number, len(array.members), array.n_jobs)
 
     def checkpoint(self, *_: object) -> Any:
         """What submitit queues again: the same, which goes on where this one ended."""
@@ -251,7 +255,8 @@ def submit(
         except InputError as error:
             raise InputError(f"member {number} ({dict(settings)}): {error}") from None
     run = Run.create(name, label=command, root=root)
-    run.save_config(config)
+    group = config.tracking.group or run.path.name
+    run.save_config(make_config(with_settings(table, {"tracking.group": group})))
     index = {
         "command": command,
         "notebook": notebook,

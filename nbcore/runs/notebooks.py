@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
+from nbcore.config import load_config
 from nbcore.errors import InputError, unknown_name
 from nbcore.runs import execution
 from nbcore.runs.gallery import write_gallery
 from nbcore.runs.provenance import attempt
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted, Signals
+from nbcore.runs.tracking import mirrored
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -171,8 +173,8 @@ def execute(
     Raises
     ------
     InputError
-        The notebook or one of its parameters is unknown, or another process works on the run;
-        nothing has run.
+        The notebook, one of its parameters or the configuration is wrong, or another process works
+        on the run; nothing has run.
     NotebookError
         A cell failed; the executed notebook ends there.
     Interrupted
@@ -188,7 +190,9 @@ def execute(
     if reads_a_run(name):
         _run(name, path, given, progress)
         return path
-    with attempt(run, name, given, command) as this:
+    known = default_parameters(name) | given
+    tracking = load_config(known["preset"], known.get("overrides", [])).tracking
+    with attempt(run, name, given, command) as this, mirrored(run, tracking, progress=progress):
         try:
             _run(name, path, given, progress)
         except Interrupted as error:

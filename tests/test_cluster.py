@@ -1,0 +1,311 @@
+"""Arrays of runs: on a real SLURM where there is one (.ci/run installs it), else in processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import slurm_node
+from typer.testing import CliRunner
+
+from nbcore.config import Cluster, load_config
+from nbcore.errors import InputError
+from nbcore.learning.training import train
+from nbcore.runs import arrays, cli, cluster, provenance, records
+from nbcore.runs.records import Run
+from nbcore.stepping.checkpoints import load_policy
+
+TINY = [
+    *("train.epochs=2", "train.pool_size=64", "train.batch_size=16", "train.batches=2"),
+    *("train.scenario.parameters.n_systems=4", "compare.criteria=['boekholt']"),
+]
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "OUTPUTS", tmp_path / "outputs")
+    monkeypatch.setattr(cluster, "OUTPUTS", tmp_path / "outputs")
+    return tmp_path / "outputs"
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """Name of the executor that jobs are sent to."""
+    if not slurm_node.is_installed():
+        yield "local"
+        return
+    base = tmp_path_factory.mktemp("slurm")
+    conf = slurm_node.start(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(conf))
+        yield "slurm"
+        slurm_node.stop(base)
+
+
+def nbcore(*arguments):
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def until(condition, seconds=240):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come to pass")
+
+
+def made_array(members, root, **index):
+    """An array whose jobs are never sent."""
+    run = Run.create("made", root=root)
+    run.save_config(load_config())
+    table = {
+        "command": "train",
+        "notebook": "10_train",
+        "members": members,
+        "executor": "local",
+        "n_jobs": len(members),
+        "cluster": Cluster().model_dump(),
+        "jobs": [],
+    }
+    records.write_json(run.path / "array.json", table | index)
+    return arrays.Array(run)
+
+
+@pytest.mark.parametrize(
+    ("over", "members"),
+    [
+        ([], [{}]),
+        (["train.seed=0:3"], [{"train.seed": 0}, {"train.seed": 1}, {"train.seed": 2}]),
+        (["a=1e-3,1e-4"], [{"a": 1e-3}, {"a": 1e-4}]),
+        (["a=[[8], [16]]"], [{"a": [8]}, {"a": [16]}]),
+        (["a=x,y", "b=0:4:2"], [{"a": i, "b": j} for i in "xy" for j in (0, 2)]),
+        (["a=none,2"], [{"a": None}, {"a": 2}]),
+    ],
+)
+def test_values_after_over_make_a_grid(over, members):
+    assert arrays.grid(over) == members
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ("train.seed", "must read key=values"),
+        ("train.seed=", "must read key=values"),
+        ("train.seed=0:x", "start:stop"),
+        ("train.seed=3:3", "no number in it"),
+        ("train.seed=[1, 2", "no TOML array"),
+    ],
+)
+def test_values_that_make_none_are_named(over, words):
+    with pytest.raises(InputError, match=words):
+        arrays.grid([over])
+
+
+def test_a_key_is_given_once():
+    with pytest.raises(InputError, match="twice"):
+        arrays.grid(["a=1", "a=2"])
+
+
+def test_the_rows_of_a_table_are_members_too(tmp_path):
+    path = tmp_path / "members.csv"
+    path.write_text("train.seed,train.learning_rate\n1,0.1\n2,0.2\n")
+    made = arrays.members_of(["train.epochs=1,2"], path)
+    assert len(made) == 4
+    assert made[1] == {"train.seed": 1, "train.learning_rate": 0.1, "train.epochs": 2}
+    with pytest.raises(InputError, match="can't be read"):
+        arrays.members_of([], tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "--over", "train.sed=0:2"), "did you mean 'train.seed'"),
+        (("train", "--over", "train.epochs=0,1"), "member 0"),
+        (("trian",), "did you mean 'train'"),
+        ((), "submit what?"),
+        (("train", "--cluster", "slrm"), "'slurm'"),
+        (("train", "--config", "nope"), "preset 'nope' is unknown"),
+        (("train", "--run", "a/b"), "must be one plain folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_sends_nothing(arguments, words, outputs):
+    result = nbcore("submit", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not outputs.exists() or not list(outputs.iterdir())
+
+
+def test_without_slurm_it_says_what_to_use(monkeypatch):
+    monkeypatch.setattr(cluster.shutil, "which", lambda _: None)
+    with pytest.raises(InputError, match="--cluster local"):
+        cluster.executor_of(Cluster(executor="slurm"))
+    assert cluster.executor_of(Cluster()) == "local"
+
+
+def test_a_dry_run_prints_the_script_and_sends_nothing(outputs):
+    settings = ("cluster.partition=gpu", "cluster.minutes=30", "cluster.gpus=1", "cluster.memory=8")
+    settings += (
+        'cluster.setup=["module load cuda"]',
+        "cluster.parallel=5",
+        "cluster.account=astro",
+    )
+    options = [part for setting in settings for part in ("-s", setting)]
+    result = nbcore(
+        *("submit", "train", "--cluster", "slurm", "--over", "train.seed=0:100", "--dry-run"),
+        *options,
+    )
+    assert result.exit_code == 0
+    for line in ("--array=0-99%5", "--partition=gpu", "--time=30", "--gpus-per-node=1"):
+        assert f"#SBATCH {line}\n" in result.stdout
+    for line in ("--mem=8192M", "--account=astro", "--requeue", "--signal=USR2@90"):
+        assert f"#SBATCH {line}\n" in result.stdout
+    assert "\nmodule load cuda\n" in result.stdout
+    assert not outputs.exists()
+
+
+def test_more_members_than_jobs_are_dealt_out(tmp_path):
+    assert cluster.n_jobs(Cluster(jobs=1000), "slurm", 10_000) == 1000
+    assert cluster.n_jobs(Cluster(parallel=3), "local", 10) == 3
+    array = made_array([{"train.seed": k} for k in range(7)], tmp_path, n_jobs=3)
+    dealt = [list(arrays.Job(str(array.run.path), k).members(array)) for k in range(3)]
+    assert dealt == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_no_payload_is_large():
+    import cloudpickle
+    from submitit.core.utils import DelayedSubmission, cloudpickle_dump  # noqa: F401
+
+    assert len(cloudpickle.dumps(arrays.Job("/a/folder", 3))) < 500
+
+
+def test_collecting_gathers_what_there_is_and_names_the_rest(tmp_path):
+    members = [{"train.seed": k, "network.hidden": [8]} for k in range(4)]
+    array = made_array(members, tmp_path)
+    for k in (0, 1):
+        run = array.member(k)
+        run.path.mkdir(parents=True)
+        try:
+            with provenance.attempt(run, "10_train", {}):
+                run.save_metrics(loss=0.5 + k, nested={"ratio": 2.0}, name="x")
+                if k == 1:
+                    raise ValueError("no such\nthing")
+        except ValueError:
+            pass
+    text = arrays.collected(array)
+    assert "1 of 4 done" in text
+    assert "ValueError: no such thing" in text
+    table = pd.read_parquet(array.run.path / "table.parquet")
+    assert list(table["state"]) == ["done", "failed", "stopped", "stopped"]
+    assert list(table["train.seed"]) == [0, 1, 2, 3]
+    assert table["loss"].tolist()[:2] == [0.5, 1.5]
+    assert table["nested.ratio"][0] == 2.0
+    assert "4 members: 1 done, 1 failed, 2 stopped" in arrays.standing(array)
+
+
+def test_a_run_is_no_array(outputs):
+    Run.create("one")
+    for command in ("status", "logs", "collect", "cancel"):
+        result = nbcore(command, "one")
+        assert result.exit_code == 2
+        assert "is no array" in result.stderr
+
+
+def test_an_array_that_still_has_jobs_is_not_sent_again(tmp_path):
+    array = made_array([{}], tmp_path, jobs=[[str(os.getpid())]])
+    with pytest.raises(InputError, match="still has jobs"):
+        arrays.again(array)
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("cluster")
+def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_path):
+    """What a cluster does to an array, and how it comes out."""
+    table = tmp_path / "members.csv"
+    rows = [f"{k},{'nonesuch' if k == 5 else 'leapfrog'},{400 if k == 2 else 2}" for k in range(8)]
+    table.write_text("\n".join(["train.seed,train.integrator,train.epochs", *rows]))
+    options = [part for setting in TINY for part in ("-s", setting)]
+    result = nbcore(
+        *("submit", "train", "-c", "smoke", "--table", str(table), "--run", "eight", *options),
+        *("--cluster", scheduler, "-s", "cluster.grace=10", "-s", "cluster.parallel=2"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "8 in" in result.stdout
+    array = arrays.opened("eight")
+    preempted = array.member(2)
+    until(lambda: len(preempted.load_history()) > 20)
+    (attempt,) = provenance.provenance(preempted)["attempts"]
+    if scheduler == "slurm":
+        job = attempt["environment"]["SLURM_JOB_ID"]
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    else:
+        os.kill(attempt["pid"], 12)
+    done = until(lambda: (s := arrays.states(array)).count("done") == 7 and s)
+    assert done == ["failed" if k == 5 else "done" for k in range(8)]
+
+    # SLURM 22.05 may send the signal once more soon after it has queued a job again.
+    *before, last = provenance.provenance(preempted)["attempts"]
+    assert [(a["state"], a["exit_code"]) for a in before] == [("interrupted", 140)] * len(before)
+    assert before
+    assert last["state"] == "done"
+    settings = {"train.seed": 2, "train.integrator": "leapfrog", "train.epochs": 400}
+    alone = train(load_config("smoke", [*TINY, *(f"{k}={v}" for k, v in settings.items())]))
+    trained = load_policy(preempted.checkpoint_file).state_dict()
+    for name, value in alone.policy.state_dict().items():
+        assert trained[name].numpy().tobytes() == value.numpy().tobytes()
+    assert [row["epoch"] for row in preempted.load_history()] == list(range(400))
+
+    standing = nbcore("status", "eight").stdout
+    assert "8 members: 7 done, 1 failed" in standing
+    assert "integrator 'nonesuch' is unknown" in standing
+    printed = nbcore("logs", "eight").stdout
+    assert "member 5 failed: InputError: integrator 'nonesuch' is unknown" in printed
+    collected = nbcore("collect", "eight").stdout
+    assert "7 of 8 done" in collected
+    assert "nonesuch" in collected
+    frame = pd.read_parquet(outputs / "eight/table.parquet")
+    assert frame["loss"].notna().sum() == 7
+    assert frame["attempts"].tolist() == [len(before) + 1 if k == 2 else 1 for k in range(8)]
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("cluster")
+def test_a_cancelled_array_keeps_what_is_done_and_goes_on(scheduler, outputs):
+    options = [part for setting in TINY for part in ("-s", setting)]
+    result = nbcore(
+        *("submit", "train", "-c", "smoke", "--run", "stops", "--cluster", scheduler, *options),
+        *("-s", "train.epochs=300"),
+    )
+    assert result.exit_code == 0, result.output
+    array = arrays.opened("stops")
+    until(lambda: len(array.member(0).load_history()) > 10)
+    assert nbcore("cancel", "stops").exit_code == 0
+    until(lambda: arrays.states(array)[0].endswith("stopped"))
+    kept = len(array.member(0).load_history())
+    assert "stopped" in nbcore("status", "stops").stdout
+    assert nbcore("submit", "--resume", "stops").exit_code == 0
+    until(lambda: arrays.states(arrays.opened("stops")) == ["done"])
+    history = array.member(0).load_history()
+    assert [row["epoch"] for row in history] == list(range(300))
+    assert kept < 300
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("cluster")
+def test_two_submissions_with_one_name_at_once_make_one_array(outputs, tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from nbcore.runs import arrays, cli, records\n"
+        "records.OUTPUTS = Path(sys.argv[1]); arrays.again = lambda array: 1\n"
+        "cli.main(['submit', 'train', '--cluster', 'local', '--run', 'same'])"
+    )
+    command = [sys.executable, "-c", script, str(outputs)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2]
+    assert "choose another name" in "".join(errors)
+    assert json.loads((Path(outputs) / "same/array.json").read_text())["members"] == [{}]
