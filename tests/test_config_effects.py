@@ -25,7 +25,9 @@ from nbcore.config import Config, load_config
 from nbcore.errors import InputError
 from nbcore.learning.losses import LOSSES
 from nbcore.learning.training import make_policy, train
+from nbcore.runs import cluster
 from nbcore.runs.records import Run
+from nbcore.runs.sweeps import sweep
 from nbcore.runs.tracking import mirrored
 from nbcore.simulation.setup import setup
 from nbcore.stepping.features import Measures
@@ -59,7 +61,14 @@ SMALL_MOVIE = {
     "movie.height": 120,
     "movie.trail": 2,
 }
-SMALL = {**TINY, **RUN, **SMALL_BENCHMARK, **SMALL_MOVIE}
+SMALL_SWEEP = {
+    "sweep.trials": 2,
+    "sweep.levels": (1e-2,),
+    "sweep.asked": 1e-3,
+    "sweep.systems": 2,
+    "sweep.progress": False,
+}
+SMALL = {**TINY, **RUN, **SMALL_BENCHMARK, **SMALL_MOVIE, **SMALL_SWEEP}
 
 
 def leaves(section: type[BaseModel] = Config, prefix: str = ""):
@@ -242,6 +251,28 @@ def in_wandb(config: Config) -> list[tuple[str, str]]:
         return [(each.run.project, each.run.run_group) for each in kept]
 
 
+def script(config: Config) -> str:
+    return cluster.batch_script(config.cluster, "stars", 3000)
+
+
+def requeues(config: Config) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        made = cluster.submitit_executor(Path(folder), config.cluster, "local", "stars")
+        return made.max_num_timeout
+
+
+def searched(config: Config) -> tuple[list[str], str, list[str]]:
+    """Files that a sweep leaves, its trials, and what its best preset trains."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # few systems to hold out
+        run = Run(Path(folder) / "sweep")
+        run.path.mkdir()
+        found = sweep(config, run.path)
+        trials = found.trials.drop(columns="seconds").to_csv(index=False)
+        files = sorted(path.name for path in run.path.glob("*[a-z]"))
+        return files, trials, list(found.study.user_attrs["objectives"])
+
+
 class Row(NamedTuple):
     """Two values of a setting, what shows the difference, and the other settings."""
 
@@ -265,6 +296,9 @@ EVOLUTION = {
 LEARNED = {"simulate.policy": "trained"}
 DEEP = {"simulate.scenario.parameters": {"n_systems": 2, "dimensions": 3}}
 LONG = {"train.epochs": 12, "train.batches": 1}
+SLURM = {"cluster.executor": "slurm"}
+SEEDS = {"train.seed": {"choices": [1, 2, 3]}}
+CALIBRATION = {"sweep.objectives": ("calibration",)}
 OFFLINE = {"tracking.wandb": "offline"}
 
 
@@ -398,6 +432,32 @@ EFFECTS: dict[str, Row] = {
     "movie.look": Row("light", "dark", pictures),
     "movie.codec": Row("libx264", "mpeg4", pictures),
     "movie.trail": Row(1, 3, pictures),
+    "sweep.space": Row(
+        {"train.seed": {"low": 0, "high": 99}}, {"train.seed": {"choices": [1]}}, searched
+    ),
+    "sweep.objectives": Row(("cost_ratio",), ("loss",), searched),
+    "sweep.levels": Row((1e-2,), (1e-4,), searched),
+    "sweep.asked": Row(1e-3, 1e-4, searched, CALIBRATION),
+    "sweep.systems": Row(1, 2, searched),
+    "sweep.trials": Row(1, 2, searched),
+    "sweep.sampler": Row("random", "grid", searched, {"sweep.space": SEEDS}),
+    "sweep.pruner": Row(None, "median", searched, {"sweep.trials": 9, "train.epochs": 2}),
+    "sweep.workers": Row(1, 2, searched, {"cluster.executor": "local"}),
+    "sweep.storage": Row(None, f"sqlite:///{tempfile.mkdtemp()}/study.db", searched),
+    "sweep.seed": Row(0, 1, searched),
+    "cluster.executor": Row("slurm", "local", script),
+    "cluster.partition": Row(None, "gpu", script, SLURM),
+    "cluster.account": Row(None, "astro", script, SLURM),
+    "cluster.qos": Row(None, "short", script, SLURM),
+    "cluster.minutes": Row(60, 30, script, SLURM),
+    "cluster.cpus": Row(1, 2, script, SLURM),
+    "cluster.gpus": Row(0, 1, script, SLURM),
+    "cluster.memory": Row(None, 8.0, script, SLURM),
+    "cluster.parallel": Row(None, 10, script, SLURM),
+    "cluster.jobs": Row(1000, 2000, script, SLURM),
+    "cluster.grace": Row(90, 120, script, SLURM),
+    "cluster.requeues": Row(100, 3, requeues),
+    "cluster.setup": Row((), ("module load cuda",), script, SLURM),
     "tracking.wandb": Row(None, "offline", in_wandb),
     "tracking.project": Row("orbits", "others", in_wandb, OFFLINE),
     "tracking.group": Row(None, "all", in_wandb, OFFLINE),
@@ -407,6 +467,7 @@ PROGRESS = {
     "train.progress": train,
     "simulate.progress": simulated,
     "benchmark.progress": benchmarked,
+    "sweep.progress": searched,
 }
 
 

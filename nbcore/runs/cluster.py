@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,25 +76,32 @@ def send(
     InputError
         SLURM refuses them.
     """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        sent = submitit_executor(folder, cluster, executor, name).submit_array(jobs)
+    except Exception as error:  # submitit's own, of what sbatch says
+        raise InputError(
+            f"{executor} refused the jobs: {one_line(error)}; change the section [cluster]"
+        ) from None
+    for job in sent:
+        if executor == "local":
+            job._process.returncode = 0  # it outlives this process, of which Python would warn
+    return [job.job_id for job in sent]
+
+
+def submitit_executor(folder: Path, cluster: Cluster, executor: Executor, name: str) -> Any:
+    """What submitit sends jobs with."""
     from submitit import LocalExecutor, SlurmExecutor
 
-    folder.mkdir(mode=0o700, exist_ok=True)
     if executor == "slurm":
         slurm = SlurmExecutor(folder, max_num_timeout=cluster.requeues)
         slurm.update_parameters(**_sbatch(cluster, name))
-        try:
-            return [job.job_id for job in slurm.submit_array(jobs)]
-        except Exception as error:  # submitit's own, of what sbatch says
-            raise InputError(
-                f"SLURM refused the jobs: {one_line(error)}; change the section [cluster]"
-            ) from None
+        return slurm
     local = LocalExecutor(folder, max_num_timeout=cluster.requeues)
     local.update_parameters(
         timeout_min=cluster.minutes, signal_delay_s=cluster.grace, setup=list(cluster.setup)
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the processes outlive this one
-        return [job.job_id for job in local.submit_array(jobs)]
+    return local
 
 
 def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
