@@ -467,6 +467,15 @@ class Cluster(Section):
     setup: tuple[str, ...] = ()
     """Lines of shell before each job, such as module load."""
 
+    @model_validator(mode="after")
+    def _time_to_save(self) -> Cluster:
+        if self.grace >= 60 * self.minutes:
+            raise ValueError(
+                f"cluster.grace is {self.grace} s, which a limit of cluster.minutes = "
+                f"{self.minutes} does not hold"
+            )
+        return self
+
 
 class Tracking(Section):
     """A mirror of the run's record in Weights & Biases; the run needs none."""

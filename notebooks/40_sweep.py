@@ -51,10 +51,10 @@ with nb.plots.style():
     plt.show()
 
 # %% tags=["headline"]
-best = found.trials.sort_values(list(config.sweep.objectives)).head(5)
-print(best.to_string(index=False))
-print(f"\nthe best of {len(found.trials)}: nbcore train --config {found.best_file}")
+complete = found.trials.query("state == 'complete'")
+print(complete.sort_values(list(config.sweep.objectives)).head(5).to_string(index=False))
+print(f"\nthe best of {len(complete)}: nbcore train --config {found.best_file}")
 
 # %%
 objective = config.sweep.objectives[0]
-run.save_metrics(trials=len(found.trials), best=found.trials[objective].min())
+run.save_metrics(trials=len(complete), best=complete[objective].min())

@@ -297,6 +297,30 @@ def test_a_cancelled_array_keeps_what_is_done_and_goes_on(scheduler, outputs):
 
 @pytest.mark.long
 @pytest.mark.xdist_group("cluster")
+def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
+    """Here, where a limit of a minute means one; SLURM counts in steps of half a minute."""
+    options = [part for setting in TINY for part in ("-s", setting)]
+    result = nbcore(
+        *("submit", "train", "-c", "smoke", "--run", "limit", "--cluster", "local", *options),
+        *("-s", "train.epochs=1500", "-s", "cluster.minutes=1", "-s", "cluster.grace=50"),
+    )
+    assert result.exit_code == 0, result.output
+    array = arrays.opened("limit")
+    until(lambda: arrays.states(array) == ["done"])
+    *before, last = provenance.provenance(array.member(0))["attempts"]
+    assert before
+    assert {each["error"] for each in before} == {"interrupted by SIGUSR2"}
+    assert last["state"] == "done"
+    assert [row["epoch"] for row in array.member(0).load_history()] == list(range(1500))
+
+
+def test_a_grace_that_the_limit_does_not_hold_is_refused():
+    with pytest.raises(InputError, match="cluster.grace is 90"):
+        load_config(None, {"cluster.minutes": 1})
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("cluster")
 def test_two_submissions_with_one_name_at_once_make_one_array(outputs, tmp_path):
     script = (
         "import sys; from pathlib import Path; from nbcore.runs import arrays, cli, records\n"
