@@ -302,7 +302,7 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
     options = [part for setting in TINY for part in ("-s", setting)]
     result = nbcore(
         *("submit", "train", "-c", "smoke", "--run", "limit", "--cluster", "local", *options),
-        *("-s", "train.epochs=1500", "-s", "cluster.minutes=1", "-s", "cluster.grace=50"),
+        *("-s", "train.epochs=1000", "-s", "cluster.minutes=1", "-s", "cluster.grace=42"),
     )
     assert result.exit_code == 0, result.output
     array = arrays.opened("limit")
@@ -311,7 +311,7 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
     assert before
     assert {each["error"] for each in before} == {"interrupted by SIGUSR2"}
     assert last["state"] == "done"
-    assert [row["epoch"] for row in array.member(0).load_history()] == list(range(1500))
+    assert [row["epoch"] for row in array.member(0).load_history()] == list(range(1000))
 
 
 def test_a_grace_that_the_limit_does_not_hold_is_refused():
