@@ -5,6 +5,7 @@ from nbcore.analysis import ablation as module
 from nbcore.analysis import scoring
 from nbcore.analysis.ablation import UNTRAINED, VARIANTS, ablation, as_markdown
 from nbcore.analysis.scoring import Score
+from nbcore.config import load_config
 
 
 @pytest.mark.long
@@ -12,6 +13,9 @@ def test_variants_are_trained_and_scored_beside_the_best_classical_rule(monkeypa
     chosen = (UNTRAINED, "does not see the tolerance", "does not see masses", "plain steps")
     monkeypatch.setattr(module, "VARIANTS", {name: VARIANTS[name] for name in chosen})
     monkeypatch.setattr(scoring, "RULES", ("boekholt",))
+    one = load_config("default_policy").train.families[:1]
+    shorter = module._settings
+    monkeypatch.setattr(module, "_settings", lambda n: shorter(n) | {"train.families": one})
     scores = ablation(epochs=1, systems=3)
     assert list(scores) == list(chosen)
     for score in scores.values():

@@ -62,9 +62,9 @@ def config():
         stepping="reversible",
         integrator="blanes_moan4",
         tolerances=(1e-6, 1e-4),
-        scenario={"source": "few_body", "parameters": {"n_systems": 128, "seed": 1}},
+        scenario={"source": "few_body", "parameters": {"n_systems": 512, "seed": 1}},
         orbit_time=2.0,
-        evolution={"calibration_systems": 128},
+        evolution={"calibration_systems": 512},
     ).train
 
 

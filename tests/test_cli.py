@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nbcore import config
-from nbcore.runs import cli, notebooks, records
+from nbcore.runs import cli, notebooks, provenance, records
 
 HEADER = """\
 # ---
@@ -80,7 +80,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     for name, text in STUBS.items():
         (tmp_path / "notebooks" / f"{name}.py").write_text(HEADER + text, encoding="utf-8")
-    (tmp_path / "small.toml").write_text("# Small.\n[train]\nepochs = 2\n", encoding="utf-8")
+    small = "# Small.\n[train]\nepochs = 2\n[tracking]\nwandb = 'none'\n"
+    (tmp_path / "small.toml").write_text(small, encoding="utf-8")
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(records, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(config, "PRESETS", tmp_path)
@@ -93,7 +94,7 @@ def nbcore(*arguments):
 
 def existing_run(name="first", epochs=5):
     run = records.Run.create(name)
-    run.save_config(config.load_config(None, [f"train.epochs={epochs}"]))
+    run.save_config(config.load_config(None, [f"train.epochs={epochs}", "tracking.wandb=none"]))
     return run
 
 
@@ -267,7 +268,7 @@ def test_an_interrupt_ends_with_130_and_one_line(project):
     stub = HEADER + START + f"# %%\nopen({str(started)!r}, 'w')\nimport time\ntime.sleep(60)\n"
     (project / "notebooks/40_waits.py").write_text(stub, encoding="utf-8")
     script = (
-        "from pathlib import Path; from nbcore.runs import cli, notebooks, records\n"
+        "from pathlib import Path; from nbcore.runs import cli, notebooks, provenance, records\n"
         "notebooks.NOTEBOOKS = Path('notebooks'); records.OUTPUTS = Path('outputs')\n"
         "cli.main(['notebook', '40_waits', '-p', 'preset=small.toml', '-q'])"
     )
@@ -289,3 +290,76 @@ def test_a_movie_of_a_run_takes_settings_and_refuses_unknown_ones():
     result = nbcore("movie", "first", "--set", "movie.lok=dark", "-q")
     assert result.exit_code == 2
     assert "did you mean 'movie.look'" in result.stderr
+
+
+def test_a_run_says_where_it_came_from_and_how_it_ended(project):
+    nbcore("train", "-c", "small.toml", "--run", "first", "-q", "--set", "train.seed=7")
+    kept = provenance.provenance(records.Run.open("first"))
+    assert kept["notebook"] == "10_train"
+    assert kept["parameters"]["overrides"] == ["train.seed=7"]
+    assert kept["seeds"]["train.seed"] == 7
+    assert kept["packages"]["torch"]
+    assert set(kept["code"]) == {"commit", "dirty"}
+    (attempt,) = kept["attempts"]
+    assert (attempt["state"], attempt["exit_code"]) == ("done", 0)
+    assert attempt["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "code"), [("simulate", "failed", 1), ("train", "done", 0)]
+)
+def test_the_state_of_a_run_is_listed(command, state, code):
+    result = nbcore(command, "-c", "small.toml", "--run", "first", "-q")
+    assert result.exit_code == code
+    listed = nbcore("runs").stdout
+    assert f"  {state}" in listed
+    assert "first" in listed
+
+
+def test_no_secret_of_the_environment_is_kept(project, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("MY_API_KEY", "hunter2")
+    nbcore("train", "-c", "small.toml", "--run", "first", "-q")
+    text = records.Run.open("first").provenance_file.read_text()
+    assert '"SLURM_JOB_ID": "42"' in text
+    assert "hunter2" not in text
+
+
+def test_a_run_is_repeated_with_its_configuration():
+    nbcore("train", "-c", "small.toml", "--run", "first", "-q", "--set", "train.epochs=4")
+    result = nbcore("rerun", "first", "--run", "second", "-q")
+    assert result.exit_code == 0
+    assert "epochs 4 resumed False" in result.stdout
+    assert "outputs/second/10_train.ipynb" in result.stdout
+
+
+def test_a_run_of_other_code_is_repeated_with_a_warning(monkeypatch):
+    nbcore("train", "-c", "small.toml", "--run", "first", "-q")
+    monkeypatch.setattr(provenance, "code_of", lambda: {"commit": "another", "dirty": False})
+    result = nbcore("rerun", "first", "-q")
+    assert result.exit_code == 0
+    assert "warning: the code is another" in result.stderr
+
+
+def test_what_no_command_made_is_not_repeated():
+    existing_run()
+    result = nbcore("rerun", "first")
+    assert result.exit_code == 2
+    assert "no command of nbcore made it" in result.stderr
+    _, run = records.start_run("small.toml")
+    result = nbcore("rerun", str(run.path))
+    assert result.exit_code == 2
+    assert "begun by hand in a notebook" in result.stderr
+
+
+def test_a_run_is_resumed_by_the_command_that_made_it():
+    nbcore("train", "-c", "small.toml", "--run", "first", "-q")
+    result = nbcore("benchmark", "--resume", "first", "-q")
+    assert result.exit_code == 2
+    assert "made by notebook 10_train" in result.stderr
+
+
+def test_no_runs_are_no_error(project):
+    (project / "outputs").mkdir()
+    assert nbcore("runs").stdout == "no runs yet\n"
+    assert nbcore("runs", "nowhere").exit_code == 2

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from nbcore.config import Cluster, load_config
 from nbcore.errors import InputError
 from nbcore.learning.training import train
-from nbcore.runs import arrays, cli, cluster, provenance, records
+from nbcore.runs import arrays, cli, cluster, provenance, records, reports
+from nbcore.runs import members as members_module
 from nbcore.runs.records import Run
 from nbcore.stepping.checkpoints import load_policy
 
@@ -88,7 +89,7 @@ def made_array(members, root, **index):
     ],
 )
 def test_values_after_over_make_a_grid(over, members):
-    assert arrays.grid(over) == members
+    assert members_module.grid(over) == members
 
 
 @pytest.mark.parametrize(
@@ -103,22 +104,22 @@ def test_values_after_over_make_a_grid(over, members):
 )
 def test_values_that_make_none_are_named(over, words):
     with pytest.raises(InputError, match=words):
-        arrays.grid([over])
+        members_module.grid([over])
 
 
 def test_a_key_is_given_once():
     with pytest.raises(InputError, match="twice"):
-        arrays.grid(["a=1", "a=2"])
+        members_module.grid(["a=1", "a=2"])
 
 
 def test_the_rows_of_a_table_are_members_too(tmp_path):
     path = tmp_path / "members.csv"
     path.write_text("train.seed,train.learning_rate\n1,0.1\n2,0.2\n")
-    made = arrays.members_of(["train.epochs=1,2"], path)
+    made = members_module.members_of(["train.epochs=1,2"], path)
     assert len(made) == 4
     assert made[1] == {"train.seed": 1, "train.learning_rate": 0.1, "train.epochs": 2}
     with pytest.raises(InputError, match="can't be read"):
-        arrays.members_of([], tmp_path / "none.csv")
+        members_module.members_of([], tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_collecting_gathers_what_there_is_and_names_the_rest(tmp_path):
                     raise ValueError("no such\nthing")
         except ValueError:
             pass
-    text = arrays.collected(array)
+    text = reports.collected(array)
     assert "1 of 4 done" in text
     assert "ValueError: no such thing" in text
     table = pd.read_parquet(array.run.path / "table.parquet")
@@ -205,7 +206,23 @@ def test_collecting_gathers_what_there_is_and_names_the_rest(tmp_path):
     assert list(table["train.seed"]) == [0, 1, 2, 3]
     assert table["loss"].tolist()[:2] == [0.5, 1.5]
     assert table["nested.ratio"][0] == 2.0
-    assert "4 members: 1 done, 1 failed, 2 stopped" in arrays.standing(array)
+    assert "4 members: 1 done, 1 failed, 2 stopped" in reports.standing(array)
+
+
+def test_a_process_that_is_none_of_ours_is_not_taken_for_a_job():
+    """Numbers of processes come again."""
+    assert cluster.alive([str(os.getpid()), "999999999"], "local") == set()
+
+
+def test_nothing_is_left_of_an_array_that_slurm_refuses(outputs, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("sbatch: error: invalid partition specified: nope")
+
+    monkeypatch.setattr(cluster, "submitit_executor", refuse)
+    result = nbcore("submit", "train", "-c", "smoke", "--run", "one", "--cluster", "local")
+    assert result.exit_code == 2
+    assert "invalid partition specified: nope" in result.stderr
+    assert not (outputs / "one").exists()
 
 
 def test_a_run_is_no_array(outputs):
@@ -216,8 +233,9 @@ def test_a_run_is_no_array(outputs):
         assert "is no array" in result.stderr
 
 
-def test_an_array_that_still_has_jobs_is_not_sent_again(tmp_path):
-    array = made_array([{}], tmp_path, jobs=[[str(os.getpid())]])
+def test_an_array_that_still_has_jobs_is_not_sent_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "alive", lambda *_: {0})
+    array = made_array([{}], tmp_path, jobs=[["1"]])
     with pytest.raises(InputError, match="still has jobs"):
         arrays.again(array)
 
@@ -315,7 +333,7 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
 
 
 def test_a_grace_that_the_limit_does_not_hold_is_refused():
-    with pytest.raises(InputError, match="cluster.grace is 90"):
+    with pytest.raises(InputError, match="grace is 90"):
         load_config(None, {"cluster.minutes": 1})
 
 

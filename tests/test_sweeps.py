@@ -189,9 +189,3 @@ def test_eight_workers_at_one_journal_of_which_one_is_killed(run):
     if table["state"][cut_off] == "lost":  # else it had just ended
         again = table[table["train.learning_rate"] == table["train.learning_rate"][cut_off]]
         assert list(again["state"]) == ["lost", "complete"]
-
-
-@pytest.mark.long
-def test_workers_that_are_processes_of_their_own(run):
-    found = searched(run, sweep__workers=2, sweep__trials=6)
-    assert counted(found) == 6

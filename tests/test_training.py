@@ -16,7 +16,7 @@ from nbcore.errors import InputError
 from nbcore.learning import losses, training
 from nbcore.learning.optimisation import OPTIMISERS, SCHEDULES, Learner
 from nbcore.learning.schemes import SCHEMES
-from nbcore.learning.training import POLICY_FILE, TRAINING_FILE, make_policy, train
+from nbcore.learning.training import HISTORY_FILE, POLICY_FILE, TRAINING_FILE, make_policy, train
 from nbcore.stepping.checkpoints import load_policy, training_systems
 
 SCHEME_NAMES = list(SCHEMES)
@@ -326,7 +326,7 @@ def test_a_damaged_training_file_is_told_and_not_overwritten(tmp_path):
 
 def test_the_run_folder_keeps_the_policy_with_its_systems(tmp_path):
     result = train(tiny(), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {TRAINING_FILE, POLICY_FILE}
+    assert {path.name for path in tmp_path.iterdir()} == {HISTORY_FILE, TRAINING_FILE, POLICY_FILE}
     assert weights_of(load_policy(tmp_path)) == weights_of(result.policy)
     assert torch.equal(training_systems(tmp_path).position, result.systems.position)
 

@@ -8,7 +8,7 @@ What bounds it, so that 10,000 members are no more trouble than ten:
 
 - Jobs: at most `cluster.jobs` (1,000, what SLURM takes for an array unless it is told otherwise);
   more members are dealt out, member k to job k modulo jobs, and a job runs its own one after
-  another. A payload is two numbers and a path, about 200 bytes.
+  another. A payload is a number and a path, about 250 bytes.
 - Files: a member writes in its own folder alone, and nothing is written by two. A job reads the
   index once (10,000 members of three settings: 1 MB), and looks at its own members' states.
 - The shared file system: jobs that start together wait a while at random first, up to half a
@@ -25,20 +25,21 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
-from nbcore.config import load_config, make_config, parse_value
+from nbcore.config import load_config, make_config
 from nbcore.errors import InputError, unknown_name
 from nbcore.jsonfiles import read_json, write_json
 from nbcore.runs import cluster, notebooks, provenance
 from nbcore.runs.listing import flat
+from nbcore.runs.members import with_settings
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted
 
@@ -47,20 +48,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Array",
+    "Job",
     "again",
     "collect",
-    "collected",
-    "grid",
     "known_command",
-    "members_of",
+    "last_lines",
+    "logs",
     "opened",
-    "printed",
+    "outcome",
     "script",
-    "standing",
     "states",
     "stop",
     "submit",
-    "with_settings",
 ]
 
 ENDED = ("done", "failed")
@@ -165,6 +164,9 @@ def run_member(array: Array, number: int) -> bool:
     except notebooks.NotebookError as error:
         print(f"member {number} failed: {error.ename}: {error.evalue}", file=sys.stderr, flush=True)
         return False
+    except InputError as error:  # another process works on it
+        print(f"member {number}: {error}", file=sys.stderr, flush=True)
+        return False
     except Interrupted as error:
         print(f"member {number}: {error}", file=sys.stderr, flush=True)
         cluster.requeue(error.signum)
@@ -172,47 +174,37 @@ def run_member(array: Array, number: int) -> bool:
     return True
 
 
-def grid(over: Iterable[str]) -> list[dict[str, Any]]:
-    """Members of a grid: «train.seed=0:100», «train.learning_rate=1e-3,1e-4», or a TOML list.
-
-    Several are crossed, the last one running quickest.
+def opened(array: str | Path) -> Array:
+    """Array by its path, or by its name in outputs/.
 
     Raises
     ------
     InputError
-        One can't be read.
+        There is none.
     """
-    axes: dict[str, list[Any]] = {}
-    for text in over:
-        key, equals, values = (part.strip() for part in text.partition("="))
-        if not equals or not key or not values:
-            raise InputError(
-                f"--over {text!r} must read key=values: a list (1e-3,1e-4), a range (0:100) or a "
-                "TOML array"
-            )
-        if key in axes:
-            raise InputError(f"--over names {key!r} twice; give all its values at once")
-        axes[key] = _values(text, values)
-    return [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
+    return Array(Run.open(array))
 
 
-def _values(text: str, values: str) -> list[Any]:
-    if values.startswith("["):
-        listed = parse_value(values)
-        if not isinstance(listed, list) or not listed:
-            raise InputError(f"--over {text!r}: this is no TOML array with values in it")
-        return listed
-    if ":" in values:
-        try:
-            numbers = range(*(int(part) for part in values.split(":")))
-        except (ValueError, TypeError):
-            raise InputError(
-                f"--over {text!r}: a range is start:stop or start:stop:step, of whole numbers"
-            ) from None
-        if not numbers:
-            raise InputError(f"--over {text!r}: this range has no number in it")
-        return list(numbers)
-    return [parse_value(part.strip()) for part in values.split(",")]
+def known_command(command: str | None, known: Iterable[str]) -> str:
+    """Check the name of a command that can be submitted.
+
+    Raises
+    ------
+    InputError
+        It can't.
+    """
+    known = list(known)
+    if command is None:
+        raise InputError(f"submit what? One of: {', '.join(known)}; such as nbcore submit train")
+    if command not in known:
+        raise unknown_name("command", command, known)
+    return command
+
+
+def script(given: Mapping[str, Any], name: str, n_members: int) -> str:
+    """What `submit` would hand to the scheduler, its configuration checked."""
+    config = load_config(given["preset"], given["overrides"])
+    return cluster.batch_script(config.cluster, name, n_members)
 
 
 def submit(
@@ -268,7 +260,11 @@ def submit(
     }
     write_json(run.path / "array.json", index)
     array = Array(run)
-    again(array)
+    try:
+        again(array)
+    except InputError:
+        shutil.rmtree(run.path)  # nothing was sent, and the name is free again
+        raise
     return array
 
 
@@ -300,20 +296,6 @@ def again(array: Array) -> int:
     array.index["jobs"].append(sent)
     write_json(array.run.path / "array.json", array.index)
     return len(jobs)
-
-
-def with_settings(table: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a nested table with dotted settings, sharing what they leave alone."""
-    table = dict(table)
-    for key, value in settings.items():
-        *sections, last = key.split(".")
-        inner = table
-        for name in sections:
-            below = inner.get(name)
-            inner[name] = dict(below) if isinstance(below, dict) else {}
-            inner = inner[name]
-        inner[last] = value
-    return table
 
 
 def states(array: Array) -> list[str]:
@@ -371,7 +353,7 @@ def collect(array: Array) -> pd.DataFrame:
         row |= {key: _cell(value) for key, value in array.members[number].items()}
         row["state"] = state
         if run.path.exists():
-            row |= _outcome(run)
+            row |= outcome(run)
             row |= dict(flat(run.load_metrics()))
         if state.startswith("lost") and (found := logs(array, number)):
             errors = [path for path in found if path.suffix == ".err"]
@@ -387,107 +369,14 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
-def _outcome(run: Run) -> dict[str, Any]:
+def outcome(run: Run) -> dict[str, Any]:
+    """How long the attempts at a run took, how many there were, and how the last one failed."""
     with suppress(InputError):
         attempts = provenance.provenance(run).get("attempts", [])
         if attempts:
             return {
-                "seconds": sum(row.get("seconds", 0.0) for row in attempts),
+                "wall_seconds": sum(row.get("seconds", 0.0) for row in attempts),
                 "attempts": len(attempts),
                 "error": attempts[-1].get("error"),
             }
     return {}
-
-
-def opened(array: str | Path) -> Array:
-    """Array by its path, or by its name in outputs/.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
-    return Array(Run.open(array))
-
-
-def known_command(command: str | None, known: Iterable[str]) -> str:
-    """Check the name of a command that can be submitted.
-
-    Raises
-    ------
-    InputError
-        It can't.
-    """
-    known = list(known)
-    if command is None:
-        raise InputError(f"submit what? One of: {', '.join(known)}; such as nbcore submit train")
-    if command not in known:
-        raise unknown_name("command", command, known)
-    return command
-
-
-def members_of(over: Sequence[str], table: str | Path | None) -> list[dict[str, Any]]:
-    """Settings of each member: a grid, the rows of a table, or their product; one if neither.
-
-    Raises
-    ------
-    InputError
-        A value or the table can't be read.
-    """
-    crossed = grid(over)
-    if table is None:
-        return crossed
-    import pandas as pd
-
-    try:
-        rows = pd.read_csv(table).to_dict("records")
-    except (OSError, ValueError) as error:
-        raise InputError(f"table {str(table)!r} can't be read: {error}") from None
-    if not rows:
-        raise InputError(f"table {str(table)!r} has no rows; a member for each is made")
-    return [{**{str(k): v for k, v in row.items()}, **more} for row in rows for more in crossed]
-
-
-def script(given: Mapping[str, Any], name: str, n_members: int) -> str:
-    """What `submit` would hand to the scheduler, its configuration checked."""
-    config = load_config(given["preset"], given["overrides"])
-    return cluster.batch_script(config.cluster, name, n_members)
-
-
-def standing(array: Array, *, every: bool = False) -> str:
-    """How many members stand how; and those that failed or stopped, or all of them."""
-    found = states(array)
-    counts = [f"{found.count(state)} {state}" for state in dict.fromkeys(found)]
-    lines = [f"{len(found)} members: {', '.join(counts)}"]
-    for number, state in enumerate(found):
-        if every or state not in ("done", "running", "waiting"):
-            error = _outcome(array.member(number)).get("error") or ""
-            lines.append(f"{number:>6}  {state:<12} {array.members[number]}  {error}".rstrip())
-    return "\n".join(lines)
-
-
-def printed(array: Array, number: int | None, lines: int) -> str:
-    """Last lines of what the job of a member printed; without a number, of those not in order."""
-    bad = [k for k, state in enumerate(states(array)) if state not in ("done", "waiting")]
-    chosen = bad[:8] if number is None else [number]
-    if not chosen:
-        return "every member that ended is done; name one to see what its job printed"
-    parts = []
-    for k in chosen:
-        for path in logs(array, k):
-            parts.append(f"--- member {k}: {path}")
-            parts += last_lines(path, lines)
-    return "\n".join(parts) or "no job has printed anything yet"
-
-
-def collected(array: Array) -> str:
-    """Gather the members, and say what was found."""
-    table = collect(array)
-    done = len(table.query("state == 'done'"))
-    lines = [f"{done} of {len(table)} done: {array.run.path / 'table.parquet'}"]
-    for row in table.query("state != 'done'").to_dict("records"):
-        error = row.get("error")
-        lines.append(
-            f"{row['member']:>6}  {row['state']}  {error if isinstance(error, str) else ''}"
-        )
-    return "\n".join(line.rstrip() for line in lines)

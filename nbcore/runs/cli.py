@@ -188,6 +188,11 @@ def rerun(
 
         old = Run.open(run)
         origin = provenance(old)
+        if origin["notebook"] is None:
+            raise InputError(
+                f"run {str(old.path)!r} was begun by hand in a notebook; repeat it with the "
+                f"command of that notebook and --config {short(old.config_file)}"
+            )
         if (now := code_of()) != origin["code"]:
             warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
         parameters = settings_of(str(old.config_file), None)
@@ -240,21 +245,21 @@ def submit(
 ) -> None:
     """Send runs to SLURM, or to processes on this machine; one folder holds them all."""
     with errors_reported(traceback):
-        from nbcore.runs import arrays
+        from nbcore.runs import arrays, members
 
         if resume is not None:
             array = arrays.opened(resume)
             cluster_jobs = arrays.again(array)
         else:
             chosen = [*(settings or []), *([f"cluster.executor={cluster}"] if cluster else [])]
-            members = arrays.members_of(over or [], table)
+            chosen_members = members.members_of(over or [], table)
             command = arrays.known_command(command, HEADLESS)
             notebook, preset, _ = HEADLESS[command]
             given = settings_of(config, chosen, preset)
             if dry_run:
-                typer.echo(arrays.script(given, run or command, len(members)))
+                typer.echo(arrays.script(given, run or command, len(chosen_members)))
                 return
-            array = arrays.submit(command, notebook, members=members, name=run, **given)
+            array = arrays.submit(command, notebook, members=chosen_members, name=run, **given)
             cluster_jobs = array.n_jobs
         where = "SLURM" if array.index["executor"] == "slurm" else "this machine"
         name = short(array.run.path)
@@ -267,9 +272,9 @@ def submit(
 def status(array: ArrayArgument, every: Annotated[bool, typer.Option("--all")] = False) -> None:
     """How the members of an array stand."""
     with errors_reported(False):
-        from nbcore.runs import arrays
+        from nbcore.runs import arrays, reports
 
-        typer.echo(arrays.standing(arrays.opened(array), every=every))
+        typer.echo(reports.standing(arrays.opened(array), every=every))
 
 
 @app.command()
@@ -282,9 +287,9 @@ def logs(
 ) -> None:
     """What the jobs of an array printed."""
     with errors_reported(False):
-        from nbcore.runs import arrays
+        from nbcore.runs import arrays, reports
 
-        typer.echo(arrays.printed(arrays.opened(array), member, lines))
+        typer.echo(reports.printed(arrays.opened(array), member, lines))
 
 
 @app.command()
@@ -300,9 +305,9 @@ def cancel(array: ArrayArgument) -> None:
 def collect(array: ArrayArgument) -> None:
     """Gather the members of an array into one table (Parquet), and name those that failed."""
     with errors_reported(False):
-        from nbcore.runs import arrays
+        from nbcore.runs import arrays, reports
 
-        typer.echo(arrays.collected(arrays.opened(array)))
+        typer.echo(reports.collected(arrays.opened(array)))
 
 
 @app.command()

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from nbcore.config import Cluster
 from nbcore.errors import InputError
 from nbcore.runs.provenance import one_line
@@ -142,7 +144,7 @@ def requeue(signum: int) -> None:
 def alive(ids: Sequence[str], executor: Executor) -> set[int] | None:
     """Which of the jobs wait or run, counted from 0; None if the scheduler does not say."""
     if executor == "local":
-        return {number for number, pid in enumerate(ids) if _is_alive(int(pid))}
+        return {number for number, pid in enumerate(ids) if _controllers(int(pid))}
     first = ids[0].partition("_")[0]
     command = ["squeue", "-h", "-r", "-j", first, "-o", "%K"]
     try:
@@ -155,26 +157,30 @@ def alive(ids: Sequence[str], executor: Executor) -> set[int] | None:
     return {int(line) if line.isdigit() else 0 for line in listed}  # one job alone is no array
 
 
-def _is_alive(pid: int) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # one of our own may have ended and wait to be seen
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def interrupt(ids: Sequence[str], executor: Executor) -> None:
     """End jobs; their notebooks get a signal first, at which they save."""
     if executor == "slurm":
         subprocess.run(["scancel", ids[0].partition("_")[0]], check=False)
         return
-    for pid in ids:
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGTERM)
+    for each in ids:
+        for process in _controllers(int(each)):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+
+
+def _controllers(pid: int) -> list[psutil.Process]:
+    """The process of submitit that has this number or is a child of the shell that has it.
+
+    It hands signals on to the job. None if it has ended, or the number is somebody else's by now.
+    """
+    with suppress(psutil.NoSuchProcess, ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:  # our own, which ended and waits to be seen
+            return []
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process = psutil.Process(pid)
+        family = [process, *process.children()]
+        return [each for each in family if "submitit.local._local" in each.cmdline()]
+    return []
 
 
 def _cores() -> int:

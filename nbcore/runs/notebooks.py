@@ -20,7 +20,7 @@ from nbcore.config import load_config
 from nbcore.errors import InputError, unknown_name
 from nbcore.runs import execution
 from nbcore.runs.gallery import write_gallery
-from nbcore.runs.provenance import attempt
+from nbcore.runs.provenance import attempt, seeds_of
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted, Signals
 from nbcore.runs.tracking import mirrored
@@ -191,8 +191,11 @@ def execute(
         _run(name, path, given, progress)
         return path
     known = default_parameters(name) | given
-    tracking = load_config(known["preset"], known.get("overrides", [])).tracking
-    with attempt(run, name, given, command) as this, mirrored(run, tracking, progress=progress):
+    config = load_config(known["preset"], known.get("overrides", []))
+    with (
+        attempt(run, name, given, command, seeds_of(config)) as this,
+        mirrored(run, config.tracking, progress=progress),
+    ):
         try:
             _run(name, path, given, progress)
         except Interrupted as error:

@@ -22,6 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nbcore.config import Config
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, write_json
 from nbcore.runs.records import Run
@@ -33,9 +34,11 @@ __all__ = [
     "command_line",
     "held",
     "made_by",
+    "note_origin",
     "one_line",
     "provenance",
     "reopen",
+    "seeds_of",
     "state",
 ]
 
@@ -78,7 +81,11 @@ class Attempt:
 
 @contextmanager
 def attempt(
-    run: Run, notebook: str, parameters: Mapping[str, Any], command: str | None = None
+    run: Run,
+    notebook: str,
+    parameters: Mapping[str, Any],
+    command: str | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> Iterator[Attempt]:
     """Hold a run while it is worked on, and keep where it came from and how it ended.
 
@@ -89,7 +96,7 @@ def attempt(
     """
     with held(run):
         this = Attempt()
-        table = _origin(run, notebook, parameters, command)
+        table = _origin(notebook, parameters, command, seeds)
         table["attempts"] = [*_attempts(run), this.row]
         write_json(run.provenance_file, table)
         try:
@@ -107,6 +114,28 @@ def attempt(
             # With the folder gone or the disk full, the state is «lost», which says it, too.
             with suppress(OSError):
                 write_json(run.provenance_file, table)
+
+
+def note_origin(run: Run, config: Config) -> None:
+    """Keep where a run came from that a notebook opened by hand begins; how it ends stays open."""
+    write_json(run.provenance_file, _origin(None, {}, None, seeds_of(config)) | {"attempts": []})
+
+
+def seeds_of(config: Config) -> dict[str, int]:
+    """All seeds of a configuration, by dotted keys."""
+
+    def found(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, int]]:
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                yield from found(value, f"{prefix}{key}.")
+            elif isinstance(value, (list, tuple)):
+                rows = (each for each in value if isinstance(each, Mapping))
+                for k, each in enumerate(rows):
+                    yield from found(each, f"{prefix}{key}.{k}.")
+            elif key == "seed":
+                yield f"{prefix}{key}", value
+
+    return dict(found(config.model_dump(), ""))
 
 
 @contextmanager
@@ -199,12 +228,16 @@ def _attempts(run: Run) -> list[dict[str, Any]]:
 
 
 def _origin(
-    run: Run, notebook: str, parameters: Mapping[str, Any], command: str | None
+    notebook: str | None,
+    parameters: Mapping[str, Any],
+    command: str | None,
+    seeds: Mapping[str, int] | None,
 ) -> dict[str, Any]:
     return {
         "notebook": notebook,
         "parameters": dict(parameters),
         "command": command,
+        "seeds": dict(seeds or {}),
         "directory": str(Path.cwd()),
         "code": code_of(),
         "packages": _packages(),

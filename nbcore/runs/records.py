@@ -204,6 +204,10 @@ def start_run(
     config = load_config(preset, overrides)
     run = Run.create(label=label) if run_dir is None else Run.open(run_dir)
     run.save_config(config)
+    if run_dir is None:
+        from nbcore.runs.provenance import note_origin
+
+        note_origin(run, config)
     return config, run
 
 

@@ -18,7 +18,8 @@ from statistics import median
 import psutil
 
 from nbcore.config import load_config
-from nbcore.runs import arrays, cluster, notebooks, provenance
+from nbcore.runs import arrays, cluster, notebooks, provenance, reports
+from nbcore.runs.members import grid
 from nbcore.runs.records import Run
 
 __all__ = ["busy_cores", "collecting", "main", "overhead", "submitting"]
@@ -65,7 +66,7 @@ def busy_cores(folder: Path, members: int = 64) -> tuple[float, float]:
         "20_simulate",
         "smoke",
         [*SMALL, "cluster.executor=local"],
-        arrays.grid(over),
+        grid(over),
         name="busy",
         root=folder,
     )
@@ -76,7 +77,7 @@ def busy_cores(folder: Path, members: int = 64) -> tuple[float, float]:
     total = sum(each for name, each in zip(names, spent, strict=True) if "guest" not in name)
     unused = sum(spent[names.index(name)] for name in ("idle", "iowait") if name in names)
     if set(arrays.states(array)) != {"done"}:
-        raise RuntimeError(arrays.standing(array))
+        raise RuntimeError(reports.standing(array))
     return 1 - unused / total, time.perf_counter() - begun
 
 
@@ -84,9 +85,9 @@ def submitting(folder: Path, members: int = 1000) -> float | None:
     """Seconds to submit an array to SLURM; None without one."""
     if cluster.executor_of(load_config().cluster) != "slurm":
         return None
-    grid = arrays.grid([f"train.seed=0:{members}"])
+    seeds = grid([f"train.seed=0:{members}"])
     begun = time.perf_counter()
-    array = arrays.submit("train", "10_train", "smoke", [], grid, name="many", root=folder)
+    array = arrays.submit("train", "10_train", "smoke", [], seeds, name="many", root=folder)
     seconds = time.perf_counter() - begun
     arrays.stop(array)
     return seconds
@@ -96,10 +97,10 @@ def collecting(folder: Path, members: int = 1000) -> float:
     """Seconds to collect finished members, which are made and not run."""
     again, arrays.again = arrays.again, lambda array: 0
     try:
-        grid = arrays.grid([f"train.seed=0:{members}"])
+        seeds = grid([f"train.seed=0:{members}"])
         settings = ["cluster.executor=local"]
         array = arrays.submit(
-            "train", "10_train", "smoke", settings, grid, name="done", root=folder
+            "train", "10_train", "smoke", settings, seeds, name="done", root=folder
         )
     finally:
         arrays.again = again
@@ -109,7 +110,7 @@ def collecting(folder: Path, members: int = 1000) -> float:
         with provenance.attempt(run, "10_train", array.parameters(number)):
             run.save_metrics(loss=0.5, epochs=10, nested={"median": 1.0, "p90": 2.0})
     begun = time.perf_counter()
-    arrays.collected(array)
+    reports.collected(array)
     return time.perf_counter() - begun
 
 

@@ -30,7 +30,7 @@ from nbcore.errors import InputError
 from nbcore.jsonfiles import write_lines
 from nbcore.learning.training import train
 from nbcore.runs import cluster, provenance
-from nbcore.runs.arrays import with_settings
+from nbcore.runs.members import with_settings
 from nbcore.runs.records import Run
 from nbcore.stepping.policies import LearnedPolicy
 

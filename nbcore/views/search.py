@@ -54,6 +54,7 @@ def importance(study: Study, ax: Axes, objective: int = 0) -> list[Artist]:
     _complete(study, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", UserWarning)  # that less is better, as it is here
         found = get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(target_quantile=0.25),
