@@ -238,6 +238,8 @@ class Training(Section):
     """The last so many epochs are run with LBFGS."""
     gradient_clip: Positive | None = 1.0
     """Largest norm of the gradient."""
+    keep_every: CountOrZero = 0
+    """Keep the policy after every so many epochs, for a film of the training; 0 for none."""
     seed: CountOrZero = 0
     """Of the weights, the batches, the noise and the dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

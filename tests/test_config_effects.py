@@ -207,6 +207,12 @@ def timed_steps(config: Config) -> list[str]:
         return engine_speed.ratios(config.benchmark.engine_speed, repeats=1)["what"].tolist()
 
 
+def kept(config: Config) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, folder)
+        return sorted(path.name for path in Path(folder).glob("policies/*"))
+
+
 class Film(NamedTuple):
     """What a player finds in a file."""
 
@@ -373,6 +379,7 @@ EFFECTS: dict[str, Row] = {
     "train.replay_batch_size": Row(4, 64, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
     "train.min_replay_size": Row(2, 1000, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
     "train.replay_steps": Row(1, 3, weights, TWO_PHASE | {"train.learning_rate": 0.3}),
+    "train.keep_every": Row(0, 1, kept),
     "train.epochs": Row(3, 2, epochs),
     "train.max_seconds": Row(None, 1e-9, epochs),
     "train.patience": Row(None, 1, epochs, LONG),

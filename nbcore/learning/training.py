@@ -28,13 +28,22 @@ from nbcore.stepping.checkpoints import POLICY_FILE, load_policy, load_tree, sav
 from nbcore.stepping.policies import LearnedPolicy, untrained
 from nbcore.stepping.suites import Suite
 
-__all__ = ["HISTORY_FILE", "POLICY_FILE", "TRAINING_FILE", "TrainingResult", "make_policy", "train"]
+__all__ = [
+    "HISTORY_FILE",
+    "KEPT_FOLDER",
+    "POLICY_FILE",
+    "TRAINING_FILE",
+    "TrainingResult",
+    "make_policy",
+    "train",
+]
 
 TRAINING_FILE = "training.safetensors"
 HISTORY_FILE = "metrics.jsonl"
+KEPT_FOLDER = "policies"  # as they were after so many epochs
 SECONDS_BETWEEN_SAVES = 1.0
 # What may change when a training goes on: how long it goes, and what it shows.
-FREE_TO_CHANGE = ("epochs", "max_seconds", "patience", "progress")
+FREE_TO_CHANGE = ("epochs", "max_seconds", "patience", "progress", "keep_every")
 
 History = Sequence[dict[str, float]]
 Watch = Callable[[History], bool]
@@ -238,6 +247,7 @@ class _Trainer:
                 shown = {k: f"{means[k]:.3g}" for k in ("loss", "dt", "energy_error") if k in means}
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
+                self._keep()
                 is_last = watch is not None and watch(self.history)
                 if interrupted():
                     self._save()
@@ -250,6 +260,13 @@ class _Trainer:
         if c.scheme == "evolution" and c.evolution.calibration_systems:
             self.policy.calibration = calibrate(self.policy, c)
             self._save()
+
+    def _keep(self) -> None:
+        every, done = self.config.train.keep_every, len(self.history)
+        if self.run_dir is not None and every and done % every == 0:
+            folder = self.run_dir / KEPT_FOLDER
+            folder.mkdir(exist_ok=True)
+            save_policy(self.policy, folder / f"{done:06d}.safetensors", metrics=self.history[-1])
 
     def _finished(self) -> bool:
         c = self.config.train

@@ -1,4 +1,4 @@
-"""Movies of runs, from memory or straight from disk, in constant memory."""
+"""Movies of runs, from memory or straight from disk, in constant memory; and of trainings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from nbcore.views.encoder import checked_codec, checked_target, encoder, frame_o
 from nbcore.views.motion import Frame, Motion
 from nbcore.views.scene import Camera, Scene
 from nbcore.views.style import LOOKS, style
+from nbcore.views.training_film import training
 
 if TYPE_CHECKING:
     from nbcore.simulation.trajectory import Trajectory
 
-__all__ = ["movie", "stills"]
+__all__ = ["movie", "stills", "training"]
 
 LEAST = {"max_frames": 2, "frames_per_second": 1, "width": 64, "height": 64, "trail": 1}
 
