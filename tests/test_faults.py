@@ -20,6 +20,8 @@ from nbcore.errors import InputError
 from nbcore.jsonfiles import append_line, read_lines, write_lines
 from nbcore.runs import listing, provenance
 from nbcore.runs.records import Run
+from nbcore.simulation.status import Status
+from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import load_policy, load_tree
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("faults")]
@@ -41,6 +43,10 @@ result = nb.train(config, run.path)
 # %%
 run.save_metrics(epochs=len(result.history))
 """
+SIMULATION = NOTEBOOK.replace(
+    "result = nb.train(config, run.path)",
+    "result = nb.setup(config.simulate).run(path=run.trajectory_file)",
+).replace("epochs=len(result.history)", "steps=int(result.n_steps.sum())")
 SETTINGS = [
     *("train.pool_size=64", "train.batch_size=16", "train.batches=2", "train.progress=false"),
     "train.scenario.parameters.n_systems=4",
@@ -59,6 +65,7 @@ cli.main(sys.argv[3:])
 def books(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "10_train.py").write_text(NOTEBOOK)
+    (folder / "20_simulate.py").write_text(SIMULATION)
     return folder
 
 
@@ -105,6 +112,37 @@ def training(run, rows=20):
     """Wait until some epochs have been made, and are kept."""
     until(lambda: len(run.load_history()) > rows and run.training_file.exists())
     return run
+
+
+LONG = [
+    *("simulate.policy=fixed", "simulate.integrator=leapfrog", "simulate.progress=false"),
+    *("simulate.record_every=1000", "simulate.max_steps=2_000_000_000", "simulate.dt=1e-7"),
+]
+
+
+def n_records(run):
+    """Of the trajectory, as it is; none before its first chunk is complete."""
+    try:
+        return Trajectory.load(run.trajectory_file).n_records.min()
+    except (InputError, OSError):
+        return 0
+
+
+def test_a_signal_in_a_simulation(start, tmp_path, row):
+    options = [part for setting in LONG for part in ("--set", setting)]
+    process = start("simulate", "--run", "one", *options)
+    run = Run(tmp_path / "one")
+    until(lambda: n_records(run) > 0)
+    process.send_signal(signal.SIGTERM)
+    code, error = end_of(process)
+    assert code == 143
+    assert provenance.state(run) == "interrupted"
+    assert n_records(run) > 0
+    again = start("simulate", "--resume", str(run.path), "--set", "simulate.dt=0.01")
+    assert end_of(again) == (0, "")
+    assert provenance.state(run) == "done"
+    assert (Trajectory.load(run.trajectory_file).status == Status.SUCCESS).all()
+    row("nothing that was recorded", error, code, "interrupted; made anew: done")
 
 
 def end_of(process):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from nbcore.config import load_config
 from nbcore.errors import InputError, unknown_name
 from nbcore.runs import execution
 from nbcore.runs.gallery import write_gallery
-from nbcore.runs.provenance import attempt, seeds_of
+from nbcore.runs.provenance import attempt, seeds_of, state
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted, Signals
 from nbcore.runs.tracking import mirrored
@@ -192,10 +194,12 @@ def execute(
         return path
     known = default_parameters(name) | given
     config = load_config(known["preset"], known.get("overrides", []))
+    before = state(run)
     with (
         attempt(run, name, given, command, seeds_of(config)) as this,
         mirrored(run, config.tracking, progress=progress),
     ):
+        _make_room(run, before)
         try:
             _run(name, path, given, progress)
         except Interrupted as error:
@@ -206,6 +210,18 @@ def execute(
             this.end("failed", code, f"{error.ename}: {error.evalue}")
             raise
     return path
+
+
+def _make_room(run: Run, before: str) -> None:
+    """For a trajectory: one that was cut off is made anew, any other one is kept beside it."""
+    old = run.trajectory_file
+    if not old.exists():
+        return
+    if before in ("interrupted", "lost", "failed"):
+        shutil.rmtree(old)
+        return
+    names = (old.with_stem(f"{old.stem}-{number}") for number in count(1))
+    old.rename(next(path for path in names if not path.exists()))
 
 
 def _run(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> None:
