@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,6 +54,13 @@ RUN_ALL = """async () => {
 
 SHUT_DOWN = """async () => {
   await window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.shutdown();
+}"""
+
+# Saved first: of what is not, JupyterLab asks whether to save it, and waits.
+CLOSE = """async () => {
+  const panel = window.jupyterapp.shell.currentWidget;
+  await panel?.context.save();
+  panel?.close();
 }"""
 
 
@@ -115,19 +123,48 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser, request):
+@contextmanager
+def new_page(browser):
+    """A page that notes what breaks in it."""
     context = browser.new_context(viewport={"width": 1500, "height": 1300})
     page = context.new_page()
     page.broken = []
     page.on("pageerror", lambda error: page.broken.append(str(error)))
     yield page
+    context.close()
+
+
+@contextmanager
+def looked_at(page, name):
+    """After a test: a screenshot if one is wanted, the kernel ended, and nothing broken."""
+    yield page
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{request.node.name}.png")
+        page.screenshot(path=f"{folder}/{name}.png")
     page.evaluate(SHUT_DOWN)
-    context.close()
-    assert page.broken == []
+    broken, page.broken = page.broken, []
+    assert broken == []
+
+
+@pytest.fixture
+def page(browser, request):
+    with new_page(browser) as page, looked_at(page, request.node.name):
+        yield page
+
+
+@pytest.fixture(scope="module")
+def desk(browser, lab):
+    """One JupyterLab for all notebooks, which takes seconds to load."""
+    with new_page(browser) as page:
+        enter(page, lab)
+        yield page
+
+
+@pytest.fixture
+def on_the_desk(desk, request):
+    with looked_at(desk, request.node.name):
+        yield desk
+    desk.evaluate(CLOSE)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +216,8 @@ def lab(folder, tmp_path_factory):
     stop(server)
 
 
-def opened(page, lab, path):
-    """Open a notebook as JupyterLab does on a double click, run it, and return its errors."""
+def enter(page, lab):
+    """Load JupyterLab, with nothing open."""
     page.goto(lab("lab") + "&reset")
     page.wait_for_function(
         "() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000
@@ -188,12 +225,23 @@ def opened(page, lab, path):
     # not awaited: the promise has no holder in the page and may be collected
     page.evaluate("() => { window.jupyterapp.restored.then(() => { window.isRestored = true }) }")
     page.wait_for_function("() => window.isRestored", timeout=60_000)
+
+
+def show(page, path):
+    """Open a notebook as JupyterLab does on a double click."""
     how = "{path}" if path.endswith(".ipynb") else "{path, factory: 'Jupytext Notebook'}"
-    page.evaluate(f"path => window.jupyterapp.commands.execute('docmanager:open', {how})", path)
+    open_it = f"window.jupyterapp.commands.execute('docmanager:open', {how})"
+    page.evaluate(f"path => {{ {open_it}; }}", path)  # which would return the widget
     page.wait_for_function(
         "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=path
     )
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+
+
+def opened(page, lab, path):
+    """Open a notebook in a JupyterLab of its own, run it, and return its errors."""
+    enter(page, lab)
+    show(page, path)
     return page.evaluate(RUN_ALL)
 
 
@@ -292,8 +340,9 @@ def test_the_explorer_answers_in_jupyterlab(page, lab):
 
 @pytest.mark.parametrize("name", notebooks.names())
 @pytest.mark.parametrize("ending", ["py", "ipynb"])
-def test_every_notebook_opens_and_runs_in_jupyterlab(page, lab, ending, name):
-    assert opened(page, lab, f"{ending}/{name}.{ending}") == []
+def test_every_notebook_opens_and_runs_in_jupyterlab(on_the_desk, ending, name):
+    show(on_the_desk, f"{ending}/{name}.{ending}")
+    assert on_the_desk.evaluate(RUN_ALL) == []
 
 
 @pytest.fixture
@@ -379,9 +428,9 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
     from playwright.sync_api import expect
 
     write_notebook(folder / "long_training.ipynb", LONG_TRAINING)
-    page.goto(lab("lab/tree/long_training.ipynb"))
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
-    page.evaluate(f"() => {{ ({RUN_ALL})(); }}")
+    enter(page, lab)
+    show(page, "long_training.ipynb")
+    page.evaluate(f"() => {{ window.running = ({RUN_ALL})(); }}")  # held, or it may be collected
     pictures = page.locator(".jp-OutputArea img")
     picture = pictures.last  # while one is renewed, the one before may still be there
     expect(picture).to_be_visible(timeout=120_000)

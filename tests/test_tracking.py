@@ -116,7 +116,7 @@ def test_the_next_mirror_goes_on_where_one_was_killed(run):
 def test_without_a_connection_all_is_kept_and_one_line_says_so(run, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with mirrored(run, Tracking(wandb="auto", patience=6.0)):
+    with mirrored(run, Tracking(wandb="auto", patience=20.0)):
         log(run, 3)
     (warning,) = warnings_in(capfd.readouterr().err)
     assert "connection refused" in warning
