@@ -63,6 +63,11 @@ CLOSE = """async () => {
   panel?.close();
 }"""
 
+RUNS_STAY = """from pathlib import Path
+from nbcore.runs import records
+records.OUTPUTS = Path({!r})
+"""
+
 
 def served(arguments, folder, home, address):
     """Start a server and wait until it answers."""
@@ -77,6 +82,9 @@ def served(arguments, folder, home, address):
     news.mkdir(parents=True, exist_ok=True)
     quiet = {"checkForUpdates": False, "fetchNews": "false"}
     (news / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    startup = home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "outputs.py").write_text(RUNS_STAY.format(str(home / "outputs")))
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *arguments],

@@ -29,7 +29,6 @@ TINY = [
 @pytest.fixture(autouse=True)
 def outputs(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "OUTPUTS", tmp_path / "outputs")
-    monkeypatch.setattr(cluster, "OUTPUTS", tmp_path / "outputs")
     return tmp_path / "outputs"
 
 

@@ -21,8 +21,8 @@ import psutil
 
 from nbcore.config import Cluster
 from nbcore.errors import InputError
+from nbcore.runs import records
 from nbcore.runs.provenance import one_line
-from nbcore.runs.records import OUTPUTS
 
 __all__ = [
     "alive",
@@ -110,7 +110,7 @@ def batch_script(cluster: Cluster, name: str, n_members: int) -> str:
     """The script that `submit` would hand to sbatch, or what it would start here."""
     executor = executor_of(cluster, dry=True)
     jobs = n_jobs(cluster, executor, n_members)
-    folder = OUTPUTS / name / "jobs"
+    folder = records.OUTPUTS / name / "jobs"
     command = f"{sys.executable} -u -m submitit.core._submit {folder}"
     if executor == "local":
         return f"# {jobs} processes on this machine, for {n_members} members\n{command}"
