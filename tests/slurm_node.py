@@ -89,7 +89,13 @@ def start(base: Path) -> Path:
 
 
 def stop(base: Path) -> None:
-    """Stop what `start` has started."""
+    """Stop what `start` has started, and what runs there."""
+    env = {**os.environ, "SLURM_CONF": str(base / "slurm.conf")}
+    subprocess.run(["scancel", "--user=root"], env=env, capture_output=True)
+    for _ in range(100):
+        if not subprocess.run(["squeue", "-h"], env=env, capture_output=True).stdout.strip():
+            break
+        time.sleep(0.1)
     for name in ("slurmd", "slurmctld", "munged"):
         try:
             os.kill(int((base / f"{name}.pid").read_text()), signal.SIGTERM)
