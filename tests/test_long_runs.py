@@ -1,6 +1,7 @@
 """What shows only after many steps: drift, reversibility, and runs that are cut off."""
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -9,14 +10,18 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
+from nbcore.analysis.comparison import at_equal_cost
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.physics.orbits import two_body_period
 from nbcore.simulation import storage
+from nbcore.simulation.setup import Setup
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
+from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.policies import Criterion, FixedStep
 
 RULE = Criterion("boekholt", 0.02)
@@ -68,6 +73,50 @@ def test_rounding_does_not_add_up_over_ten_million_evaluations():
         state, 600 * period, FixedStep(period / 1000), integrator="kahan_li8", record="ends"
     )
     assert run.max_energy_error < 5e-15
+
+
+SYSTEMS = {  # state, and its inner period
+    "e = 0.9": eccentric,
+    "triple, 20 degrees": lambda: triple(20.0),
+    "triple, 60 degrees": lambda: triple(60.0),
+}
+
+
+def triple(inclination):
+    state = scenarios.make(
+        "hierarchical_triple",
+        masses=(1.0, 0.5, 0.7),
+        inner_eccentricity=0.3,
+        outer_eccentricity=0.3,
+        mutual_inclination=inclination,
+    )
+    return state, 2 * math.pi / math.sqrt(1.5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize(
+    ("orbit", "most"),  # by how much the maximum error may grow
+    [("e = 0.9", 1.1), ("triple, 20 degrees", 1.1), ("triple, 60 degrees", 500.0)],
+)
+def test_how_a_run_of_the_shipped_policy_drifts(orbit, most, tolerance):
+    """Prints (pytest -s) the maximum error of 100 and of 100,000 inner periods.
+
+    The Kozai cycles at 60 degrees take the inner orbit to where steps so large do drift, those of a
+    classical rule as well.
+    """
+    state, period = SYSTEMS[orbit]()
+    short, long = (
+        simulate(state, n * period, tolerance=tolerance, record="ends") for n in (100, 100_000)
+    )
+    mine = Setup(state, torch.tensor([100_000 * period]), load_policy("default"), {})
+    table = at_equal_cost(mine, ["boekholt"], mine=long)
+    print(
+        f"{orbit}, tolerance {tolerance:g}: {short.max_energy_error:.1e} grows to "
+        f"{long.max_energy_error:.1e}; that "
+        f"of boekholt as dear is {table.loc['boekholt', 'median']:.1e}"
+    )
+    assert long.max_energy_error < most * short.max_energy_error
 
 
 ENDLESS = """
