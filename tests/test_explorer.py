@@ -5,6 +5,7 @@ import pytest
 
 import nbcore as nb
 from nbcore.config import ScenarioConfig, Simulation, load_config
+from nbcore.simulation.status import Status
 from nbcore.views import explorer as explorers
 from nbcore.views.background import Newest
 from nbcore.views.controls import Parameters, Steps
@@ -144,7 +145,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_place(tmp_path):
 def test_of_many_requests_the_newest_alone_is_drawn():
     drawn, errors, gate, begun = [], [], threading.Event(), threading.Event()
 
-    def work(request):
+    def work(request, _):
         begun.set()
         gate.wait(10)
         return request
@@ -163,7 +164,7 @@ def test_of_many_requests_the_newest_alone_is_drawn():
 def test_what_is_dropped_is_not_drawn():
     drawn, gate, begun = [], threading.Event(), threading.Event()
 
-    def work(request):
+    def work(request, _):
         begun.set()
         gate.wait(10)
         return request
@@ -175,6 +176,26 @@ def test_what_is_dropped_is_not_drawn():
     gate.set()
     newest.wait(10)
     assert drawn == []
+
+
+@pytest.mark.filterwarnings("ignore:.*INTERRUPTED")
+def test_a_run_that_is_overtaken_is_stopped():
+    begun, ended, drawn = threading.Event(), [], []
+
+    def work(dt, stop):
+        begun.set()
+        state = nb.scenarios.make("kepler")
+        run = nb.simulate(state, 1e6, nb.FixedStep(dt), record="ends", max_steps=10**9, stop=stop)
+        ended.append(run.status)
+        return run
+
+    newest = Newest(work, drawn.append, drawn.append)
+    newest.submit(1e-4)  # an hour's work
+    begun.wait(10)
+    newest.submit(1e4)
+    newest.wait(60)
+    assert ended == [Status.INTERRUPTED, Status.SUCCESS]
+    assert [run.status for run in drawn] == [Status.SUCCESS]
 
 
 def test_settings_and_a_source_do_not_go_together():
@@ -200,7 +221,7 @@ def test_a_slider_has_a_step_at_its_value_for_the_browser_would_move_it(value):
 
 def test_an_unforeseen_error_is_shown_rather_than_lost():
     errors = []
-    newest = Newest(lambda _: 1 / 0, list, errors.append)
+    newest = Newest(lambda *_: 1 / 0, list, errors.append)
     newest.submit(None)
     newest.wait(10)
     assert isinstance(errors[0], ZeroDivisionError)

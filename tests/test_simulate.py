@@ -361,6 +361,16 @@ def test_an_interrupt_keeps_what_was_done(record, stream, tmp_path):
         assert Trajectory.load(path).status.tolist() == run.status.tolist()
 
 
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_what_may_stop_a_run_is_asked_and_heeded(engine):
+    answers = iter([False, False, True])
+    with pytest.warns(RuntimeWarning, match="INTERRUPTED"):
+        run = simulate(orbit(), 1e5, FixedStep(1e-3), engine=engine, stop=lambda: next(answers))
+    assert run.status == Status.INTERRUPTED
+    assert run.n_steps >= 2
+    assert len(run.time) == run.n_steps + 1
+
+
 def test_an_interrupt_before_the_first_step_leaves_the_start():
     with pytest.warns(RuntimeWarning, match="1 INTERRUPTED"):
         run = simulate(orbit(), 1.0, interrupted_at(1))

@@ -125,7 +125,7 @@ def integrate(
             spread(turn, len(systems.status), quota)
             spent = time.perf_counter() - start
             observe.follow(systems.n_steps, systems.made, systems.time, systems.status)
-            if interrupted():
+            if interrupted() or (limits.stop is not None and limits.stop()):
                 systems.status[systems.status == Status.RUNNING] = Status.INTERRUPTED
             if spent < TURN / 2:
                 quota = min(2 * quota, MOST_QUOTA)

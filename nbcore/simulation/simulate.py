@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def simulate(
     guard: bool | None = None,
     progress: bool = False,
     path: str | Path | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Trajectory:
     """Integrate every system of a state to its end.
 
@@ -91,6 +93,9 @@ def simulate(
         Show a progress bar.
     path
         Stream the records to a Zarr group here, so that memory does not grow with the run.
+    stop
+        Asked some twenty times a second; where it says so, the run ends as by Ctrl-C: INTERRUPTED,
+        with what was recorded. For runs on a thread, which Ctrl-C does not reach.
 
     Returns
     -------
@@ -121,7 +126,8 @@ def simulate(
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
     watch = guard_of(state, accepted, scheme.order) if guarded else None
-    limits = Limits(end, max_steps or DEFAULT_MAX_STEPS, collision_distance, escape_distance)
+    most = max_steps or DEFAULT_MAX_STEPS
+    limits = Limits(end, most, collision_distance, escape_distance, stop)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
     try:
         with threads_for(*state.position.shape):

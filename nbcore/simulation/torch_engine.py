@@ -30,12 +30,15 @@ class Limits:
         Steps of each system.
     collision_distance, escape_distance
         [L], or None.
+    stop
+        Asked now and then; all systems are interrupted when it says so.
     """
 
     t_end: PerSystem
     max_steps: int
     collision_distance: float | None = None
     escape_distance: float | None = None
+    stop: Callable[[], bool] | None = None
 
 
 class Monitor:
@@ -112,7 +115,7 @@ def integrate(
     observe: Observer,
     guard: Guard | None = None,
 ) -> Outcome:
-    """Run every system to its end; a KeyboardInterrupt ends the run and keeps what was done.
+    """Run every system to its end; an interrupt ends the run and keeps what was done.
 
     Parameters
     ----------
@@ -143,6 +146,8 @@ def integrate(
     try:
         dt = first_step(state, propose) if is_reversible else propose(state)
         while bool(running.any()):
+            if limits.stop is not None and limits.stop():
+                raise KeyboardInterrupt
             remaining = limits.t_end - state.time
             # A remainder of rounding size is not worth a step of its own.
             last = dt >= remaining * (1 - 1e-12)

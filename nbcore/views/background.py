@@ -11,12 +11,12 @@ __all__ = ["Newest"]
 
 
 class Newest:
-    """Works on a thread; a request that is overtaken is dropped, or its result is.
+    """Works on a thread; a request that is overtaken is dropped, and work on it may stop.
 
     Parameters
     ----------
     work
-        Makes a result of a request.
+        Makes a result of a request; its second argument tells whether that was overtaken.
     deliver
         Takes the result of a request that is still the newest.
     excuse
@@ -25,7 +25,7 @@ class Newest:
 
     def __init__(
         self,
-        work: Callable[[Any], Any],
+        work: Callable[[Any, Callable[[], bool]], Any],
         deliver: Callable[[Any], None],
         excuse: Callable[[Exception], None],
     ) -> None:
@@ -56,7 +56,7 @@ class Newest:
 
     def _answer(self, number: int, request: Any) -> None:
         try:
-            result = self._work(request)
+            result = self._work(request, lambda: number != self._newest)
             if number == self._newest:
                 self._deliver(result)
         except Exception as error:  # none may vanish with the thread

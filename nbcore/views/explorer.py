@@ -1,7 +1,7 @@
 """The orbit explorer: change a setting, and the run is made again beside the notebook.
 
 It is a `config.Simulation` that widgets edit. Runs are made on a thread, of which the newest
-request alone counts, so that neither the notebook nor a slider waits for one.
+request alone counts: one under way is stopped, and neither the notebook nor a slider waits.
 """
 
 from __future__ import annotations
@@ -196,13 +196,15 @@ class Explorer(widgets.VBox):
         """Wait until the newest request is drawn, or the time is over."""
         self._background.wait(seconds)
 
-    def _make(self, wanted: tuple[list[Simulation], int]) -> tuple[list[Trajectory], list[str]]:
+    def _make(
+        self, wanted: tuple[list[Simulation], int], stop: Callable[[], bool]
+    ) -> tuple[list[Trajectory], list[str]]:
         patience = threading.Timer(PATIENCE, self._say, [PATIENCE_WORDS])
         patience.start()
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                found = [run_one(settings, wanted[1]) for settings in wanted[0]]
+                found = [run_one(settings, wanted[1], stop) for settings in wanted[0]]
         finally:
             patience.cancel()
         notes = [str(each.message) for each in caught if each.category is RuntimeWarning]
@@ -251,7 +253,9 @@ class Explorer(widgets.VBox):
             self._excuse(error)
 
 
-def run_one(settings: Simulation, number: int = 0) -> Trajectory:
+def run_one(
+    settings: Simulation, number: int = 0, stop: Callable[[], bool] | None = None
+) -> Trajectory:
     """Run one system of a configuration, recording every step, within bounds for a picture.
 
     Raises
@@ -262,7 +266,7 @@ def run_one(settings: Simulation, number: int = 0) -> Trajectory:
     ready = _one_of(setup(settings), number)
     size = ready.state.n_bodies * ready.state.n_dimensions
     bound = min(settings.max_steps or MOST_STEPS, MOST_RECORDED // (2 * size))
-    return ready.run(max_steps=bound, record=None, progress=False).system(0)
+    return ready.run(max_steps=bound, record=None, progress=False, stop=stop).system(0)
 
 
 def _one_of(ready: Setup, number: int) -> Setup:
