@@ -160,7 +160,8 @@ def open_study(sweep: Sweep, run: Run) -> optuna.Study:
         )
     except Exception as error:  # of whatever database driver
         raise InputError(
-            f"sweep.storage {sweep.storage!r} can't be used: {provenance.one_line(error)}"
+            f"sweep.storage {sweep.storage!r} can't be used: {provenance.one_line(error)}; "
+            "give the URL of a database, such as sqlite:////scratch/me/study.db, or none"
         ) from None
     study = optuna.create_study(
         study_name=run.path.name,
