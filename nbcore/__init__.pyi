@@ -12,8 +12,8 @@ from .physics.fields import TidalField as TidalField
 from .physics.rebound_io import from_rebound as from_rebound
 from .physics.rebound_io import to_rebound as to_rebound
 from .physics.state import State as State
+from .runs.provenance import start_run as start_run
 from .runs.records import Run as Run
-from .runs.records import start_run as start_run
 from .runs.sweeps import sweep as sweep
 from .simulation.setup import Setup as Setup
 from .simulation.setup import initial_state as initial_state

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbcore.atomic import replacing
 
-__all__ = ["append_line", "read_json", "read_lines", "write_json", "write_lines"]
+__all__ = ["append_line", "flat", "read_json", "read_lines", "write_json", "write_lines"]
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -51,6 +51,15 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
         return []
     whole = text[: text.rfind("\n") + 1]
     return [_numbers(json.loads(line)) for line in whole.splitlines()]
+
+
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers of nested tables, by dotted names."""
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (bool, int, float)):
+            yield f"{prefix}{key}", value
 
 
 def _line(row: Mapping[str, Any]) -> str:

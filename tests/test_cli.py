@@ -25,7 +25,7 @@ preset = "smoke"
 overrides = []
 run_dir = None
 # %%
-from nbcore.runs.records import start_run
+from nbcore.runs.provenance import start_run
 config, run = start_run(preset, overrides, run_dir, label="stub")
 """
 
@@ -346,7 +346,7 @@ def test_what_no_command_made_is_not_repeated():
     result = nbcore("rerun", "first")
     assert result.exit_code == 2
     assert "no command of nbcore made it" in result.stderr
-    _, run = records.start_run("small.toml")
+    _, run = provenance.start_run("small.toml")
     result = nbcore("rerun", str(run.path))
     assert result.exit_code == 2
     assert "begun by hand in a notebook" in result.stderr

@@ -8,7 +8,8 @@ import pytest
 from nbcore.config import load_config
 from nbcore.errors import InputError
 from nbcore.runs import records
-from nbcore.runs.records import Run, start_run
+from nbcore.runs.provenance import start_run
+from nbcore.runs.records import Run
 
 
 @pytest.fixture(autouse=True)

@@ -36,9 +36,8 @@ from typing import TYPE_CHECKING, Any
 from nbcore.atomic import replacing
 from nbcore.config import load_config, make_config
 from nbcore.errors import InputError, unknown_name
-from nbcore.jsonfiles import read_json, write_json
+from nbcore.jsonfiles import flat, read_json, write_json
 from nbcore.runs import cluster, notebooks, provenance
-from nbcore.runs.listing import flat
 from nbcore.runs.members import with_settings
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbcore.errors import InputError
+from nbcore.jsonfiles import flat
 from nbcore.runs import provenance, records
 from nbcore.runs.records import Run
 
-__all__ = ["Row", "as_text", "flat", "headline", "listed"]
+__all__ = ["Row", "as_text", "headline", "listed"]
 
 # What is shown of a run's metrics, the first few that it has.
 HEADLINES = (
@@ -65,15 +66,6 @@ def headline(metrics: Mapping[str, Any]) -> str:
     numbers = dict(flat(metrics))
     shown = [name for name in HEADLINES if name in numbers][:3] or list(numbers)[:3]
     return "  ".join(f"{name} {numbers[name]:.4g}" for name in shown)
-
-
-def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of nested tables, by dotted names."""
-    for key, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        elif isinstance(value, (bool, int, float)):
-            yield f"{prefix}{key}", value
 
 
 def _row(run: Run) -> Row:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nbcore.config import Config
+from nbcore.config import Config, load_config
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, write_json
 from nbcore.runs.records import Run
@@ -34,11 +34,11 @@ __all__ = [
     "command_line",
     "held",
     "made_by",
-    "note_origin",
     "one_line",
     "provenance",
     "reopen",
     "seeds_of",
+    "start_run",
     "state",
 ]
 
@@ -116,9 +116,36 @@ def attempt(
                 write_json(run.provenance_file, table)
 
 
-def note_origin(run: Run, config: Config) -> None:
-    """Keep where a run came from that a notebook opened by hand begins; how it ends stays open."""
-    write_json(run.provenance_file, _origin(None, {}, None, seeds_of(config)) | {"attempts": []})
+def start_run(
+    preset: str | Path | None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    run_dir: str | Path | None = None,
+    label: str = "run",
+) -> tuple[Config, Run]:
+    """Turn the three literals of a notebook into its configuration and its folder.
+
+    Parameters
+    ----------
+    preset, overrides
+        What `nbcore.config.load_config` takes.
+    run_dir
+        A run that exists already; None, as when a notebook is opened by hand, makes a new one.
+    label
+        What the name of a new run begins with.
+
+    Raises
+    ------
+    InputError
+        The configuration is wrong, in which case nothing is made, or there is no such run.
+    """
+    config = load_config(preset, overrides)
+    run = Run.create(label=label) if run_dir is None else Run.open(run_dir)
+    run.save_config(config)
+    if run_dir is None:
+        # How it ends stays open.
+        origin = _origin(None, {}, None, seeds_of(config))
+        write_json(run.provenance_file, origin | {"attempts": []})
+    return config, run
 
 
 def seeds_of(config: Config) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from nbcore.stepping.policies import LearnedPolicy
     from nbcore.stepping.suites import Suite
 
-__all__ = ["Run", "start_run"]
+__all__ = ["Run"]
 
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
 
@@ -177,38 +176,6 @@ class Run:
         path = self.figures / f"{_checked(name)}.png"
         figure.savefig(path, dpi=150)
         return path
-
-
-def start_run(
-    preset: str | Path | None,
-    overrides: Iterable[str] | Mapping[str, Any] = (),
-    run_dir: str | Path | None = None,
-    label: str = "run",
-) -> tuple[Config, Run]:
-    """Turn the three literals of a notebook into its configuration and its folder.
-
-    Parameters
-    ----------
-    preset, overrides
-        What `nbcore.config.load_config` takes.
-    run_dir
-        A run that exists already; None, as when a notebook is opened by hand, makes a new one.
-    label
-        What the name of a new run begins with.
-
-    Raises
-    ------
-    InputError
-        The configuration is wrong, in which case nothing is made, or there is no such run.
-    """
-    config = load_config(preset, overrides)
-    run = Run.create(label=label) if run_dir is None else Run.open(run_dir)
-    run.save_config(config)
-    if run_dir is None:
-        from nbcore.runs.provenance import note_origin
-
-        note_origin(run, config)
-    return config, run
 
 
 def _checked(name: str) -> str:
