@@ -1,10 +1,12 @@
-"""How fast pictures are: `python -m nbcore.views.speed`, a minute.
+"""How fast pictures are: `python -m nbcore.views.speed`, three minutes.
 
-The time from a moved slider to new data for the browser, and the frames a second of movies.
+The time from a moved slider to new data for the browser, the frames a second of movies, and what a
+long one takes in memory.
 """
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -60,7 +62,19 @@ def frames_per_second(panels: Sequence[str], max_frames: int = FRAMES) -> float:
         return max_frames / _best(lambda: movie(run, path, panels=panels, **size), repeats=2)
 
 
+def megabytes(max_frames: int) -> float:
+    """Most memory of this process after a movie as long, made from a run on disk."""
+    state = scenarios.make("plummer", n_bodies=10, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path, target = Path(folder) / "run.zarr", Path(folder) / "long.mp4"
+        simulate(state, 50.0, FixedStep(0.005), integrator="leapfrog", path=path)
+        movie(path, target, panels=(), width=800, height=800, max_frames=max_frames)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # which Linux gives in KiB
+
+
 if __name__ == "__main__":
     print(f"slider to new orbit, kernel: {1e3 * seconds_to_a_new_orbit():.0f} ms")
     print(f"movie, 10 trails, no panels: {frames_per_second(()):.0f} frames/s")
     print(f"movie, 10 trails, all panels: {frames_per_second(tuple(PANELS)):.0f} frames/s")
+    for count in (1000, 10_000):
+        print(f"movie, {count:,} frames from disk: {megabytes(count):.0f} MB")
