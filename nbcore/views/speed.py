@@ -1,4 +1,4 @@
-"""How fast pictures are: `python -m nbcore.views.speed`, three minutes.
+"""How fast pictures are: `python -m nbcore.views.speed`, a minute and a half.
 
 The time from a moved slider to new data for the browser, the frames a second of movies, and what a
 long one takes in memory.
