@@ -82,7 +82,11 @@ def terms(known, mine, yours, r2, inverse, v2, rv, excess2, mu, rate4):
     order, energy_unit, total_mass = known
     part, rate2 = share(inverse, mine, yours, energy_unit), square_root(rate4)
     q = part * rate2
-    for _ in range(order // 2 - 1):
+    if order > 2:  # no loop, or that over the pairs would not be made one over vectors
+        q = q * rate2
+    if order > 4:
+        q = q * rate2
+    if order > 6:
         q = q * rate2
     motion = (inverse, v2, rv, mu)
     pairs = (
