@@ -97,7 +97,7 @@ def triple(inclination):
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
 @pytest.mark.parametrize(
     ("orbit", "most"),  # by how much the maximum error may grow
-    [("e = 0.9", 1.1), ("triple, 20 degrees", 1.1), ("triple, 60 degrees", 500.0)],
+    [("e = 0.9", 1.1), ("triple, 20 degrees", 1.1), ("triple, 60 degrees", 250.0)],
 )
 def test_how_a_run_of_the_shipped_policy_drifts(orbit, most, tolerance):
     """Prints (pytest -s) the maximum error of 100 and of 100,000 inner periods.
@@ -113,8 +113,8 @@ def test_how_a_run_of_the_shipped_policy_drifts(orbit, most, tolerance):
     table = at_equal_cost(mine, ["boekholt"], mine=long)
     print(
         f"{orbit}, tolerance {tolerance:g}: {short.max_energy_error:.1e} grows to "
-        f"{long.max_energy_error:.1e}; that "
-        f"of boekholt as dear is {table.loc['boekholt', 'median']:.1e}"
+        f"{long.max_energy_error:.1e}; "
+        f"that of boekholt as dear is {table.loc['boekholt', 'median']:.1e}"
     )
     assert long.max_energy_error < most * short.max_energy_error
 

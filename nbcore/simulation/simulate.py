@@ -94,8 +94,9 @@ def simulate(
     path
         Stream the records to a Zarr group here, so that memory does not grow with the run.
     stop
-        Asked some twenty times a second; where it says so, the run ends as by Ctrl-C: INTERRUPTED,
-        with what was recorded. For runs on a thread, which Ctrl-C does not reach.
+        Asked between steps, by the compiled engine some twenty times a second; where it says so,
+        the run ends as by Ctrl-C: INTERRUPTED, with what was recorded. For runs on a thread, which
+        Ctrl-C does not reach.
 
     Returns
     -------
