@@ -6,6 +6,7 @@ import torch
 
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.orbits import two_body_period
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.control import Guard, guard_of
 from nbcore.stepping.criteria import get_criterion
@@ -121,6 +122,45 @@ def test_a_policy_that_loses_its_way_costs_little_more_than_the_fall_back():
     own = Criterion("boekholt", tolerance ** (1 / 4))
     plain = run(own, stepping="reversible", integrator="blanes_moan4", max_steps=100_000)
     assert (made.n_force_evaluations < 1.4 * plain.n_force_evaluations).all()
+
+
+def two_bodies(eccentricity, mass_ratio):
+    state = scenarios.make("kepler", eccentricity=eccentricity, mass_ratio=mass_ratio)
+    return state, 100 * float(two_body_period(state))
+
+
+HURTS = {
+    "figure-eight": lambda: (scenarios.make("figure_eight"), 600.0),
+    "e = 0.999": lambda: two_bodies(0.999, 1.0),
+    **{
+        f"e = {e}, mass ratio {q:g}": lambda e=e, q=q: two_bodies(e, q)
+        for e in (0.5, 0.9, 0.999)
+        for q in (0.1, 0.01, 1e-3, 1e-6)
+    },
+}
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("name", HURTS)
+def test_where_it_hurts_the_shipped_policy_costs_no_more_than_its_fall_back(name, tolerance):
+    """Prints (pytest -s) the cost over the fall-back's, and the maximum error in tolerances."""
+    state, t_end = HURTS[name]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # unlike what was trained on
+        made = simulate(state, t_end, tolerance=tolerance, record="ends")
+    integrator = get_integrator(made.integrator)
+    own = simulate(
+        state,
+        t_end,
+        Criterion("boekholt", tolerance ** (1 / integrator.order)),
+        integrator=made.integrator,
+        stepping="reversible",
+        record="ends",
+    )
+    cost = made.n_force_evaluations / own.n_force_evaluations
+    error = made.max_energy_error / tolerance
+    print(f"{name}, tolerance {tolerance:g}: cost {cost:.2f}, error {error:.1f} tolerances")
+    assert cost <= 1.1
 
 
 def test_the_guard_takes_over_after_eight_redone_steps_and_a_share_of_all():
