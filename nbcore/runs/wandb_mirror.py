@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
-import sys
 import threading
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -45,7 +46,8 @@ class Worker:
             last = self._last()
             self.exit_code = last.get("exit_code", 1 if last else 0)
         else:
-            threading.Thread(target=self._listen, daemon=True).start()
+            # Not sys.stdin, whose lock a thread would hold when the interpreter ends.
+            threading.Thread(target=self._listen, args=(os.dup(0),), daemon=True).start()
 
     def has_ended(self, within: float) -> bool:
         """Whether it has, or does within so many seconds."""
@@ -57,10 +59,9 @@ class Worker:
             return True
         return not _lives(self.number)
 
-    def _listen(self) -> None:
-        # Not sys.stdin, whose lock a thread would hold when the interpreter ends.
+    def _listen(self, stdin: int) -> None:
         with suppress(OSError, ValueError):
-            self.exit_code = int(os.read(0, 16))
+            self.exit_code = int(os.read(stdin, 16))
             self._told.set()
 
     def _last(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def mirror(run: Run, tracking: Tracking, worker: Worker) -> str | None:
     folder = run.path / "wandb"
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock", timeout=tracking.patience):
+        _wait_for_writers(folder)
         begun, problem = _begin(run, tracking, bounded=worker.number is not None)
         _follow(run, begun, worker, n_rows(folder) if begun.offline else begun.starting_step)
         begun.summary.update(run.load_metrics())
@@ -185,8 +187,19 @@ def _log_files(run: Run, begun: wandb.Run) -> None:
 
 
 def _stay_in(run: Run) -> None:
-    """Keep W&B from asking, from reporting its own errors, and from the user's home."""
-    sys.stdin = open(os.devnull)  # noqa: SIM115
+    """Keep W&B from reporting its own errors, and from the user's home."""
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         os.environ[name] = str(run.path / "wandb" / "files")
+
+
+def _wait_for_writers(folder: Path) -> None:
+    """Wait until nothing writes for a mirror that was killed.
+
+    W&B writes from a process of its own, which outlives the mirror by some seconds. It inherits the
+    standard input; a lock on that is held for as long as it lives.
+    """
+    descriptor = os.open(folder / ".writer", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.dup2(descriptor, 0)  # an empty file, too, should W&B ask anything
+    os.close(descriptor)
