@@ -16,9 +16,10 @@ from nbcore.physics.scenarios import SCENARIOS
 from nbcore.stepping.checkpoints import shipped_policies
 from nbcore.stepping.criteria import CRITERIA
 
-__all__ = ["Parameters", "Steps"]
+__all__ = ["LOOK", "Parameters", "Steps"]
 
-WIDE: Any = {"width": "95%"}
+# Of every control, so that they stand in line; the longest name is outer_semi_major_axis.
+LOOK: Any = {"layout": {"width": "95%"}, "style": {"description_width": "150px"}}
 AS_TRAINED = ("as trained", "")  # a dropdown takes no None
 RANGES = {"phase": (1.0, 0.005), "inclination": (180.0, 0.1)}  # ends and steps, by name's end
 MOST = {"n_bodies": 100, "n_planets": 12}
@@ -92,7 +93,7 @@ class Steps:
             options=[*shipped_policies(), *CRITERIA, "fixed"],
             description="policy",
             continuous_update=False,
-            layout=WIDE,
+            **LOOK,
         )
         self._accuracies = {
             "tolerance": _decades("tolerance", settings.tolerance, -11, -2),
@@ -103,13 +104,13 @@ class Steps:
             options=[AS_TRAINED, *((name, name) for name in ("auto", *INTEGRATORS))],
             value=settings.integrator or "",
             description="integrator",
-            layout=WIDE,
+            **LOOK,
         )
         self._stepping = widgets.Dropdown(
             options=[AS_TRAINED, ("plain", "plain"), ("reversible", "reversible")],
             value=settings.stepping or "",
             description="stepping",
-            layout=WIDE,
+            **LOOK,
         )
         self.box = widgets.VBox()
         self._lay_out()
@@ -139,7 +140,7 @@ class Steps:
 
 
 def _decades(name: str, value: float, low: float, high: float) -> widgets.FloatLogSlider:
-    look = {"readout_format": ".1e", "description": name, "layout": WIDE}
+    look = {"readout_format": ".1e", "description": name, **LOOK}
     at = math.log10(value)
     return _logarithmic(value, min(low, at), max(high, at), 0.05, look)
 
@@ -163,7 +164,7 @@ def _linear(value: float, high: float, step: float, look: dict[str, Any]) -> Any
 
 def _control(name: str, hint: Any, value: Any) -> Any:
     """Widget for a parameter: a slider where its range is known, text where it is a list."""
-    look = {"description": name, "layout": WIDE, "style": {"description_width": "160px"}}
+    look = {"description": name, **LOOK}
     kind = get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
     if get_origin(kind) is Literal:
         return widgets.Dropdown(options=get_args(kind), value=value, **look)

@@ -23,7 +23,7 @@ from nbcore.physics import scenarios
 from nbcore.simulation.setup import Setup, setup
 from nbcore.simulation.status import Status
 from nbcore.views.background import Newest
-from nbcore.views.controls import Parameters, Steps
+from nbcore.views.controls import LOOK, Parameters, Steps
 from nbcore.views.orbit_view import OrbitView
 
 if TYPE_CHECKING:
@@ -111,15 +111,16 @@ class Explorer(widgets.VBox):
             description="system",
             continuous_update=False,
             tooltip="name of a scenario, or path of a file",
+            **LOOK,
         )
         self._parameters = Parameters(settings.scenario, self.run)
         self._number = widgets.BoundedIntText(
-            value=0, min=0, max=10**6, description="of a batch", layout={"width": "95%"}
+            value=0, min=0, max=10**6, description="of a batch", **LOOK
         )
         self._end = widgets.FloatText(
             value=settings.periods or settings.t_end,
             description="periods" if settings.periods else "t_end [T]",
-            layout={"width": "95%"},
+            **LOOK,
         )
         self._steps = Steps(settings, self.run)
         other = settings.model_copy(update={"policy": versus or "boekholt"})
@@ -131,7 +132,7 @@ class Explorer(widgets.VBox):
         for control in (self._number, self._end, self._side_by_side):
             control.observe(lambda _: self.run(), "value")
         self._side_by_side.observe(lambda _: self._lay_out(), "value")
-        self._folder = widgets.Text(value=FOLDER, description="save in", layout={"width": "95%"})
+        self._folder = widgets.Text(value=FOLDER, description="save in", **LOOK)
         self._save_run = widgets.Button(description="run", icon="save")
         self._save_settings = widgets.Button(description="settings", icon="save")
         self._save_run.on_click(lambda _: self._saved(self.save_runs))
