@@ -47,6 +47,8 @@ class Method:
         From loose to strict.
     policy
         (setting, problem's initial state, t_end (B,)) -> policy.
+    error_control
+        As `simulate` takes it.
     """
 
     rule: str
@@ -55,11 +57,13 @@ class Method:
     stepping: str
     settings: tuple[float, ...]
     policy: Callable[..., Policy]
+    error_control: bool = False
 
     @property
     def name(self) -> str:
-        """As in «kahan_li8 boekholt reversible»; that steps are plain goes without saying."""
-        return f"{self.integrator} {self.rule}" + " reversible" * (self.stepping == "reversible")
+        """As in «kahan_li8 boekholt reversible»; plain steps and free errors go without saying."""
+        how = " reversible" * (self.stepping == "reversible") + " controlled" * self.error_control
+        return f"{self.integrator} {self.rule}{how}"
 
     def tolerance(self, setting: float) -> float:
         """Tolerance of a run, which only learned policies heed."""
@@ -95,7 +99,8 @@ def methods(config: Benchmark) -> list[Method]:
         integrator = policy.spec.integrator
         settings = _settings(integrator, config.settings, TOLERANCES)
         made += [
-            Method(name, "learned", integrator, stepping, settings, partial(_same, policy))
+            Method(name, "learned", integrator, stepping, settings, partial(_same, policy), how)
+            for how in config.error_control
             for stepping in _steppings(config, integrator)
             if policy.calibration is None or stepping == policy.spec.stepping
             if not (stepping == "reversible" and policy.looks_back)

@@ -38,7 +38,7 @@ from nbcore.simulation.kernels.shapes import Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
-from nbcore.stepping.control import FALL_BACK, Guard, first_step
+from nbcore.stepping.control import FALL_BACK, FIRST_LOOK, ErrorControl, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS, StepNetwork
@@ -75,6 +75,7 @@ def integrate(
     limits: Limits,
     observe: Any,
     guard: Guard | None = None,
+    error_control: ErrorControl | None = None,
     interruptible: bool = True,
 ) -> Outcome:
     """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
@@ -89,6 +90,8 @@ def integrate(
         Holds the recorder whose buffer is filled, and follows the run.
     guard
         Redoes steps that went wrong.
+    error_control
+        Makes steps longer or shorter by the error so far.
     interruptible
         Whether an interrupt ends it; otherwise it is left to the caller.
     """
@@ -104,6 +107,7 @@ def integrate(
         limits.collision_distance or 0.0,
         limits.escape_distance or np.inf,
         *_guard(guard, state),
+        *_error_control(error_control),
     )
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
@@ -194,6 +198,9 @@ def _systems(
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
         taken_over=np.zeros(n_systems, dtype=bool),
+        stretch=np.ones(n_systems),
+        look=np.full(n_systems, FIRST_LOOK),
+        seen=np.zeros(n_systems),
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=_array(torch.stack(sizes, dim=1)),
@@ -202,13 +209,20 @@ def _systems(
 
 
 def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, SmoothRate]:
-    """The last of `loop.Limits`."""
+    """What `loop.Limits` says of the guard."""
     if guard is None:
         nothing = np.zeros(state.n_systems)
         return False, nothing, SmoothRate(nothing, nothing)
     fall_back = rule_of(FALL_BACK, _array(guard.eta), _unit4(state))
     assert isinstance(fall_back, SmoothRate)
     return True, _array(guard.largest_change), fall_back
+
+
+def _error_control(control: ErrorControl | None) -> tuple[bool, np.ndarray, int]:
+    """What `loop.Limits` says of the error control."""
+    if control is None:
+        return False, np.empty(0), 1
+    return True, _array(control.tolerance), control.order
 
 
 def _bodies(n_bodies: int) -> Any:

@@ -25,7 +25,7 @@ from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.simulation.trajectory import Recorder, Trajectory
 from nbcore.stepping.checkpoints import load_policy
-from nbcore.stepping.control import get_control, guard_of
+from nbcore.stepping.control import ErrorControl, get_control, guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy, as_policy, untrained
 from nbcore.stepping.suites import Suite
 
@@ -51,6 +51,7 @@ def simulate(
     collision_distance: float | None = None,
     escape_distance: float | None = None,
     guard: bool | None = None,
+    error_control: bool = False,
     progress: bool = False,
     path: str | Path | None = None,
     stop: Callable[[], bool] | None = None,
@@ -73,7 +74,8 @@ def simulate(
         batch for the strictest one.
     tolerance
         Relative energy error that is accepted, in (0, 1); one number or (B,). Learned policies
-        aim at it with the maximum over every step; other policies don't heed it.
+        aim at it with the maximum over every step; other policies don't heed it, save by
+        `error_control`.
     stepping
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
@@ -89,6 +91,10 @@ def simulate(
         Redo, once, a step that changes the energy by more than ten tolerances, with a step of the
         smooth pair criterion; where that happens often, that criterion makes all further steps.
         Evaluations of what is redone count. None guards learned policies alone.
+    error_control
+        Now and then make all further steps longer or shorter, so that the largest energy error
+        comes near the tolerance; first after 32 steps, then whenever an eighth more are made. Steps
+        are then reversible only between one change and the next.
     progress
         Show a progress bar.
     path
@@ -127,12 +133,15 @@ def simulate(
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
     watch = guard_of(state, accepted, scheme.order) if guarded else None
+    steering = ErrorControl(accepted, scheme.order) if error_control else None
     most = max_steps or DEFAULT_MAX_STEPS
     limits = Limits(end, most, collision_distance, escape_distance, stop)
     observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
     try:
         with threads_for(*state.position.shape):
-            outcome = run(state, chosen, scheme, accepted, stepping, limits, observer, watch)
+            outcome = run(
+                state, chosen, scheme, accepted, stepping, limits, observer, watch, steering
+            )
     except BaseException:
         observer.abandon()
         raise

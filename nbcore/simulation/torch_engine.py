@@ -12,7 +12,7 @@ from nbcore.physics import gravity
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import Guard, first_step, get_control
+from nbcore.stepping.control import FIRST_LOOK, ErrorControl, Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
 
 __all__ = ["Limits", "Monitor", "Outcome", "integrate"]
@@ -114,6 +114,7 @@ def integrate(
     limits: Limits,
     observe: Observer,
     guard: Guard | None = None,
+    error_control: ErrorControl | None = None,
 ) -> Outcome:
     """Run every system to its end; an interrupt ends the run and keeps what was done.
 
@@ -127,6 +128,8 @@ def integrate(
         Called after each step.
     guard
         Redoes steps that went wrong.
+    error_control
+        Makes steps longer or shorter by the error so far.
     """
     control = get_control(stepping)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -141,6 +144,8 @@ def integrate(
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
+    stretch, seen = torch.ones_like(state.time), torch.zeros_like(state.time)
+    look, made = torch.full_like(n_steps, FIRST_LOOK), torch.full_like(stretch, torch.nan)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     running = status == Status.RUNNING
     try:
@@ -175,21 +180,31 @@ def integrate(
                 status = status.where(~running | finite, int(Status.NON_FINITE))
                 h = torch.where(finite, h, 0.0)
             errors = monitor.errors(after)
-            made = n_steps + (running & finite & ~redo)
-            judged = _judge(status, after, made, last, limits)
+            count = n_steps + (running & finite & ~redo)
+            judged = _judge(status, after, count, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
-            state, status, n_steps, max_errors = after, judged, made, worst
+            state, status, n_steps, max_errors = after, judged, count, worst
             observe(before, state, h, errors, status)
             running = status == Status.RUNNING
             if not bool(running.any()):
                 break
             memory = policy.advance(memory, before, state, h)
-            proposed = propose(state)
+            proposed = stretch * propose(state)
             if guard is not None:
                 own |= guard.takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
-            dt = torch.where(redo, again, control(dt, proposed))
+            previous = dt
+            if error_control is not None:
+                grew, made = h >= made, torch.where(h > 0, h, made)
+                due = (h > 0) & (n_steps >= look) & grew & (proposed <= h) & ~own
+                new = error_control.stretched(stretch, max_errors[0], seen).where(due, stretch)
+                # As if all steps before had been stretched so, too.
+                ratio = new / stretch
+                stretch, previous, proposed = new, previous * ratio, proposed * ratio
+                seen = max_errors[0].where(due, seen)
+                look = error_control.next_look(n_steps).where(due, look)
+            dt = torch.where(redo, again, control(previous, proposed))
             retried = redo
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))

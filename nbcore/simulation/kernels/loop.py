@@ -32,7 +32,19 @@ from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import LARGEST_JUMP, SOME_REDONE, STEPS_TO_ONE_REDONE
+from nbcore.stepping.control import (
+    AIM,
+    GAIN,
+    GROWTH,
+    LARGEST_JUMP,
+    LEAST_OFF,
+    LOOKS,
+    MOST_DECADES,
+    MOST_DECADES_AT_ONCE,
+    SMALLEST,
+    SOME_REDONE,
+    STEPS_TO_ONE_REDONE,
+)
 
 __all__ = ["Limits", "Records", "Systems", "run"]
 
@@ -65,6 +77,9 @@ class Systems(NamedTuple):
     n_redone: NDArray[np.int64]
     energy: Array  # after the last step, for the guard
     taken_over: NDArray[np.bool_]  # by the guard
+    stretch: Array  # of the proposed steps
+    look: NDArray[np.int64]  # of the error control: the next, after so many steps
+    seen: Array  # error at the last one
     max_errors: Array  # (B, 3)
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
@@ -83,6 +98,9 @@ class Limits(NamedTuple):
     guarded: bool
     largest_change: Array  # (B,) of the energy in a step that is not redone
     fall_back: SmoothRate  # by which it is redone
+    controlled: bool
+    tolerance: Array  # (B,) of the error control
+    order: int
 
 
 class Records(NamedTuple):
@@ -123,6 +141,17 @@ def reversible(previous, proposed):
     return 1 / inverse if steady else proposed
 
 
+@njit(**PLAIN)
+def stretched(stretch, error, seen, tolerance, order):
+    """Factor of all further steps; see `stepping.control.ErrorControl.stretched`."""
+    off = math.log10(max(error, SMALLEST) / (AIM * tolerance))
+    if off >= -LEAST_OFF and not (off > 0 and error > GROWTH * seen):
+        return stretch
+    decades = min(max(-GAIN * off, -MOST_DECADES_AT_ONCE), MOST_DECADES_AT_ONCE)
+    most = 10 ** (MOST_DECADES / order)
+    return min(max(stretch * 10 ** (decades / order), 1 / most), most)
+
+
 @njit(error_model="numpy")
 def write(bodies, records, b, row, time, dt, de, dp2, dl2, scale, x, v):
     """Put a record into a row of a system."""
@@ -157,7 +186,10 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     # Out of their tuples, so that no reference is counted in the loop.
-    G, softening, is_reversible, max_steps, collision, escape, guarded, most, fall_back = limits
+    (
+        G, softening, is_reversible, max_steps, collision, escape, guarded, most, fall_back,
+        controlled, tolerance, order,
+    ) = limits  # fmt: skip
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
@@ -188,6 +220,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
             own, status, good = systems.taken_over[b], RUNNING, 0
+            stretch, look, seen = systems.stretch[b], systems.look[b], systems.seen[b]
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
             while good < allowed:
@@ -246,7 +279,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = MAX_STEPS
                 if watched:
                     status = judge(bodies, m, x, collision, escape, status)
-                made = h
+                grew, made = h >= made, h
                 if every > 0 and n_steps % every == 0:
                     # Copies, because what is handed to a function can't stay in registers.
                     copy(bodies, x, xw)
@@ -270,9 +303,18 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                         bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
                     )
                 else:
-                    dt = choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
+                    dt = stretch * choose(
+                        bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2
+                    )
+                previous = h
+                if controlled and n_steps >= look and grew and dt <= h and not own:
+                    error = max(worst0 / scale[0], systems.max_errors[b, 0])
+                    ratio = stretched(stretch, error, seen, tolerance[b], order) / stretch
+                    # As if all steps before had been stretched so, too.
+                    stretch, previous, dt = stretch * ratio, h * ratio, dt * ratio
+                    seen, look = error, n_steps + n_steps // LOOKS
                 if is_reversible:
-                    dt = reversible(h, dt)
+                    dt = reversible(previous, dt)
             if not failed:
                 break
             if good == allowed:
@@ -302,6 +344,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
         systems.n_redone[b], systems.energy[b], systems.taken_over[b] = n_redone, level, own
+        systems.stretch[b], systems.look[b], systems.seen[b] = stretch, look, seen
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
         worst[1] = max(worst[1], worst1**0.5 / scale[1])
