@@ -230,6 +230,28 @@ def test_a_run_killed_before_its_first_chunk_says_so(tmp_path):
         Trajectory.load(path)
 
 
+@pytest.mark.parametrize("write", ["create_array", "update_attributes"])
+def test_who_reads_while_it_is_written_finds_complete_records_or_is_told(
+    write, tmp_path, monkeypatch
+):
+    path, made, found = tmp_path / "run", getattr(zarr.Group, write), []
+
+    def then_read(group, *args, **options):
+        result = made(group, *args, **options)
+        try:
+            found.append(int(Trajectory.load(path).n_records.min()))
+        except InputError:
+            found.append(0)
+        return result
+
+    monkeypatch.setattr(module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(zarr.Group, write, then_read)
+    whole = simulate(scenarios.make("kepler"), 1.0, FixedStep(0.01), path=path)
+    assert found == sorted(found)
+    assert found[0] == 0
+    assert found[-1] > 0.8 * whole.n_records.min()
+
+
 @pytest.mark.usefixtures("tiny_chunks")
 def test_a_run_killed_while_it_writes_a_chunk_loads_up_to_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "run.zarr"

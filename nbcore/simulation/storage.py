@@ -67,7 +67,8 @@ class Store:
         }
         _put(self.group, "mass", state.mass.detach().cpu().numpy(), ("system", "body"))
         self._records = 0
-        self.group.attrs.update(
+        # All at once, so that who reads meanwhile finds all or none; `attrs.update` would not be.
+        self.group.update_attributes(
             {
                 "nbcore_trajectory": FORMAT,
                 "records": 0,
@@ -100,7 +101,7 @@ class Store:
             values = getattr(final, name).detach().cpu().numpy()
             _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
         about = {**about, "tolerance": np.asarray(about["tolerance"]).tolist()}
-        self.group.attrs.update({"about": about, "complete": True})
+        self.group.update_attributes({"about": about, "complete": True})
 
 
 def _put(group: zarr.Group, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
