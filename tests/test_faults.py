@@ -3,6 +3,7 @@
 `pytest -n 0 -s tests/test_faults.py` prints the table.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -126,6 +127,21 @@ def n_records(run):
         return Trajectory.load(run.trajectory_file).n_records.min()
     except (InputError, OSError):
         return 0
+
+
+def test_a_signal_to_all_processes_while_the_kernel_starts(start, tmp_path):
+    process = start("train", "--run", "one")
+    kernel = until(lambda: kernel_started_by(process))
+    os.kill(kernel, signal.SIGUSR2)  # as a batch system does, which signals all of a job
+    process.send_signal(signal.SIGUSR2)
+    code, error = end_of(process)
+    assert code == 140, error
+    assert provenance.state(Run(tmp_path / "one")) == "interrupted"
+
+
+def kernel_started_by(process):
+    with contextlib.suppress(ValueError, OSError):
+        return kernel_of(process)
 
 
 def test_a_signal_in_a_simulation(start, tmp_path, row):

@@ -26,6 +26,8 @@ AT_THE_START = (
     # Not SIG_IGN, which the kernel's own subprocesses would inherit.
     "[s.signal(n, lambda *_: None) for s in [__import__('signal')] "
     "for n in (s.SIGTERM, s.SIGUSR1, s.SIGUSR2)]",
+    # Held back until now; see `Signals.held_back`.
+    "[s.pthread_sigmask(s.SIG_SETMASK, ()) for s in [__import__('signal')]]",
     "__import__('torch')",
     "__import__('matplotlib.pyplot')",
 )
@@ -70,7 +72,9 @@ def run(
     kernel: Any = AsyncKernelManager(kernel_name="python3", transport_encryption="auto")
     lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
     quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
-    ensure_event_loop().run_until_complete(kernel.start_kernel(extra_arguments=[*quiet, *lines]))
+    with signals.held_back():
+        starting = kernel.start_kernel(extra_arguments=[*quiet, *lines])
+        ensure_event_loop().run_until_complete(starting)
     signals.kernel = kernel
 
     import papermill
@@ -98,6 +102,10 @@ def run(
         raise CellError(error.ename, error.evalue, traceback) from None
     except DeadKernelError:
         raise KernelDied from None
+    except RuntimeError as error:
+        if str(error).startswith("Kernel died"):  # before its first cell
+            raise KernelDied from None
+        raise
 
 
 @cache

@@ -10,8 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 __all__ = ["Interrupted", "Signals"]
@@ -95,6 +95,19 @@ class Signals:
         if errors:
             raise errors[0]
         return None
+
+    @staticmethod
+    @contextmanager
+    def held_back() -> Iterator[None]:
+        """Hold signals back from a process that is started: one that isn't ready would die of them.
+
+        It inherits the mask, and lifts it when it is.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _pass_on(self, signum: int, _: object) -> None:
         self.came.append(signum)
