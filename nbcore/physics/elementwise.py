@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["clamp", "inverse_root", "log", "minimum", "quotient", "where"]
+__all__ = [
+    "absolute",
+    "clamp",
+    "inverse_root",
+    "log",
+    "maximum",
+    "minimum",
+    "quotient",
+    "root",
+    "where",
+]
 
 
 def where(condition, a, b):
@@ -25,6 +36,11 @@ def minimum(a, b):
     return a if a <= b else b
 
 
+def maximum(a, b):
+    """Larger of two values of one kind."""
+    return torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
+
+
 def clamp(value, least, most):
     """Value within two plain numbers."""
     if isinstance(value, Tensor):
@@ -38,6 +54,16 @@ def quotient(numerator: Any, denominator: Any, otherwise: float) -> Any:
         positive = denominator > 0
         return torch.where(positive, numerator / torch.where(positive, denominator, 1), otherwise)
     return numerator / denominator if denominator > 0 else otherwise
+
+
+def absolute(value: Any) -> Any:
+    """|value|."""
+    return abs(value)
+
+
+def root(value: Any) -> Any:
+    """√value."""
+    return value**0.5
 
 
 def inverse_root(value: Any) -> Any:

@@ -23,10 +23,12 @@ from nbcore.physics.state import PerSystem, State
 __all__ = [
     "acceleration",
     "angular_momentum",
+    "blocks",
     "centre_of_mass",
     "derivatives",
     "energy",
     "energy_scale",
+    "energy_size",
     "kinetic_energy",
     "momentum",
     "momentum_scale",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 
+LEAST_ENERGY = 1e-3  # of K + |U|, for systems that are neither bound nor unbound
 MANY = 256  # bodies beyond which pairs are taken block by block
 
 
@@ -104,8 +107,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
     """Accelerations by the other bodies alone, (B, N, D) [L/T²]."""
     if position.shape[1] > MANY:
-        rows = _blocks(position)
-        parts = [_pulls_on(r, position, mass, G, softening) for r in rows]
+        parts = [_pulls_on(r, position, mass, G, softening) for r in blocks(position)]
         return torch.cat(parts, dim=1)
     R = _relative(position)
     # The identity on the diagonal keeps value and gradient of the self pairs finite (and zero).
@@ -114,7 +116,7 @@ def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: floa
     return (weight[:, :, None, :] @ R)[:, :, 0]
 
 
-def _blocks(position: Tensor) -> list[slice]:
+def blocks(position: Tensor) -> list[slice]:
     """Slices of the bodies, each with about a million pairs, so that memory does not go as N²."""
     n_systems, n_bodies, _ = position.shape
     rows = max(1, 1_000_000 // (n_systems * n_bodies))
@@ -230,7 +232,7 @@ def kinetic_energy(state: State) -> PerSystem:
 
 def _pair_energy(state: State) -> PerSystem:
     if state.n_bodies > MANY:
-        return sum((_energy_of(r, state) for r in _blocks(state.position)), 0 * state.time) / 2
+        return sum((_energy_of(r, state) for r in blocks(state.position)), 0 * state.time) / 2
     i, j = pair_indices(state.n_bodies, state.position.device)
     R = state.position[:, j] - state.position[:, i]
     products = state.mass[:, i] * state.mass[:, j]
@@ -278,6 +280,18 @@ def centre_of_mass(state: State) -> tuple[Tensor, Tensor]:
 def energy_scale(state: State) -> PerSystem:
     """K + |U|, (B,) [E]: what the energy is made of, positive even where the energy is zero."""
     return kinetic_energy(state) + potential_energy(state).abs()
+
+
+def energy_size(state: State) -> PerSystem:
+    """What errors of the energy are relative to, (B,) [E].
+
+    Its size about the centre of mass, at least a thousandth of K + |U| there: where the one nearly
+    cancels the other the energy is near zero, and says nothing of what is right.
+    """
+    motion = momentum(state).square().sum(dim=-1) / (2 * state.mass.sum(dim=1))
+    return torch.maximum(
+        (energy(state) - motion).abs(), LEAST_ENERGY * (energy_scale(state) - motion)
+    )
 
 
 def momentum_scale(state: State, energy: PerSystem) -> PerSystem:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
+from nbcore.physics.body_errors import StepErrors
 from nbcore.physics.state import PerSystem, State
 
 __all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator"]
@@ -37,8 +38,11 @@ class Integrator(Protocol):
         """Whether a step forward and a step back return to the start."""
         ...
 
-    def step(self, state: State, dt: PerSystem) -> State:
-        """Advance every system by its own dt (B,); a dt of 0 leaves a system as it is."""
+    def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
+        """Advance every system by its own dt (B,); a dt of 0 leaves a system as it is.
+
+        `errors`, if any, is told what the step did to the orbits of the bodies.
+        """
         ...
 
 
@@ -65,14 +69,16 @@ class Splitting:
         """One for each drift."""
         return len(self.drifts)
 
-    def step(self, state: State, dt: PerSystem) -> State:
+    def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance by dt (B,)."""
         mass, G, softening, field = state.mass, state.G, state.softening, state.field
         position, velocity, work = state.position, state.velocity, state.work
         acceleration, time = gravity.acceleration(state), state.time
         h = dt[:, None, None]
         for k in range(len(self.kicks)):
-            velocity = velocity + (self.kicks[k] * h) * acceleration
+            before, velocity = velocity, velocity + (self.kicks[k] * h) * acceleration
+            if errors is not None:
+                errors.kick(position, (before + velocity) / 2, self.kicks[k] * dt)
             if field is not None and field.moving:
                 # The energy's conjugate, time, is kicked along: see the extended phase space of
                 # Hairer, Lubich & Wanner (2006), VIII.2.
@@ -84,6 +90,8 @@ class Splitting:
             if field is not None:
                 time = time + self.drifts[k] * dt
                 acceleration = acceleration + field.acceleration(position, time, G)
+        if errors is not None:
+            errors.end(position)
         return state.replace(
             position=position,
             velocity=velocity,
@@ -118,7 +126,7 @@ class Hermite:
                 "use 'suzuki4', or hold the field still"
             )
 
-    def step(self, state: State, dt: PerSystem) -> State:
+    def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance by dt (B,)."""
         self.check(state)
         if state.acceleration is not None and state.jerk is not None:
@@ -137,7 +145,10 @@ class Hermite:
         a1, j1 = gravity.derivatives(predicted, 2)
         velocity = v0 + h / 2 * (a0 + a1) + h**2 / 12 * (j0 - j1)
         position = x0 + h / 2 * (v0 + velocity) + h**2 / 12 * (a0 - a1)
-        return predicted.replace(position=position, velocity=velocity, acceleration=a1, jerk=j1)
+        after = predicted.replace(position=position, velocity=velocity, acceleration=a1, jerk=j1)
+        if errors is not None:
+            errors.smooth(state.replace(acceleration=a0, jerk=j0), after, dt)
+        return after
 
 
 def composition(order: int, *stages: float) -> Splitting:

@@ -26,6 +26,7 @@ import torch
 from numba.core import config, event
 
 from nbcore.physics import gravity
+from nbcore.physics.body_errors import partners
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.kernels import forces, loop
@@ -33,8 +34,9 @@ from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Systems
+from nbcore.simulation.kernels.orbits import ERROR, WORST
 from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
-from nbcore.simulation.kernels.shapes import Shared
+from nbcore.simulation.kernels.shapes import Many, Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
@@ -76,6 +78,7 @@ def integrate(
     observe: Any,
     guard: Guard | None = None,
     error_control: ErrorControl | None = None,
+    follow: bool = True,
     interruptible: bool = True,
 ) -> Outcome:
     """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
@@ -92,13 +95,18 @@ def integrate(
         Redoes steps that went wrong.
     error_control
         Makes steps longer or shorter by the error so far.
+    follow
+        Whether to follow the bodies' orbits.
     interruptible
         Whether an interrupt ends it; otherwise it is left to the caller.
     """
     is_reversible = stepping == "reversible"
     if isinstance(integrator, Hermite):
         integrator.check(state)
-    systems = _systems(state, policy, integrator, tolerance, is_reversible, limits, observe.monitor)
+    bodies, order = _bodies(state)
+    systems = _systems(
+        state, policy, integrator, tolerance, is_reversible, limits, observe.monitor, order
+    )
     bounds = loop.Limits(
         state.G,
         state.softening,
@@ -106,13 +114,13 @@ def integrate(
         limits.max_steps,
         limits.collision_distance or 0.0,
         limits.escape_distance or np.inf,
+        follow,
         *_guard(guard, state),
         *_error_control(error_control),
     )
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
-    n = state.n_bodies
-    bodies, axes = _bodies(n), (0,) * state.n_dimensions
+    n, axes = state.n_bodies, (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
         loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
@@ -139,10 +147,11 @@ def integrate(
     start += 2 * policy.evaluations * is_reversible
     evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
     evaluations += systems.n_redone * integrator.evaluations
-    d = state.n_dimensions
+    unknown = torch.full_like(state.mass, torch.nan)
+    d, back = state.n_dimensions, np.argsort(order, axis=1)
     final = state.replace(
-        position=torch.as_tensor(systems.position.transpose(0, 2, 1)[..., :d].copy()),
-        velocity=torch.as_tensor(systems.velocity.transpose(0, 2, 1)[..., :d].copy()),
+        position=_body_by_body(systems.position, back)[..., :d].contiguous(),
+        velocity=_body_by_body(systems.velocity, back)[..., :d].contiguous(),
         time=torch.as_tensor(systems.time),
         work=torch.as_tensor(systems.work),
     )
@@ -153,6 +162,10 @@ def integrate(
         torch.as_tensor(systems.n_redone),
         torch.as_tensor(evaluations),
         torch.as_tensor(systems.max_errors.T.copy()),
+        *(
+            _body_by_body(systems.off[:, row : row + 1], back)[..., 0] if follow else unknown
+            for row in (ERROR, WORST)
+        ),
     )
 
 
@@ -164,6 +177,7 @@ def _systems(
     is_reversible: bool,
     limits: Limits,
     monitor: Monitor,
+    order: np.ndarray,
 ) -> Systems:
     known = gravity.derivatives(state, 2 if isinstance(integrator, Hermite) else 1)
     state = state.replace(acceleration=known[0])
@@ -174,19 +188,21 @@ def _systems(
 
     dt = first_step(state, propose) if is_reversible else propose(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
-    quantities = zip((energy, momentum, angular), monitor.scales, strict=True)
-    sizes = [gravity.relative_size(*each) for each in quantities]
     n_systems = state.n_systems
+    place = np.argsort(order, axis=1)
+    partner = np.take_along_axis(place, partners(state).numpy(), axis=1)
     initial = np.zeros((n_systems, 7))
     initial[:, 0] = energy[:, 0]
     initial[:, 1 : 1 + momentum.shape[1]] = momentum
     initial[:, 7 - angular.shape[1] :] = angular  # in the plane the third axis alone
     return Systems(
-        mass=_array(state.mass),
-        position=_axis_by_axis(state.position),
-        velocity=_axis_by_axis(state.velocity),
-        acceleration=_axis_by_axis(known[0]),
-        jerk=_axis_by_axis(known[-1]),
+        order=order,
+        n_active=(state.mass > 0).sum(dim=1).numpy(),
+        mass=np.take_along_axis(_array(state.mass), order, axis=1),
+        position=_axis_by_axis(state.position, order),
+        velocity=_axis_by_axis(state.velocity, order),
+        acceleration=_axis_by_axis(known[0], order),
+        jerk=_axis_by_axis(known[-1], order),
         position_low=np.zeros((state.n_systems, 3, state.n_bodies)),
         velocity_low=np.zeros((state.n_systems, 3, state.n_bodies)),
         time=_array(state.time),
@@ -201,21 +217,25 @@ def _systems(
         stretch=np.ones(n_systems),
         look=np.full(n_systems, FIRST_LOOK),
         seen=np.zeros(n_systems),
+        partner=np.take_along_axis(partner, order, axis=1),
+        off=np.zeros((n_systems, 11, state.n_bodies)),
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
-        scale=_array(torch.stack(sizes, dim=1)),
+        scale=_array(torch.stack(monitor.scales, dim=1)),
         t_end=_array(limits.t_end),
     )
 
 
-def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, SmoothRate]:
+def _guard(
+    guard: Guard | None, state: State
+) -> tuple[bool, np.ndarray, np.ndarray, SmoothRate]:
     """What `loop.Limits` says of the guard."""
     if guard is None:
         nothing = np.zeros(state.n_systems)
-        return False, nothing, SmoothRate(nothing, nothing)
+        return False, nothing, nothing, SmoothRate(nothing, nothing)
     fall_back = rule_of(FALL_BACK, _array(guard.eta), _unit4(state))
     assert isinstance(fall_back, SmoothRate)
-    return True, _array(guard.largest_change), fall_back
+    return True, _array(guard.largest_change), _array(guard.largest_error), fall_back
 
 
 def _error_control(control: ErrorControl | None) -> tuple[bool, np.ndarray, int]:
@@ -225,11 +245,14 @@ def _error_control(control: ErrorControl | None) -> tuple[bool, np.ndarray, int]
     return True, _array(control.tolerance), control.order
 
 
-def _bodies(n_bodies: int) -> Any:
-    """What stands for N in the compiled code."""
-    if n_bodies <= forces.LARGEST_UNROLLED:
-        return (0,) * n_bodies
-    return Shared(n_bodies) if n_bodies >= forces.SHARED else n_bodies
+def _bodies(state: State) -> tuple[Any, np.ndarray]:
+    """What stands for N in the compiled code, and the order (B, N) in which bodies stand there."""
+    n, massless = state.n_bodies, state.mass == 0
+    if n <= forces.LARGEST_UNROLLED and int(massless.sum(dim=1).max()) < 2:
+        return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
+    # Two massless bodies don't see each other: those with mass come first, to be looped over.
+    order = np.argsort(massless.numpy(), axis=1, kind="stable")
+    return (Shared(n, n) if n >= forces.SHARED else Many(n, n)), order
 
 
 def _scheme(integrator: Integrator) -> SplittingSteps | HermiteSteps:
@@ -365,12 +388,18 @@ def _each(value: Any, state: State) -> np.ndarray:
     return _array(tensor.expand(state.n_systems))
 
 
-def _axis_by_axis(vectors: torch.Tensor) -> np.ndarray:
-    """(B, N, D) to (B, 3, N), with zeros for the axis that a plane lacks."""
+def _axis_by_axis(vectors: torch.Tensor, order: np.ndarray) -> np.ndarray:
+    """(B, N, D) to (B, 3, N), bodies in this order, with zeros for the axis that a plane lacks."""
     n_systems, n_bodies, n_dimensions = vectors.shape
     array = np.zeros((n_systems, 3, n_bodies))
-    array[:, :n_dimensions] = vectors.detach().numpy().transpose(0, 2, 1)
+    ordered = np.take_along_axis(vectors.detach().numpy(), order[..., None], axis=1)
+    array[:, :n_dimensions] = ordered.transpose(0, 2, 1)
     return array
+
+
+def _body_by_body(array: np.ndarray, back: np.ndarray) -> torch.Tensor:
+    """(B, k, N) to (B, N, k), bodies in the user's order."""
+    return torch.as_tensor(np.take_along_axis(array, back[:, None, :], axis=2).transpose(0, 2, 1))
 
 
 @contextmanager

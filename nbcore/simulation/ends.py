@@ -12,7 +12,7 @@ from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import compiled_engine
 from nbcore.simulation.status import Status
-from nbcore.simulation.storage import RECORDED
+from nbcore.simulation.storage import shapes
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.stepping.control import guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
@@ -28,7 +28,10 @@ class Ends(NamedTuple):
     Attributes
     ----------
     max_error, final_error
-        Relative energy errors: the maximum over every step, and that at the end.
+        Relative errors, of the energy or of a body's orbit, whichever is more: the maximum over
+        every step, and that at the end.
+    max_energy_error
+        Of the energy alone.
     evaluations
         Force evaluations.
     lost
@@ -37,6 +40,7 @@ class Ends(NamedTuple):
 
     max_error: Array
     final_error: Array
+    max_energy_error: Array
     evaluations: Array
     lost: NDArray[np.bool_]
 
@@ -67,10 +71,9 @@ def run_to_end(
     """
     scheme = get_integrator(integrator)
     guarded = isinstance(policy, LearnedPolicy)
-    shape = (state.n_systems, 1)
-    bodies = (*shape, state.n_bodies, state.n_dimensions)
-    vectors = ("position", "velocity")
-    arrays = {name: np.empty(bodies if name in vectors else shape) for name in RECORDED}
+    arrays = {
+        name: np.empty((state.n_systems, 1, *shape)) for name, shape in shapes(state).items()
+    }
     observer = SimpleNamespace(
         record=0,
         row=np.zeros(state.n_systems, dtype=np.int64),
@@ -90,8 +93,9 @@ def run_to_end(
         interruptible=False,  # half-made runs would pass for lost ones
     )
     return Ends(
+        np.maximum(outcome.max_errors[0].numpy(), outcome.max_body_errors.amax(dim=1).numpy()),
+        np.maximum(arrays["energy_error"][:, 0], arrays["body_error"][:, 0].max(axis=1)),
         outcome.max_errors[0].numpy(),
-        arrays["energy_error"][:, 0],
         outcome.n_force_evaluations.numpy().astype(float),
         (outcome.status != int(Status.SUCCESS)).numpy(),
     )

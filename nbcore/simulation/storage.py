@@ -8,6 +8,7 @@ moment leaves a trajectory that loads up to there.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,18 +22,22 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 
-__all__ = ["RECORDED", "SUMMARY", "Store", "Stored", "chunk_rows", "dimensions", "free", "read"]
+__all__ = ["RECORDED", "SUMMARY", "Store", "Stored", "chunk_rows", "dimensions", "free", "read", "shapes"]
 
 Summary = dict[str, np.ndarray]
 
-FORMAT = 2
+FORMAT = 3
 CHUNK_BYTES = 4 << 20
 _DIMENSIONS = ("system", "record", "body", "axis")
 _PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum_error")
-RECORDED = (*_PER_RECORD, "position", "velocity")
+_AXES = {"body_error": 3, "position": 4, "velocity": 4}  # of what is recorded of every body
+RECORDED = (*_PER_RECORD, *_AXES)
 _MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
 _FINAL = ("position", "velocity", "time", "work")
-SUMMARY = ("status", "n_steps", "n_redone", "n_force_evaluations", *_MAXIMA)
+SUMMARY = (
+    *("status", "n_steps", "n_redone", "n_force_evaluations"),
+    *(*_MAXIMA, "max_body_error", "worst_body"),
+)
 
 
 class Store:
@@ -179,12 +184,18 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
 
 def dimensions(name: str) -> tuple[str, ...]:
     """Names of the axes of a quantity."""
-    return _DIMENSIONS if name in ("position", "velocity") else _DIMENSIONS[:2]
+    return _DIMENSIONS[: _AXES.get(name, 2)]
+
+
+def shapes(state: State) -> dict[str, tuple[int, ...]]:
+    """Shape of every quantity that is recorded, beyond system and record."""
+    body = (state.n_bodies, state.n_dimensions)
+    return {name: body[: _AXES.get(name, 2) - 2] for name in RECORDED}
 
 
 def chunk_rows(state: State) -> int:
     """Records of a chunk, so that it takes a few megabytes."""
-    row = 8 * state.n_systems * (len(_PER_RECORD) + 2 * state.n_bodies * state.n_dimensions)
+    row = 8 * state.n_systems * sum(math.prod(shape) for shape in shapes(state).values())
     return int(np.clip(CHUNK_BYTES // row, 16, 4096))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nbcore.physics import gravity
+from nbcore.physics.body_errors import BodyErrors, steps_between_looks
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.status import Status
@@ -49,16 +50,22 @@ class Monitor:
     initial
         Energy (B,), momentum (B, D) and angular momentum (B, 1 or 3) of that state.
     scales
-        (B,) what a typical value of each would be.
+        (B,) what changes of each are relative to: its size, or a typical value where that is
+        rounding; of the energy see `gravity.energy_size`.
     """
 
     def __init__(self, initial: State) -> None:
         self.initial = self._quantities(initial)
-        energy = gravity.energy_scale(initial)
-        momentum = gravity.momentum_scale(initial, energy)
+        momentum = gravity.momentum_scale(initial, gravity.energy_scale(initial))
         size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
         size = size.sum(dim=-1).mean(dim=1).sqrt()
-        self.scales = (energy, momentum, size * momentum)
+        sizes = (
+            gravity.energy_size(initial),
+            gravity.relative_size(self.initial[1], momentum),
+            gravity.relative_size(self.initial[2], size * momentum),
+        )
+        # Where nothing moves and nothing pulls, any change is infinite.
+        self.scales = tuple(each.where(each > 0, 1.0) for each in sizes)
 
     @staticmethod
     def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +74,10 @@ class Monitor:
     def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
         """Relative errors of energy, momentum and angular momentum, (B,) each."""
         now = zip(self._quantities(state), self.initial, self.scales, strict=True)
-        energy, momentum, angular = (gravity.relative_change(*each) for each in now)
+        energy, momentum, angular = (
+            torch.linalg.vector_norm((value - start).reshape(len(scale), -1), dim=1) / scale
+            for value, start, scale in now
+        )
         return energy, momentum, angular
 
 
@@ -89,6 +99,10 @@ class Outcome:
         (B,).
     max_errors
         (3, B) largest errors of energy, momentum and angular momentum over every step.
+    body_errors
+        (B, N) errors of the bodies' orbits as they are at the end, NaN if they were not followed.
+    max_body_errors
+        (B, N) the largest of them over every step.
     """
 
     state: State
@@ -97,11 +111,14 @@ class Outcome:
     n_redone: Tensor
     n_force_evaluations: Tensor
     max_errors: Tensor
+    body_errors: Tensor
+    max_body_errors: Tensor
 
 
 # called after each step with the states before and after, the steps (0 where a system has ended),
-# the errors, and the status after the step
-Observer = Callable[[State, State, PerSystem, tuple[PerSystem, ...], Tensor], None]
+# the errors, those of the bodies before and after, and the status after the step
+Orbits = tuple[BodyErrors | None, BodyErrors | None]
+Observer = Callable[[State, State, PerSystem, tuple[PerSystem, ...], Orbits, Tensor], None]
 
 
 @torch.no_grad()
@@ -115,6 +132,7 @@ def integrate(
     observe: Observer,
     guard: Guard | None = None,
     error_control: ErrorControl | None = None,
+    follow: bool = True,
 ) -> Outcome:
     """Run every system to its end; an interrupt ends the run and keeps what was done.
 
@@ -130,6 +148,8 @@ def integrate(
         Redoes steps that went wrong.
     error_control
         Makes steps longer or shorter by the error so far.
+    follow
+        Whether to follow the bodies' orbits.
     """
     control = get_control(stepping)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -147,6 +167,8 @@ def integrate(
     stretch, seen = torch.ones_like(state.time), torch.zeros_like(state.time)
     look, made = torch.full_like(n_steps, FIRST_LOOK), torch.full_like(stretch, torch.nan)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
+    orbits = BodyErrors.begin(state) if follow else None
+    between_looks = steps_between_looks(state.n_bodies)
     running = status == Status.RUNNING
     try:
         dt = first_step(state, propose) if is_reversible else propose(state)
@@ -161,17 +183,25 @@ def integrate(
             status = status.where(~running | advances, _why_not(h))
             running = status == Status.RUNNING
             h = torch.where(running, h, 0.0)
-            after = integrator.step(state, h)
+            told = None if orbits is None else orbits.watch(state)
+            after = integrator.step(state, h, told)
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
             redo, again = torch.zeros_like(retried), dt
+            erred, followed = torch.zeros_like(h), orbits
+            if orbits is not None and told is not None:
+                followed, erred = orbits.after(after, told)
+                followed = followed.where(h > 0, orbits)
             if guard is not None:
                 now = gravity.energy(after)
                 kept = (now - energy).abs() <= guard.largest_change  # false for NaN, too
+                kept &= erred <= guard.largest_error
                 redo = (h > 0) & ~retried & ~kept
                 if bool(redo.any()):
                     again = guard.again(state, h)
                     after = after.where(~redo, state)
                     h, last = torch.where(redo, 0.0, h), last & ~redo
+                    if orbits is not None and followed is not None:
+                        followed = followed.where(~redo, orbits)
                 energy, n_redone = torch.where(redo, energy, now), n_redone + redo
             finite = torch.isfinite(after.position).all(-1).all(-1)
             finite &= torch.isfinite(after.velocity).all(-1).all(-1)
@@ -179,17 +209,22 @@ def integrate(
                 after = after.where(finite, state)
                 status = status.where(~running | finite, int(Status.NON_FINITE))
                 h = torch.where(finite, h, 0.0)
+                if orbits is not None and followed is not None:
+                    followed = followed.where(finite, orbits)
             errors = monitor.errors(after)
             count = n_steps + (running & finite & ~redo)
             judged = _judge(status, after, count, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
-            state, status, n_steps, max_errors = after, judged, count, worst
-            observe(before, state, h, errors, status)
+            both = orbits, followed
+            state, status, n_steps, max_errors, orbits = after, judged, count, worst, followed
+            observe(before, state, h, errors, both, status)
             running = status == Status.RUNNING
             if not bool(running.any()):
                 break
             memory = policy.advance(memory, before, state, h)
+            if orbits is not None:
+                orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
             proposed = stretch * propose(state)
             if guard is not None:
                 own |= guard.takes_over(n_redone, n_steps)
@@ -198,11 +233,14 @@ def integrate(
             if error_control is not None:
                 grew, made = h >= made, torch.where(h > 0, h, made)
                 due = (h > 0) & (n_steps >= look) & grew & (proposed <= h) & ~own
-                new = error_control.stretched(stretch, max_errors[0], seen).where(due, stretch)
+                most = max_errors[0]
+                if orbits is not None:
+                    most = torch.maximum(most, orbits.worst.amax(dim=1))
+                new = error_control.stretched(stretch, most, seen).where(due, stretch)
                 # As if all steps before had been stretched so, too.
                 ratio = new / stretch
                 stretch, previous, proposed = new, previous * ratio, proposed * ratio
-                seen = max_errors[0].where(due, seen)
+                seen = most.where(due, seen)
                 look = error_control.next_look(n_steps).where(due, look)
             dt = torch.where(redo, again, control(previous, proposed))
             retried = redo
@@ -212,7 +250,9 @@ def integrate(
     start += 2 * policy.evaluations * is_reversible
     evaluations = start + n_steps * (integrator.evaluations + policy.evaluations)
     evaluations += n_redone * integrator.evaluations
-    return Outcome(state, status, n_steps, n_redone, evaluations, max_errors)
+    unknown = torch.full_like(state.mass, torch.nan)
+    of_bodies = (unknown, unknown) if orbits is None else (orbits.error, orbits.worst)
+    return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies)
 
 
 def _why_not(h: PerSystem) -> Tensor:

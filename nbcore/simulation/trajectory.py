@@ -15,10 +15,13 @@ import torch
 from nbcore.errors import InputError
 from nbcore.physics.state import State
 from nbcore.simulation import storage
+from nbcore.simulation.frame import Frame
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import RECORDED, Store
 
-__all__ = ["Recorder", "Status", "Trajectory"]
+__all__ = ["MARGIN", "Recorder", "Status", "Trajectory"]
+
+MARGIN = 10.0  # tolerances, beyond which one counts as missed
 
 
 @dataclass(eq=False, repr=False)
@@ -88,7 +91,7 @@ class Trajectory:
 
     @property
     def energy_error(self) -> np.ndarray:
-        """(T,) |E − E0|/|E0|, or over K + |U| where E0 is zero to rounding."""
+        """(T,) |E − E0| over |E0| about the centre of mass, at least a thousandth of K + |U|."""
         return self._records("energy_error")
 
     @property
@@ -100,6 +103,37 @@ class Trajectory:
     def angular_momentum_error(self) -> np.ndarray:
         """(T,) |L − L0|/|L0|, or over rms size × √(2M(K + |U|)) where L0 is zero to rounding."""
         return self._records("angular_momentum_error")
+
+    @property
+    def body_error(self) -> np.ndarray:
+        """(T, N) error of every body's orbit beside the body that pulls hardest there.
+
+        What the orbit's energy or its eccentricity vector is off by, whichever is more, relative to
+        V²/2 + μ/r and to 1 + e, with the work of the others taken off. It is free of the frame and
+        valid for massless bodies; a body that nothing acts on has none. In chaos, where errors grow
+        by themselves, it says what the steps have done, and not where the bodies would have been.
+        See `physics.body_errors`.
+        """
+        return self._records("body_error")
+
+    @property
+    def max_body_error(self) -> Any:
+        """Largest error of any body's orbit over every step, recorded or not."""
+        return self._number("max_body_error")
+
+    @property
+    def worst_body(self) -> Any:
+        """Body of that error."""
+        return self._number("worst_body")
+
+    @property
+    def kept_tolerance(self) -> Any:
+        """Whether neither the energy nor any body's orbit was ever off by over ten tolerances."""
+        kept = self._largest_error() <= MARGIN * np.asarray(self.about["tolerance"])
+        return kept if self.batched else bool(kept[0])
+
+    def _largest_error(self) -> np.ndarray:
+        return np.fmax(self.summary["max_energy_error"], self.summary["max_body_error"])
 
     @property
     def max_energy_error(self) -> Any:
@@ -148,13 +182,13 @@ class Trajectory:
 
     @property
     def tolerance(self) -> Any:
-        """Energy error that was asked for."""
+        """Error that was asked for."""
         values = np.asarray(self.about["tolerance"])
         return values if self.batched else float(values[0])
 
     @property
     def expected_error(self) -> Any:
-        """Maximum energy error to expect: 10th percentile, median, 90th; (3,), or None.
+        """Maximum error to expect, of the energy and of any body's orbit: 10th percentile, median, 90th; (3,), or None.
 
         As measured when the policy was calibrated; other policies than learned ones tell nothing.
         """
@@ -270,18 +304,21 @@ class Recorder:
     Parameters
     ----------
     initial
-        State at the start.
+        State at the start, in the frame in which the run is made.
+    frame
+        That frame; records leave the buffer in the user's.
     path
         Where to stream to; None keeps the records in memory.
     rows
         Rows of the buffer: with output times as many as there are, otherwise None.
     """
 
-    def __init__(self, initial: State, path: str | Path | None = None, rows: int | None = None):
-        body = (initial.n_bodies, initial.n_dimensions)
-        self._shapes = {name: body if name in ("position", "velocity") else () for name in RECORDED}
+    def __init__(
+        self, initial: State, frame: Frame, path: str | Path | None = None, rows: int | None = None
+    ):
+        self._shapes = storage.shapes(initial)
         self.n_records = np.zeros(initial.n_systems, dtype=np.int64)
-        self._n_systems = initial.n_systems
+        self._n_systems, self._frame = initial.n_systems, frame
         self._store = None if path is None else Store(storage.free(path), initial, self._shapes)
         self._chunk = storage.chunk_rows(initial)
         self._capacity = rows or self._chunk + 1
@@ -318,6 +355,7 @@ class Recorder:
 
     def _flush(self, rows: int) -> None:
         block = {name: values[:, :rows].copy() for name, values in self._buffer.items()}
+        self._frame.put_back(block)
         if self._store is None:
             self._blocks.append(block)
         else:

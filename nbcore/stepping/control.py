@@ -53,7 +53,7 @@ __all__ = [
 LARGEST_JUMP = 4.0  # of consecutive steps; beyond it the control starts anew (Boekholt et al. 2023)
 
 FALL_BACK = "boekholt"  # criterion of the steps that replace those that went wrong
-LARGEST_CHANGE = 10.0  # of the energy in one step, in tolerances
+LARGEST_CHANGE = 10.0  # of the energy and of any body's orbit in one step, in tolerances
 # Of good runs hardly one step in a thousand is redone. A guard that has redone more than some, and
 # more than a share of all, makes the steps itself.
 SOME_REDONE, STEPS_TO_ONE_REDONE = 8, 32
@@ -106,17 +106,20 @@ def first_step(state: State, propose: Proposal) -> PerSystem:
 
 
 class Guard(NamedTuple):
-    """Redoes, once, a step that changes the energy by too much, and takes over if they are many.
+    """Redoes, once, a step that errs by too much, and takes over if they are many.
 
     Attributes
     ----------
     largest_change
-        (B,) [E].
+        (B,) of the energy [E].
+    largest_error
+        (B,) of any body's orbit.
     eta
         (B,) of the criterion FALL_BACK, by which the step is redone, at most half as long.
     """
 
     largest_change: PerSystem
+    largest_error: PerSystem
     eta: PerSystem
 
     def again(self, state: State, dt: PerSystem) -> PerSystem:
@@ -139,13 +142,12 @@ def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:
     η = tol^(1/p) is a cautious choice: the smooth criterion keeps to the tolerance with 1.3 to 3.4
     times as much at 4th order.
     """
-    energy, scale = gravity.energy(state), gravity.energy_scale(state)
-    size = gravity.relative_size(energy[:, None], scale)
-    return Guard(LARGEST_CHANGE * tolerance * size, tolerance ** (1 / order))
+    largest = LARGEST_CHANGE * tolerance
+    return Guard(largest * gravity.energy_size(state), largest, tolerance ** (1 / order))
 
 
 class ErrorControl(NamedTuple):
-    """Makes steps longer or shorter by the largest energy error so far.
+    """Makes steps longer or shorter by the largest error so far, of the energy or of any body.
 
     The engines ask it after FIRST_LOOK steps and then whenever the share 1/LOOKS more are made, at
     the next step that grew and is not followed by a longer one.
@@ -169,7 +171,7 @@ class ErrorControl(NamedTuple):
         stretch
             (B,) factor until now.
         error, seen
-            (B,) largest relative energy error until now, and until the last look.
+            (B,) largest relative error until now, and until the last look.
         """
         off = (error.clamp(min=SMALLEST) / (AIM * self.tolerance)).log10()
         change = (off < -LEAST_OFF) | ((off > 0) & (error > GROWTH * seen))

@@ -1,8 +1,9 @@
 """What a learned policy sees of a state: named numbers, (B,) each.
 
 The scale-free set does not depend on units, place, orientation, motion of the frame, order of the
-bodies or direction of time, and is smooth. It weighs every pair by what it adds to the error of
-the energy. The classical statistics (`basic`, `rich`) are kept in
+bodies or direction of time, and is smooth. It weighs every pair by what its error does to the
+energy and to the orbits of its own bodies, however light; two massless bodies don't see each other.
+The classical statistics (`basic`, `rich`) are kept in
 the units of `Scales`; the history features (`delta_mag`) compare the last states that were kept.
 """
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import log, quotient
+from nbcore.physics.elementwise import absolute, log, quotient
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
@@ -32,8 +33,7 @@ __all__ = [
     "state_features",
 ]
 
-LEAST_SHARE = 0.1  # of a pair in the energy, so that test particles are followed, too
-LEAST_ENERGY = 1e-3  # of K + |U|, for systems that are neither bound nor unbound
+LEAST_BOUND = 0.05  # of a pair's V² + 2μ/r in |V² − 2μ/r|, for pairs near to a parabola
 
 DELTA_FEATURES = (
     *(f"{kind}_d{what}" for what in "xva" for kind in ("mean", "max", "rms")),
@@ -78,9 +78,29 @@ class Measures:
         return pairs_of(self.state)
 
     @cached_property
+    def seen(self) -> Tensor:
+        """(B, P) 1, or 0 for two massless bodies."""
+        first, second = self.masses
+        return (first + second > 0).to(first.dtype)
+
+    def mean(self, value: Tensor) -> PerSystem:
+        """Mean of a quantity (B, P) over all pairs that see each other."""
+        return (self.seen * value).sum(dim=1) / self.seen.sum(dim=1)
+
+    @cached_property
     def rate4(self) -> Tensor:
         """(B, P) fourth power of each pair's rate [1/T⁴]."""
-        return pair_rate4(1 / self.pairs.r2, self.pairs.v2, self.pairs.mu)
+        return self.seen * pair_rate4(1 / self.pairs.r2, self.pairs.v2, self.pairs.mu)
+
+    @cached_property
+    def excess2(self) -> Tensor:
+        """(B, P) squared relative acceleration of each pair less that by the pair itself."""
+        p = self.pairs
+        i, j = gravity.pair_indices(self.state.n_bodies, self.state.position.device)
+        R = self.state.position[:, j] - self.state.position[:, i]
+        A = self.acceleration[:, j] - self.acceleration[:, i]
+        excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
+        return (excess * excess).sum(dim=-1)
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -95,8 +115,14 @@ class Measures:
 
     @cached_property
     def share(self) -> Tensor:
-        """(B, P) share of each pair in the energy."""
-        return share(self.inverse, *self.masses, self._energy[:, None])
+        """(B, P) what the error of each pair weighs."""
+        p = self.pairs
+        # Two massless bodies weigh nothing, and must not be divided by.
+        mu = p.mu + (1 - self.seen)
+        weights = share(
+            self.inverse, *self.masses, p.v2, self.excess2, mu, self._energy[:, None]
+        )
+        return self.seen * weights
 
     @cached_property
     def fastest(self) -> Tensor:
@@ -105,12 +131,12 @@ class Measures:
 
     @cached_property
     def weight(self) -> Tensor:
-        """(B, P) share of each pair in the energy times P^p, P in units of the largest."""
+        """(B, P) share of each pair times P^p, P in units of the largest."""
         return self.share * (self.rate4 / self.fastest) ** (self.order / 4)
 
     @cached_property
     def time_scale(self) -> PerSystem:
-        """τ = (Σ share P^p)^(−1/p) [T], with which dt^p/τ^p goes as the error of the energy."""
+        """τ = (Σ share P^p)^(−1/p) [T], with which dt^p/τ^p goes as the error."""
         return self.fastest[:, 0] ** -0.25 * self.weight.sum(dim=1) ** (-1 / self.order)
 
     @cached_property
@@ -153,8 +179,13 @@ class Measures:
 Feature = Callable[[Measures], PerSystem]
 
 
-def share(inverse, first, second, unit):
-    """Potential energy of a pair over the energy of the system, and a little more.
+def share(inverse, first, second, v2, excess2, mu, unit):
+    """What the error of a pair weighs: its share in the energy, and what it does to its own orbit.
+
+    The error of a pair goes with its pull, and so with μ/r. In units of the energy of the system
+    that is G m m'/(r |E|), and in units of the energy of the pair's own orbit, as far as the pair
+    is one and not torn by others, 2(μ/r)/|V² − 2μ/r|, which is 2a/r on an ellipse. So the orbits of
+    light and massless bodies weigh as much as those of heavy ones.
 
     Parameters
     ----------
@@ -162,10 +193,18 @@ def share(inverse, first, second, unit):
         1/r [1/L].
     first, second
         Masses [M].
+    v2, excess2
+        Squared relative velocity, and squared relative acceleration less that by the pair itself.
+    mu
+        G (m + m'), positive.
     unit
         G/|E| [L/M²].
     """
-    return first * second * inverse * unit + LEAST_SHARE
+    depth = mu * inverse
+    own = depth * inverse
+    own2 = own * own
+    orbit = 2 * depth / (absolute(v2 - 2 * depth) + LEAST_BOUND * (v2 + 2 * depth))
+    return first * second * inverse * unit + own2 / (own2 + excess2) * orbit
 
 
 # Laws of pairs: a part and a whole, each to be summed over all pairs with the weights share × P^p
@@ -228,7 +267,7 @@ def rate_contrast(weighted_rate4, mean_rate4):
 
 
 def depth(weighted_share):
-    """Logarithm of the weighted mean of the pairs' shares in the energy."""
+    """Logarithm of the weighted mean of the pairs' shares."""
     return log(weighted_share)
 
 
@@ -257,12 +296,7 @@ def _of_masses(law: Callable) -> Feature:
 
 
 def _perturbation(m: Measures) -> PerSystem:
-    p = m.pairs
-    i, j = gravity.pair_indices(m.state.n_bodies, m.state.position.device)
-    R = m.state.position[:, j] - m.state.position[:, i]
-    A = m.acceleration[:, j] - m.acceleration[:, i]
-    excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
-    return m.of_fastest(*perturbation((excess * excess).sum(dim=-1), m.inverse, p.mu))
+    return m.of_fastest(*perturbation(m.excess2, m.inverse, m.pairs.mu))
 
 
 def _total(m: Measures) -> PerSystem:
@@ -294,14 +328,11 @@ def _constant(value: Callable[[State], float]) -> Callable[[Measures], PerSystem
 
 
 def energy_unit(state: State) -> PerSystem:
-    """G/|E| [L/M²], (B,), with the energy about the centre of mass.
+    """G/|E| [L/M²], (B,), with the size of the energy as in `gravity.energy_size`.
 
-    At least a thousandth of K + |U| is taken for |E|; 0 where test particles are all there is.
+    0 where there is no energy, as of test particles about a star at rest.
     """
-    motion = gravity.momentum(state).square().sum(dim=-1) / (2 * state.mass.sum(dim=1))
-    energy = (gravity.energy(state) - motion).abs()
-    least = LEAST_ENERGY * (gravity.energy_scale(state) - motion)
-    return quotient(state.G, torch.maximum(energy, least), 0.0).detach()
+    return quotient(state.G, gravity.energy_size(state), 0.0).detach()
 
 
 def state_features(names: Sequence[str], measures: Measures) -> Tensor:
@@ -395,11 +426,11 @@ SCALE_FREE: dict[str, Feature] = {
     "asymmetry": _of_masses(asymmetry),
     "crowding": lambda m: crowding(m.weight.sum(dim=1), (m.weight**2).sum(dim=1)),
     "rate_contrast": lambda m: rate_contrast(
-        m.of_fastest(m.rate4, torch.ones_like(m.rate4)), m.rate4.mean(dim=1)
+        m.of_fastest(m.rate4, torch.ones_like(m.rate4)), m.mean(m.rate4)
     ),
     "depth": lambda m: depth(m.of_fastest(m.share, torch.ones_like(m.share))),
-    "compactness": lambda m: compactness(m.rate4.mean(dim=1), _total(m), m.pairs.r2.mean(dim=1)),
-    "virial": lambda m: virial(m.pairs.v2.mean(dim=1), _total(m), m.inverse.mean(dim=1)),
+    "compactness": lambda m: compactness(m.mean(m.rate4), _total(m), m.mean(m.pairs.r2)),
+    "virial": lambda m: virial(m.mean(m.pairs.v2), _total(m), m.mean(m.inverse)),
     "perturbation": _perturbation,
 }
 

@@ -9,7 +9,7 @@ from nbcore.physics import gravity
 from nbcore.simulation.kernels import laws  # noqa: F401
 from nbcore.simulation.kernels.lanes import load, store, total
 from nbcore.simulation.kernels.ring import apart, kept, meet, rejoin, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, Shared, either, is_a, is_known, size
+from nbcore.simulation.kernels.shapes import LAW, Shared, active, either, is_a, is_known, size
 
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
@@ -61,7 +61,7 @@ def _attract(bodies, axes, turn, known, sums):
 
 @njit(**LAW)
 def _of_body(i, n, m, x, G, eps2, a):
-    """Acceleration of one body; returns Σ m/r of the others."""
+    """Acceleration of one body by the first n; returns Σ m/r of them."""
     a0 = a1 = a2 = phi = 0.0
     x0, x1, x2 = x[0, i], x[1, i], x[2, i]
     for j in range(n):
@@ -80,21 +80,21 @@ def _of_body(i, n, m, x, G, eps2, a):
 
 
 @njit(parallel=True, error_model="numpy", fastmath=LAW["fastmath"])
-def _shared(n, m, x, G, eps2, a, phi):
+def _shared(n, n_active, m, x, G, eps2, a, phi):
     for k in prange(n):
         i = np.int64(k)  # prange counts without a sign, and such numbers don't compare quickly
-        phi[i] = _of_body(i, n, m, x, G, eps2, a)
+        phi[i] = _of_body(i, n_active, m, x, G, eps2, a)
 
 
 @njit(**LAW)
 def _alone(bodies, m, x, G, eps2, a, phi):
     for i in range(size(bodies)):
-        phi[i] = _of_body(i, size(bodies), m, x, G, eps2, a)
+        phi[i] = _of_body(i, active(bodies), m, x, G, eps2, a)
 
 
 @njit(**LAW)
 def _together(bodies, m, x, G, eps2, a, phi):
-    _shared(bodies.n_bodies, m, x, G, eps2, a, phi)
+    _shared(bodies.n_bodies, bodies.n_active, m, x, G, eps2, a, phi)
 
 
 # Accelerations of all bodies, and Σ m/r of the others.
@@ -106,7 +106,7 @@ def _square(bodies, axes, m, x, G, eps2, a, phi):
     """Every pair twice, body by body: the loop over the others vectorises, the cores can share."""
     pull(bodies, m, x, G, eps2, a, phi)
     potential = 0.0
-    for i in range(size(bodies)):
+    for i in range(active(bodies)):
         potential -= m[i] * phi[i]
     return 0.5 * G * potential
 
@@ -119,8 +119,8 @@ accelerate = either(is_known, _in_rounds, _square)
 def potential_energy(bodies, axes, m, x, G, eps2):
     """Energy of all pairs."""
     total = 0.0
-    for i in range(size(bodies)):
-        for j in range(i + 1, size(bodies)):
+    for i in range(active(bodies)):
+        for j in range(i + 1, active(bodies)):
             r2 = eps2
             for d in range(size(axes)):
                 r2 += (x[d, j] - x[d, i]) ** 2
@@ -135,7 +135,7 @@ def derivative(bodies, m, x, v, a, jerk, snap, G, eps2, order, out):
         for i in range(size(bodies)):
             out[d, i] = 0.0
     for i in range(size(bodies)):
-        for j in range(size(bodies)):
+        for j in range(active(bodies)):
             if i == j:
                 continue
             r2, v2, rv, ra, va, rj = eps2, 0.0, 0.0, 0.0, 0.0, 0.0

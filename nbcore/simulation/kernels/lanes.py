@@ -24,14 +24,14 @@ from nbcore.simulation.kernels.shapes import LANES, LAW, PLAIN, intrinsic, round
 
 __all__ = [
     "Lanes",
-    "absolute",
     "accumulate",
     "as_numbers",
     "clamped",
     "held",
+    "largest",
     "load",
     "of_numbers",
-    "square_root",
+    "place_in",
     "store",
     "total",
     "totals",
@@ -152,14 +152,6 @@ def _vector_function(name: str) -> Any:
 _root, _size = _vector_function("sqrt"), _vector_function("fabs")
 
 
-def absolute(lanes):
-    """|lanes|."""
-    return abs(lanes)
-
-
-overload(absolute, jit_options=LAW)(lambda lanes: lambda lanes: _size(lanes))
-
-
 def _exact(name: str) -> Any:
     """Intrinsic that adds or subtracts lanes with no liberty to reorder."""
 
@@ -195,16 +187,14 @@ def _accumulate(bodies, array, low, row, change):
     return compensated
 
 
-def square_root(value):
-    """√ of lanes or of a number."""
-    return value**0.5
-
-
-@overload(square_root, jit_options=LAW)
+@overload(elementwise.root, jit_options=LAW)
 def _square_root(value):
-    if isinstance(value, Lanes):
-        return lambda value: _root(value)
-    return lambda value: math.sqrt(value)
+    return (lambda value: _root(value)) if isinstance(value, Lanes) else None
+
+
+@overload(elementwise.absolute, jit_options=LAW)
+def _absolute(value):
+    return (lambda value: _size(value)) if isinstance(value, Lanes) else None
 
 
 @overload(elementwise.inverse_root, jit_options=LAW)
@@ -222,7 +212,8 @@ def store(bodies, array, row, lanes):
     array[row] = lanes
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, row: Any, lanes: Lanes) -> Any:
+def place_in(context: Any, builder: Any, kind: Any, array: Any, row: Any, lanes: Lanes) -> Any:
+    """Where a row of an array lies, for a load or a store of lanes."""
     data = context.make_array(kind)(context, builder, array).data
     start = builder.mul(row, ir.Constant(row.type, lanes.width))
     place = builder.gep(data, [start], inbounds=True)
@@ -234,7 +225,7 @@ def _load(_context, bodies, array, row):
     lanes = Lanes(rounded_up(len(bodies)), array.dtype)
 
     def codegen(context, builder, made, arguments):
-        place = _place(context, builder, array, arguments[1], arguments[2], lanes)
+        place = place_in(context, builder, array, arguments[1], arguments[2], lanes)
         return builder.load(place, align=lanes.number.bitwidth // 8)
 
     return lanes(bodies, array, types.intp), codegen
@@ -243,7 +234,7 @@ def _load(_context, bodies, array, row):
 @intrinsic
 def _store(_context, bodies, array, row, lanes):
     def codegen(context, builder, made, arguments):
-        place = _place(context, builder, array, arguments[1], arguments[2], lanes)
+        place = place_in(context, builder, array, arguments[1], arguments[2], lanes)
         builder.store(arguments[3], place, align=lanes.number.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -321,6 +312,42 @@ def _between(_context, low, lanes, high):
 @overload(clamped, jit_options=LAW)
 def _clamped(lanes, bound):
     return lambda lanes, bound: _between(lanes * 0.0 - bound, lanes, lanes * 0.0 + bound)
+
+
+@intrinsic
+def _larger(_context, a, b):
+    def codegen(context, builder, made, arguments):
+        first, second = arguments
+        return builder.select(builder.fcmp_ordered(">=", first, second), first, second)
+
+    return a(a, b), codegen
+
+
+@overload(elementwise.maximum, jit_options=LAW)
+def _maximum(a, b):
+    return (lambda a, b: _larger(a, b)) if isinstance(a, Lanes) else None
+
+
+def largest(lanes):
+    """Largest of all lanes."""
+    return lanes.max()
+
+
+@intrinsic
+def _largest(_context, lanes):
+    def codegen(context, builder, made, arguments):
+        number = lanes.llvm_number
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(number, [lanes.llvm]),
+            f"llvm.vector.reduce.fmax.{lanes.suffix}",
+        )
+        return builder.call(function, arguments, fastmath=("nnan", *FLAGS))
+
+    return lanes.number(lanes), codegen
+
+
+overload(largest, jit_options=LAW)(lambda lanes: lambda lanes: _largest(lanes))
 
 
 def as_numbers(lanes, like):

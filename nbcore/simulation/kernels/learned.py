@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
 from nbcore.simulation.kernels.lanes import (
-    absolute,
     as_numbers,
     clamped,
     load,
     of_numbers,
-    square_root,
     store,
     total,
     totals,
 )
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, either, is_known, scratch, size
+from nbcore.simulation.kernels.shapes import LAW, active, either, is_known, scratch, size
 from nbcore.stepping import criteria, features
 from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
 
@@ -80,7 +78,8 @@ class Learned(NamedTuple):
 def terms(known, mine, yours, r2, inverse, v2, rv, excess2, mu, rate4):
     """What one pair, or one vector of pairs, adds to the sums: parts, wholes, and the rest."""
     order, energy_unit, total_mass = known
-    part, rate2 = share(inverse, mine, yours, energy_unit), square_root(rate4)
+    part = share(inverse, mine, yours, v2, excess2, mu, energy_unit)
+    rate2 = elementwise.root(rate4)
     q = part * rate2
     if order > 2:  # no loop, or that over the pairs would not be made one over vectors
         q = q * rate2
@@ -126,7 +125,7 @@ def nothing(zero):
 def _sums_of_pairs(bodies, axes, known, m, x, v, a, G, unit4, eps2):
     sums = nothing(0.0)
     sum_r2 = sum_v2 = sum_inverse = sum_rate4 = 0.0
-    for i in range(size(bodies)):
+    for i in range(active(bodies)):
         for j in range(i + 1, size(bodies)):
             r2, v2, rv, excess2 = eps2, 0.0, 0.0, 0.0
             for d in range(size(axes)):
@@ -201,11 +200,11 @@ sums_of = either(is_known, _sums_in_rounds, _sums_of_pairs)
 
 
 @njit(**LAW)
-def weigh(sees, n_bodies, log_tolerance, G, total_mass, unit4, sums):
-    """Sum of the weights and features from the sums over all pairs."""
+def weigh(sees, n_pairs, log_tolerance, G, total_mass, unit4, sums):
+    """Sum of the weights and features from the sums over all pairs that see each other."""
     (parts, wholes, weights), (sum_r2, sum_v2, sum_inverse, sum_rate4) = sums
     q, q_rate4, q2, q_share = weights
-    each = 2.0 / (n_bodies * (n_bodies - 1))
+    each = 1.0 / n_pairs
     p1, p2, p3, p4, p5, p6 = parts
     w1, w2, w3, w4, w5, w6 = wholes
     whole = (0.0, 0.0, 0.0, 0.0, 0.0)
@@ -244,7 +243,8 @@ def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
         total_mass += m[i]
     known = (rule.order, rule.energy_unit[b], total_mass)
     sums = sums_of(bodies, axes, known, m, x, v, a, G, unit4, eps2)
-    q, seen = weigh(rule.sees, size(bodies), rule.log_tolerance[b], G, total_mass, unit4, sums)
+    n_pairs = 0.5 * active(bodies) * (2 * size(bodies) - 1 - active(bodies))
+    q, seen = weigh(rule.sees, n_pairs, rule.log_tolerance[b], G, total_mass, unit4, sums)
     return 0.25 * math.log(unit4) - math.log(q) / rule.order, seen
 
 
@@ -284,7 +284,7 @@ def layer(hidden, count, k, rule, here):
         sum3 = sum3 + here[0, i + 3] * load(hidden, weights, first + i + 3)
     total = (sum0 + sum1) + (sum2 + sum3)
     if rule.activation == 0:
-        total = total / (absolute(total) + 1)
+        total = total / (elementwise.absolute(total) + 1)
     store(hidden, here, 0, total)
     if rule.activation != 0:
         activate(rule.activation, here[0], size(hidden))

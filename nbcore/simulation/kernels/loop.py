@@ -28,9 +28,20 @@ from nbcore.simulation.kernels.general import (
     remember,
 )
 from nbcore.simulation.kernels.learned import Learned, learned
+from nbcore.simulation.kernels.orbits import (
+    ERROR,
+    WORST,
+    Orbits,
+    commit,
+    look_for_partners,
+    measure,
+    pair_up,
+    span,
+)
 from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
-from nbcore.simulation.kernels.shapes import PLAIN, scratch, size, vectors
+from nbcore.simulation.kernels.shapes import PLAIN, padded, scratch, size, vectors, with_active
 from nbcore.simulation.kernels.steps import clear, copy, step
+from nbcore.physics import body_errors
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import (
     AIM,
@@ -55,12 +66,19 @@ MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
 
+steps_between_looks = njit(**PLAIN)(body_errors.steps_between_looks)
+
 RULES = {**CLASSICAL, Learned: learned, General: general}
 
 
 class Systems(NamedTuple):
-    """Where every system of a batch stands; all that a run needs to go on from here."""
+    """Where every system of a batch stands; all that a run needs to go on from here.
 
+    Bodies stand in the order `order`, those that act before test particles.
+    """
+
+    order: NDArray[np.int64]  # (B, N) number of each body in the user's state
+    n_active: NDArray[np.int64]  # (B,)
     mass: Array  # (B, N)
     position: Array  # (B, 3, N)
     velocity: Array
@@ -80,6 +98,8 @@ class Systems(NamedTuple):
     stretch: Array  # of the proposed steps
     look: NDArray[np.int64]  # of the error control: the next, after so many steps
     seen: Array  # error at the last one
+    partner: NDArray[np.int64]  # (B, N) whom each body is followed beside
+    off: Array  # (B, 11, N) rows of `orbits.Orbits`: errors of orbits, 1/r and R/r
     max_errors: Array  # (B, 3)
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
@@ -95,8 +115,10 @@ class Limits(NamedTuple):
     max_steps: int
     collision_distance: float  # 0: none
     escape_distance: float  # inf: none
+    followed: bool  # whether the bodies' orbits are
     guarded: bool
     largest_change: Array  # (B,) of the energy in a step that is not redone
+    largest_error: Array  # (B,) that such a step makes in any body's orbit
     fall_back: SmoothRate  # by which it is redone
     controlled: bool
     tolerance: Array  # (B,) of the error control
@@ -115,6 +137,7 @@ class Records(NamedTuple):
     energy_error: Array
     momentum_error: Array
     angular_momentum_error: Array
+    body_error: Array  # (B, rows, N)
     position: Array  # (B, rows, N, D)
     velocity: Array
 
@@ -153,17 +176,19 @@ def stretched(stretch, error, seen, tolerance, order):
 
 
 @njit(error_model="numpy")
-def write(bodies, records, b, row, time, dt, de, dp2, dl2, scale, x, v):
-    """Put a record into a row of a system."""
+def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x, v):
+    """Put a record into a row of a system, its bodies in the order of the user's state."""
     k = row - records.offset
     records.time[b, k], records.dt[b, k] = time, dt
     records.energy_error[b, k] = de / scale[0]
     records.momentum_error[b, k] = dp2**0.5 / scale[1]
     records.angular_momentum_error[b, k] = dl2**0.5 / scale[2]
-    for d in range(records.position.shape[3]):
-        for i in range(size(bodies)):
-            records.position[b, k, i, d] = x[d, i]
-            records.velocity[b, k, i, d] = v[d, i]
+    for i in range(size(bodies)):
+        own = order[b, i]
+        records.body_error[b, k, own] = off[ERROR, i]
+        for d in range(records.position.shape[3]):
+            records.position[b, k, own, d] = x[d, i]
+            records.velocity[b, k, own, d] = v[d, i]
 
 
 @njit(**PLAIN)
@@ -176,6 +201,23 @@ def judge(bodies, m, x, collision, escape, status):
     return status
 
 
+@njit(**PLAIN)
+def most_off(bodies, off):
+    """Largest error of any body's orbit so far."""
+    most = 0.0
+    for i in range(size(bodies)):
+        most = max(most, off[WORST, i])
+    return most
+
+
+@njit(**PLAIN)
+def pad(bodies, orbits):
+    """Followed numbers of the padding: bodies without a partner."""
+    for i in range(padded(bodies)):
+        orbits.who[i] = i
+        orbits.pair[0, i] = orbits.pair[1, i] = 1.0
+
+
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
@@ -185,11 +227,20 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     xl0, vl0 = vectors(bodies), vectors(bodies)
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
+    pair, mean, sizes = (
+        scratch(bodies, 2, 1, 0.0), scratch(bodies, 3, 1, 0.0), scratch(bodies, 2, 1, 0.0)
+    )  # fmt: skip
+    gone, was, now = (
+        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
+    )  # fmt: skip
+    off, who = scratch(bodies, 7, 1, 0.0), np.zeros(padded(bodies), dtype=np.int64)
     # Out of their tuples, so that no reference is counted in the loop.
     (
-        G, softening, is_reversible, max_steps, collision, escape, guarded, most, fall_back,
-        controlled, tolerance, order,
+        G, softening, is_reversible, max_steps, collision, escape, followed, guarded, most, largest,
+        fall_back, controlled, tolerance, order,
     ) = limits  # fmt: skip
+    orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
+    between_looks = steps_between_looks(size(bodies))
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
@@ -201,9 +252,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     clear(bodies, x)
     clear(bodies, v)
     clear(bodies, a)
+    clear(bodies, off)
+    pad(bodies, orbits)
     for b in range(first, last):
         if systems.status[b] != RUNNING:
             continue
+        bodies = with_active(whole, systems.n_active[b])
         for i in range(size(bodies)):
             m[i] = systems.mass[b, i]
         initial, scale, t_end = systems.initial[b], systems.scale[b], systems.t_end[b]
@@ -215,6 +269,16 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             copy(bodies, systems.jerk[b], jerk)
             copy(bodies, systems.position_low[b], xl)
             copy(bodies, systems.velocity_low[b], vl)
+            for i in range(size(bodies)):
+                # By their own names: set through `orbits`, numba would take them for unused.
+                who[i] = systems.partner[b, i]
+                for d in range(7):
+                    off[d, i] = systems.off[b, d, i]
+                for d in range(4):
+                    was[d, i] = systems.off[b, 7 + d, i]
+            pair_up(bodies, orbits, m, G)
+            if systems.n_steps[b] == 0:
+                span(bodies, orbits, x, eps2, orbits.was)
             memory = recall(rule, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
@@ -242,12 +306,16 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     if guarded:
                         copy(bodies, xl, xl0)
                         copy(bodies, vl, vl0)
+                clear(bodies, gone)
                 potential, done = step(
-                    bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, h, G, eps2, phi
-                )
+                    bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, h, G, eps2, phi,
+                    orbits,
+                )  # fmt: skip
+                erred = measure(bodies, orbits, x, v, eps2) if followed else 0.0
                 energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                 if guarded:
-                    if not retried and not abs(energy - level) <= most[b]:  # NaN, too
+                    kept = abs(energy - level) <= most[b] and erred <= largest[b]
+                    if not retried and not kept:  # NaN, too
                         copy(bodies, x0, x)
                         copy(bodies, v0, v)
                         copy(bodies, a0, a)
@@ -280,21 +348,28 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 if watched:
                     status = judge(bodies, m, x, collision, escape, status)
                 grew, made = h >= made, h
+                if next_time <= time:
+                    row = between(
+                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
+                        G, eps2, records, systems.order, b, row, initial, scale, orbits,
+                    )  # fmt: skip
+                    next_time = times[row] if row < n_times else math.inf
+                if followed:
+                    commit(bodies, orbits, off)
                 if every > 0 and n_steps % every == 0:
                     # Copies, because what is handed to a function can't stay in registers.
                     copy(bodies, x, xw)
                     copy(bodies, v, vw)
-                    write(bodies, records, b, row, time, h, de, dp2, dl2, scale, xw, vw)
-                    row += 1
-                if next_time <= time:
-                    row = between(
-                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
-                        G, eps2, records, b, row, initial, scale,
+                    write(
+                        bodies, records, systems.order, b, row, time, h, de, dp2, dl2, scale, off,
+                        xw, vw,
                     )  # fmt: skip
-                    next_time = times[row] if row < n_times else math.inf
+                    row += 1
                 work += done
                 if status != RUNNING:
                     break
+                if followed and n_steps % between_looks == 0:
+                    look_for_partners(bodies, orbits, m, x, G, eps2)
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
                 if guarded and STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps:
                     own = True
@@ -308,7 +383,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     )
                 previous = h
                 if controlled and n_steps >= look and grew and dt <= h and not own:
-                    error = max(worst0 / scale[0], systems.max_errors[b, 0])
+                    error = max(worst0 / scale[0], systems.max_errors[b, 0], most_off(bodies, off))
                     ratio = stretched(stretch, error, seen, tolerance[b], order) / stretch
                     # As if all steps before had been stretched so, too.
                     stretch, previous, dt = stretch * ratio, h * ratio, dt * ratio
@@ -331,7 +406,9 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
             copy(bodies, x, xw)
             copy(bodies, v, vw)
-            write(bodies, records, b, row, time, made, de, dp2, dl2, scale, xw, vw)
+            write(
+                bodies, records, systems.order, b, row, time, made, de, dp2, dl2, scale, off, xw, vw
+            )
             row += 1
         copy(bodies, x, systems.position[b])
         copy(bodies, v, systems.velocity[b])
@@ -339,6 +416,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         copy(bodies, jerk, systems.jerk[b])
         copy(bodies, xl, systems.position_low[b])
         copy(bodies, vl, systems.velocity_low[b])
+        for i in range(size(bodies)):
+            systems.partner[b, i] = who[i]
+            for d in range(7):
+                systems.off[b, d, i] = off[d, i]
+            for d in range(4):
+                systems.off[b, 7 + d, i] = was[d, i]
         systems.time[b], systems.dt[b], systems.made[b] = time, dt, made
         systems.work[b] = work
         keep(rule, b, memory)
@@ -354,42 +437,47 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
 @njit(error_model="numpy", fastmath={"contract"})
 def between(
     bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
-    G, eps2, records, b, row, initial, scale,
+    G, eps2, records, order, b, row, initial, scale, orbits,
 ):  # fmt: skip
-    """Records at output times within a step, by steps of part length; returns the next row."""
+    """Records at output times within a step, by steps of part length; returns the next row.
+
+    `orbits` is left as the whole step left it, but for the errors at hand.
+    """
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
-    lows = (xl, vl)
+    mean, sizes = scratch(bodies, 3, 1, 0.0), scratch(bodies, 2, 1, 0.0)
+    gone, was, now = (
+        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
+    )  # fmt: skip
+    lows, off = (xl, vl), scratch(bodies, 7, 1, 0.0)
+    followed, who, pair = orbits.followed, orbits.who, orbits.pair
+    part = Orbits(followed, who, pair, mean, gone, was, now, sizes, off)
     clear(bodies, xl)
     clear(bodies, vl)
     clear(bodies, x)
     clear(bodies, v)
     clear(bodies, a)
+    clear(bodies, off)
     while row < len(records.times) and records.times[row] <= time:
         copy(bodies, x0, x)
         copy(bodies, v0, v)
         copy(bodies, a0, a)
         copy(bodies, j0, jerk)
         wanted = records.times[row]
+        clear(bodies, part.gone)
+        span(bodies, part, x, eps2, part.was)
         potential, done = step(
-            bodies,
-            axes,
-            scheme,
-            field,
-            m,
-            x,
-            v,
-            a,
-            jerk,
-            lows,
-            before,
-            wanted - before,
-            G,
-            eps2,
-            phi,
-        )
+            bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, wanted - before, G, eps2,
+            phi, part,
+        )  # fmt: skip
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
-        write(bodies, records, b, row, wanted, h, de, dp2, dl2, scale, x, v)
+        if part.followed:
+            for d in range(7):
+                for i in range(size(bodies)):
+                    off[d, i] = orbits.off[d, i]
+            measure(bodies, part, x, v, eps2)
+            commit(bodies, part, off)
+        write(bodies, records, order, b, row, wanted, h, de, dp2, dl2, scale, off, x, v)
         row += 1
     return row

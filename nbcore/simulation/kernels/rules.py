@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from nbcore.physics import elementwise
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import derivative, pair_weight
-from nbcore.simulation.kernels.lanes import load, square_root, total
+from nbcore.simulation.kernels.lanes import load, total
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import LAW, PLAIN, active, either, is_known, size, vectors
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 
@@ -109,7 +109,7 @@ def fixed(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
 @njit(**LAW)
 def _rates_of_pairs(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     unit4, eighth, tenth = rule.unit4[b], 0.0, 0.0
-    for i in range(size(bodies)):
+    for i in range(active(bodies)):
         for j in range(i + 1, size(bodies)):
             r2, v2 = eps2, 0.0
             for d in range(size(axes)):
@@ -145,7 +145,7 @@ def _rates(bodies, axes, turn, known, sums):
     rate4 = criteria.pair_rate4(inverse * inverse, v2, mu) * unit4
     rate4 = kept(bodies, turn, rate4)
     eighth = rate4 * rate4
-    return sums[0] + eighth, sums[1] + eighth * square_root(rate4)
+    return sums[0] + eighth, sums[1] + eighth * elementwise.root(rate4)
 
 
 # Factor √(ΣP⁸/ΣP¹⁰).
@@ -156,7 +156,7 @@ smooth = either(is_known, _rates_in_rounds, _rates_of_pairs)
 def least_of_pairs(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor √ of the least τ² of all pairs."""
     least = math.inf
-    for i in range(size(bodies)):
+    for i in range(active(bodies)):
         for j in range(i + 1, size(bodies)):
             r2, v2, rv = eps2, 0.0, 0.0
             for d in range(size(axes)):
@@ -202,7 +202,7 @@ def tidal_time(bodies, axes, field, m, x, time, G, eps2):
         for d in range(size(axes)):
             for e in range(size(axes)):
                 T = 0.0
-                for j in range(size(bodies)):
+                for j in range(active(bodies)):
                     if i == j:
                         continue
                     r2 = eps2

@@ -15,7 +15,9 @@ __all__ = [
     "LANES",
     "LAW",
     "PLAIN",
+    "Many",
     "Shared",
+    "active",
     "either",
     "intrinsic",
     "is_a",
@@ -25,6 +27,7 @@ __all__ = [
     "scratch",
     "size",
     "vectors",
+    "with_active",
 ]
 
 # 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
@@ -43,10 +46,18 @@ carray: Any = numpy_support.carray
 intrinsic: Any = extending.intrinsic  # what it makes takes one argument less
 
 
-class Shared(NamedTuple):
-    """So many bodies that the cores share every system."""
+class Many(NamedTuple):
+    """A number of bodies that the compiler does not know; those with mass come first."""
 
     n_bodies: int
+    n_active: int
+
+
+class Shared(NamedTuple):
+    """Likewise, and so many bodies that the cores share every system."""
+
+    n_bodies: int
+    n_active: int
 
 
 def is_known(shape: Any) -> bool:
@@ -97,9 +108,7 @@ def is_a(kind: type) -> Callable[[Any], bool]:
 
 def size(shape):
     """N or D, from what stands for it."""
-    if isinstance(shape, Shared):
-        return shape.n_bodies
-    return len(shape) if is_known(shape) else shape
+    return len(shape) if is_known(shape) else shape.n_bodies
 
 
 @overload(size, jit_options=PLAIN)
@@ -107,9 +116,33 @@ def _size(shape):
     if is_known(shape):
         count = len(shape)
         return lambda shape: count
-    if isinstance(shape, types.BaseNamedTuple):
-        return lambda shape: shape.n_bodies
-    return lambda shape: shape
+    return lambda shape: shape.n_bodies
+
+
+def active(shape):
+    """Number of the bodies that act; those after them are test particles."""
+    return len(shape) if is_known(shape) else shape.n_active
+
+
+@overload(active, jit_options=PLAIN)
+def _active(shape):
+    if is_known(shape):
+        count = len(shape)
+        return lambda shape: count
+    return lambda shape: shape.n_active
+
+
+def with_active(shape, n_active):
+    """The same shape for a system in which so many bodies act."""
+    return shape if is_known(shape) else type(shape)(shape.n_bodies, n_active)
+
+
+@overload(with_active, jit_options=PLAIN)
+def _with_active(shape, n_active):
+    if is_known(shape):
+        return lambda shape, n_active: shape
+    kind = shape.instance_class
+    return lambda shape, n_active: kind(shape.n_bodies, n_active)
 
 
 def rounded_up(count: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
 from nbcore.simulation.kernels.lanes import accumulate, load
+from nbcore.simulation.kernels.orbits import add_kick, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, either, is_a, is_known, size, vectors
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
@@ -63,32 +64,38 @@ push = either(is_known, _push_of_lanes, _push_of_arrays, options=PLAIN)
 
 
 @njit(**PLAIN)
-def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
+def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits):
     kicks, drifts = scheme
     work, last = 0.0, len(drifts) - 1
     for k in range(last):
         work += kicks[k] * h * fields.power(bodies, axes, field, m, x, time)
         time += drifts[k] * h
-        stage(
-            bodies, axes, field, m, x, v, a, lows, time, kicks[k] * h, drifts[k] * h, G, eps2, phi
-        )
+        kick, drift = kicks[k] * h, drifts[k] * h
+        stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi, orbits)
     # Apart from the others, so that a rule can take the distances from it.
     work += kicks[last] * h * fields.power(bodies, axes, field, m, x, time)
     time += drifts[last] * h
     kick, drift = kicks[last] * h, drifts[last] * h
-    potential = stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi)
+    potential = stage(
+        bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi, orbits
+    )
     kick = kicks[last + 1] * h
     work += kick * fields.power(bodies, axes, field, m, x, time)
     for d in range(size(axes)):
         push(bodies, d, v, lows[1], kick, a)
+    if orbits.followed:
+        add_kick(bodies, orbits, x, v, a, kick, eps2)
     return potential + fields.energy(bodies, axes, field, m, x, time), work
 
 
 @njit(**PLAIN)
-def stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi):
+def stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi, orbits):
     """Kick, drift and new accelerations; returns the energy of all pairs."""
     for d in range(size(axes)):
         push(bodies, d, v, lows[1], kick, a)
+    if orbits.followed:
+        add_kick(bodies, orbits, x, v, a, kick, eps2)
+    for d in range(size(axes)):
         push(bodies, d, x, lows[0], drift, v)
     potential = accelerate(bodies, axes, m, x, G, eps2, a, phi)
     fields.add_acceleration(bodies, axes, field, x, time, a)
@@ -96,7 +103,7 @@ def stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi
 
 
 @njit(**PLAIN)
-def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi):
+def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits):
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     copy(bodies, x, x0)
     copy(bodies, v, v0)
@@ -115,9 +122,12 @@ def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, ep
         for i in range(size(bodies)):
             v[d, i] = v0[d, i] + h / 2 * (a0[d, i] + a[d, i]) + h * h / 12 * (j0[d, i] - jerk[d, i])
             x[d, i] = x0[d, i] + h / 2 * (v0[d, i] + v[d, i]) + h * h / 12 * (a0[d, i] - a[d, i])
+    if orbits.followed:
+        smooth(bodies, orbits, (x0, v0, a0, j0), (x, v, a, jerk), h, eps2)
     potential = potential_energy(bodies, axes, m, x, G, eps2)
     return potential + fields.energy(bodies, axes, field, m, x, time), 0.0
 
 
-# Advance by h; returns the potential energy at the end and the work of a moving field.
+# Advance by h; returns the potential energy at the end and the work of a moving field. `orbits` is
+# told of it, where they are followed.
 step = either(is_a(SplittingSteps), _splitting, _hermite, place=2, options=PLAIN)

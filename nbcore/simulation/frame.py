@@ -1,0 +1,88 @@
+"""The frame in which a run is made: about the centre of mass, which is at rest there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.physics import gravity
+from nbcore.physics.state import State
+
+__all__ = ["Frame"]
+
+
+ROUNDING = 1e-13  # of the vectors; a smaller mean of theirs is left where it is
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What was taken off the positions and velocities of every system.
+
+    Attributes
+    ----------
+    time
+        (B,) at which it was taken off.
+    position, velocity
+        (B, 1, D), of the centre of mass.
+    """
+
+    time: Tensor
+    position: Tensor
+    velocity: Tensor
+
+    @classmethod
+    def of(cls, state: State) -> Frame:
+        """Frame of the centre of mass; where a field acts, which has a place, that of the user."""
+        if state.field is not None:
+            nothing = torch.zeros_like(state.position[:, :1])
+            return cls(state.time, nothing, nothing)
+        # Beside the heaviest body first: far from the origin a mean would lose what differences,
+        # which are exact, keep.
+        heaviest = state.mass.argmax(dim=1)[:, None, None].expand_as(state.position[:, :1])
+        position, velocity = state.position.gather(1, heaviest), state.velocity.gather(1, heaviest)
+        beside = state.replace(
+            position=state.position - position, velocity=state.velocity - velocity
+        )
+        rest = gravity.centre_of_mass(beside)
+        return cls(
+            state.time,
+            _beyond_rounding(position + rest[0], state.position),
+            _beyond_rounding(velocity + rest[1], state.velocity),
+        )
+
+    def enter(self, state: State) -> State:
+        """State of the user's frame in this one."""
+        heaviest = state.mass.argmax(dim=1)[:, None, None].expand_as(state.position[:, :1])
+
+        def taken_off(vectors: Tensor, offset: Tensor) -> Tensor:
+            one = vectors.gather(1, heaviest)
+            return torch.where(offset == 0, vectors, (vectors - one) - (offset - one))
+
+        return state.replace(
+            position=taken_off(state.position, self.position),
+            velocity=taken_off(state.velocity, self.velocity),
+        )
+
+    def leave(self, state: State) -> State:
+        """State of this frame in the user's."""
+        passed = (state.time - self.time)[:, None, None]
+        return state.replace(
+            position=state.position + (self.position + passed * self.velocity),
+            velocity=state.velocity + self.velocity,
+        )
+
+    def put_back(self, records: Mapping[str, np.ndarray]) -> None:
+        """Take records (B, T, …) of this frame to the user's, in place."""
+        position, velocity = self.position.cpu().numpy(), self.velocity.cpu().numpy()
+        passed = records["time"] - self.time.cpu().numpy()[:, None]
+        records["position"][...] += (position + passed[..., None] * velocity)[:, :, None]
+        records["velocity"][...] += velocity[:, :, None]
+
+
+def _beyond_rounding(offset: Tensor, vectors: Tensor) -> Tensor:
+    size = vectors.abs().amax(dim=(1, 2), keepdim=True)
+    return offset.where(offset.abs().amax(dim=2, keepdim=True) > ROUNDING * size, 0.0)
