@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.plain import check_plain
 
 if TYPE_CHECKING:
     from nbcore.physics.fields import TidalField
@@ -91,8 +92,10 @@ class State:
         Raises
         ------
         InputError
-            Shapes don't match, N < 2, D is not 2 or 3, a value is not finite, a mass is negative,
-            all masses are zero, or two bodies coincide at softening 0.
+            Shapes don't match, N < 2, D is not 2 or 3, a value carries a unit or a mask or is not
+            finite, a mass is negative, all masses are zero, two bodies coincide at softening 0
+            and one of them has mass, or the units are so extreme that powers of them leave the
+            range of numbers.
         """
         mass, position, velocity = (
             _as_tensor(name, value)
@@ -199,11 +202,12 @@ class State:
 
 
 def _as_tensor(name: str, value: Any) -> Tensor:
+    check_plain(name, value)
     if isinstance(value, Tensor):
         return value.to(DTYPE)
     try:
         return torch.as_tensor(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{name} can't be read as an array of numbers ({error}); "
             "give one row of equal length for each body"
@@ -211,7 +215,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
+    return isinstance(value, (int, float, np.integer, np.floating)) and bool(np.isfinite(value))
 
 
 def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: bool) -> None:
@@ -267,16 +271,33 @@ def _check_values(
         raise InputError(
             f"all masses of system {int(massless.nonzero()[0])} are zero; at least one must act"
         )
+    check_plain("G", G)
+    check_plain("softening", softening)
     if not (_is_finite(G) and G > 0):
         raise InputError(f"G is {G!r}; it must be a positive number")
     if not (_is_finite(softening) and softening >= 0):
         raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
-        i, j = torch.triu_indices(mass.shape[1], mass.shape[1], 1)
-        coincide = (position[:, i] == position[:, j]).all(dim=-1)
-        if coincide.any():
-            system, pair = coincide.nonzero()[0].tolist()
-            raise InputError(
-                f"bodies {int(i[pair])} and {int(j[pair])} of system {system} are at the same "
-                "place; move one of them or set softening > 0"
-            )
+        _check_apart(mass, position)
+
+
+def _check_apart(mass: Tensor, position: Tensor) -> None:
+    """Refuse bodies at one place if one of them has mass; massless ones exert nothing."""
+    n_systems, n_bodies, _ = position.shape
+    masses = mass.detach().cpu().numpy().ravel()
+    places = position.detach().cpu().numpy().reshape(n_systems * n_bodies, -1)
+    systems = np.arange(len(places)) // n_bodies
+    order = np.lexsort([*places.T, systems])
+    same = (places[order][1:] == places[order][:-1]).all(axis=1)
+    same &= systems[order][1:] == systems[order][:-1]
+    group = np.cumsum(np.r_[True, ~same])
+    crowded = np.r_[same, False] | np.r_[False, same]
+    clash = crowded & (np.bincount(group, masses[order] > 0)[group] > 0)
+    if clash.any():
+        together = np.sort(order[group == group[clash.argmax()]])
+        massive = together[(masses[together] > 0).argmax()]
+        first, second = sorted([massive, together[together != massive][0]])
+        raise InputError(
+            f"bodies {first % n_bodies} and {second % n_bodies} of system {first // n_bodies} "
+            "are at the same place; move one of them or set softening > 0"
+        )
