@@ -142,13 +142,15 @@ def _spellings() -> dict[str, str]:
 
 COLUMNS = _spellings()
 # What can't change the motion of point masses.
-HARMLESS = frozenset(
-    "# body bodies color colour hash i id ids idx index label n name names no num number object "
-    "particle particleid r radii radius".split()
-)
-ELEMENTS = frozenset(
-    "a sma semimajoraxis e ecc eccentricity i inc incl inclination omega bigomega node lan raan "
-    "longitudeofascendingnode argp argperi argumentofperiapsis argumentofpericenter pomega varpi "
-    "peri f nu trueanomaly meananomaly m0 ma ta theta l lambda meanlongitude p period q tp "
-    "ω ϖ".split()
-)
+HARMLESS = {
+    *("#", "body", "bodies", "color", "colour", "hash", "i", "id", "ids", "idx", "index", "label"),
+    *("n", "name", "names", "no", "num", "number", "object", "particle", "particleid"),
+    *("r", "radii", "radius", "unnamed:0"),
+}
+ELEMENTS = {
+    *("a", "sma", "semimajoraxis", "e", "ecc", "eccentricity", "i", "inc", "incl", "inclination"),
+    *("omega", "bigomega", "node", "lan", "raan", "longitudeofascendingnode", "peri", "pomega"),
+    *("argp", "argperi", "argumentofperiapsis", "argumentofpericenter", "varpi", "ω", "ϖ"),
+    *("f", "nu", "trueanomaly", "meananomaly", "m0", "ma", "ta", "theta", "l", "lambda"),
+    *("meanlongitude", "p", "period", "q", "tp"),
+}

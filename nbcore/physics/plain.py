@@ -64,10 +64,9 @@ def _carried(value: Any) -> tuple[str, str] | None:
 
 def _units(value: Any) -> Iterator[str]:
     """Names of the units that a value, its data, its columns or its attributes carry."""
-    types = [getattr(value, "dtype", None)]
-    columns = getattr(value, "dtypes", None)
-    if hasattr(columns, "to_list"):  # of a table of pandas
-        types += columns.to_list()
+    types: list[Any] = [getattr(value, "dtype", None)]
+    if hasattr(value, "columns"):  # a table of pandas
+        types += list(value.dtypes)
     holders = [*types, *_parts(value)]
     for holder in holders:
         for attribute in ("unit", "units"):

@@ -79,7 +79,9 @@ def _take(table: _Table, number: int, data: str) -> None:
 
 
 def _joined(line: str) -> str:
-    """Names with the units behind them as one word each."""
+    """Names between spaces with the units behind them as one word each."""
+    if any(mark in line for mark in ";,\t"):
+        return line
     return re.sub(r"\s+([\[({])", r"\1", line)
 
 
@@ -98,7 +100,9 @@ def _cells(line: str, number: int) -> list[str]:
     if separator == "\t" and any(map(_has_several, line.split("\t"))):
         line, separator = " ".join(line.split()), " "
     try:
-        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
+        cells = next(
+            csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), []
+        )
     except csv.Error as error:
         raise InputError(f"line {number} can't be read ({error}); mend its quotes") from None
     return [cell.strip() for cell in cells]
