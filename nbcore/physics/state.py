@@ -22,6 +22,11 @@ __all__ = ["PerSystem", "State"]
 DTYPE = torch.float64  # float32 dynamics would put a floor of 1e-5 under the energy error
 PerSystem = Tensor  # (B,), one number for each system of a batch
 
+# Powers of distances, rates, masses and energies must stay below 1e290 and above 1e-290, which
+# leaves room for encounters a hundred times closer and bodies that fly apart.
+LARGEST_EXPONENT = 290
+MOST_PAIRED = 256  # bodies up to which the closest pair is looked for
+
 _PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "jerk")
 
 
@@ -279,6 +284,9 @@ def _check_values(
         raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
         _check_apart(mass, position)
+    _check_range(
+        *(value.detach().cpu().numpy() for value in (mass, position, velocity)), G, softening
+    )
 
 
 def _check_apart(mass: Tensor, position: Tensor) -> None:
@@ -301,3 +309,55 @@ def _check_apart(mass: Tensor, position: Tensor) -> None:
             f"bodies {first % n_bodies} and {second % n_bodies} of system {first // n_bodies} "
             "are at the same place; move one of them or set softening > 0"
         )
+
+
+@np.errstate(all="ignore")
+def _check_range(
+    mass: np.ndarray, position: np.ndarray, velocity: np.ndarray, G: float, softening: float
+) -> None:
+    """Refuse units so extreme that the powers which a run takes of them are no numbers."""
+    total = mass.sum(axis=1)
+    spread, speed = (
+        np.linalg.norm(value - value.mean(axis=1, keepdims=True), axis=2).max(axis=1)
+        for value in (position, velocity)
+    )
+    far = np.hypot(spread, softening)
+    near = _closest(mass, position, softening) if mass.shape[1] <= MOST_PAIRED else far
+    rate = np.sqrt(G * total / near) / near
+    powers = {
+        "the size": (far, 6),
+        "the smallest distance": (near, 6),
+        "the total mass": (total, 2),
+        "the smallest mass that is not zero": (np.where(mass > 0, mass, np.inf).min(axis=1), 2),
+        "G times the total mass": (G * total, 2),
+        "√(G M/r³) of the closest bodies": (rate, 4),
+        "G M²/r of the closest bodies": (G * total / near * total, 1),
+    }
+    # Speeds may be zero, so these are only too large.
+    fast = {
+        "the speed": (speed, 4),
+        "the speed over the smallest distance": (speed / near, 4),
+        "M v²": (total * speed * speed, 1),
+    }
+    for name, (value, power) in {**powers, **fast}.items():
+        exponent = power * np.log10(value)
+        bad = ~(exponent < LARGEST_EXPONENT)
+        if name in powers:
+            bad |= ~(exponent > -LARGEST_EXPONENT)
+        if bad.any():
+            system = int(bad.argmax())
+            raise InputError(
+                f"{name} of system {system} is {value[system]:.2g}, of which powers leave the "
+                "range of numbers; choose units in which lengths, masses and times are nearer to "
+                "1, and G in them"
+            )
+
+
+def _closest(mass: np.ndarray, position: np.ndarray, softening: float) -> np.ndarray:
+    """Smallest distance (B,) of two bodies of which one has mass, softened."""
+    closest = np.full(len(mass), np.inf)
+    for i in range(mass.shape[1] - 1):
+        apart = np.linalg.norm(position[:, i + 1 :] - position[:, i, None], axis=2)
+        acting = (mass[:, i + 1 :] > 0) | (mass[:, i, None] > 0)
+        closest = np.minimum(closest, np.where(acting, apart, np.inf).min(axis=1))
+    return np.hypot(closest, softening)
