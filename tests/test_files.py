@@ -44,7 +44,7 @@ RIGHT = {
         "# two bodies\n# Columns: x, y, vx, vy, m\n1 .5 0 1 1e-3\n.1 0 0 .25 1\n",
         PLANAR,
     ),
-    "comment and header agree": ("# m x y vx vy\nm,x,y,vx,vy\n1e-3,1,.5,0,1\n1,.1,0,0,.25\n", PLANAR),
+    "comment and header agree": ("# m x y vx vy\nm x y vx vy\n" + PLAIN, PLANAR),
     "index of pandas": (",mass,x,y,vx,vy\n0,1e-3,1,0.5,0,1\n1,1,0.1,0,0,0.25\n", PLANAR),
     "semicolons": ("1e-3;1;0.5;0;1\n1;0.1;0;0;0.25\n", PLANAR),
     "tabs": ("mass\tx\ty\tvx\tvy\n1e-3\t1\t0.5\t0\t1\n1\t0.1\t0\t0\t0.25\n", PLANAR),
@@ -104,10 +104,10 @@ def test_a_table_of_bodies_is_read_whatever_its_order_and_marks(tmp_path, name, 
 
 WRONG = {
     "elements": ("m,a,e,i,Omega,omega,M\n1,1,0,0,0,0,0\n1e-3,1,0,0,0,0,0\n", "elements.*REBOUND"),
-    "elements in a comment": ("# m a e inc Omega omega f\n1 1 0 0 0 0 0\n1 1 0 0 0 0 0\n", "elements"),
+    "elements in a comment": ("# m a e inc Omega omega f\n1 1 0 0 0 0 0\n", "elements"),
     "elements beside places": ("m,x,y,vx,vy,a,e\n1,0,0,0,0,1,0\n", "'a', 'e' is unknown"),
     "unknown": ("m,x,y,vx,vy,charge\n1,0,0,0,0,1\n", "line 1: column 'charge' is unknown"),
-    "unknown in a comment": ("# m x y z vx vy rho\n1 0 0 0 0 0 1\n1 1 0 0 0 0 1\n", "'rho' is unknown"),
+    "unknown in a comment": ("# m x y z vx vy rho\n1 0 0 0 0 0 1\n", "'rho' is unknown"),
     "doubled": ("m,mass,x,y,vx,vy\n1,1,0,0,0,0\n", "'m' and 'mass' both mean 'mass'"),
     "doubled by case": ("m,x,X,vx,vy,y\n1,0,0,0,0,0\n", "'x' and 'X' both mean 'x'"),
     "no mass": ("x,y,vx,vy,id\n0,0,0,0,1\n", "column 'mass' is missing"),
@@ -133,9 +133,9 @@ WRONG = {
     "a row of units": ("m,x,y,vx,vy\nkg,m,m,m/s,m/s\n1,0,0,0,0\n", "line 2: 'kg' is not"),
     "numbers of columns": ("0,1,2,3,4\n1,0,0,0,0\n1,1,0,0,0\n", "line 1 counts the columns"),
     "an underline in a number": ("1_0 0 0 0 0\n1 1 0 0 0\n", "'1_0' is not a finite number"),
-    "units and no G": ("# units: AU, yr, Msun\n1 0 0 0 0\n1 1 0 0 0\n", "'AU, yr, Msun' and there is no G"),
+    "units and no G": ("# units: AU, yr, Msun\n" + PLAIN, "'AU, yr, Msun' and there is no G"),
     "G that is no number": ("# G: 4 pi^2\n1 0 0 0 0\n1 1 0 0 0\n", r"line 1: '4 pi\^2' is not"),
-    "G with a unit": ("# G = 6.67e-11 m^3/kg/s^2\n1 0 0 0 0\n1 1 0 0 0\n", "is not a finite number"),
+    "G with a unit": ("# G = 6.67e-11 m^3/kg/s^2\n" + PLAIN, "is not a finite number"),
     "two G": ("# G = 1\n# G: 2\n1 0 0 0 0\n1 1 0 0 0\n", "line 2: G is 2.0, and 1.0 above"),
     "two times": ("m,x,y,vx,vy,t\n1,0,0,0,0,1\n1,1,0,0,0,2\n", "'time' goes from 1.0 to 2.0"),
     "time twice": ("# time: 3\nm,x,y,vx,vy,t\n1,0,0,0,0,1\n1,1,0,0,0,1\n", "in a column and 3.0"),
@@ -185,14 +185,17 @@ def structured(*fields):
 
 
 def test_an_array_with_fields_is_read_by_their_names(tmp_path):
-    rows = structured(("vy", "f8"), ("id", "i8"), ("x", "f8"), ("y", "f4"), ("vx", "f8"), ("m", "f8"))
-    for name, value in zip("m x y vx vy".split(), np.arange(10.0).reshape(5, 2), strict=True):
+    rows = structured(
+        ("vy", "f8"), ("id", "i8"), ("x", "f8"), ("y", "f4"), ("vx", "f8"), ("m", "f8")
+    )
+    values = dict(zip(("m", "x", "y", "vx", "vy"), np.arange(1.0, 11).reshape(5, 2), strict=True))
+    for name, value in values.items():
         rows[name] = value
     np.save(tmp_path / "a.npy", rows)
     arrays = scenarios.load(tmp_path / "a.npy").to_arrays()
-    assert arrays["mass"].tolist() == [0, 1]
-    assert arrays["position"].tolist() == [[2, 4], [3, 5]]
-    assert arrays["velocity"].tolist() == [[6, 8], [7, 9]]
+    assert arrays["mass"].tolist() == [1, 2]
+    assert arrays["position"].tolist() == [[3, 5], [4, 6]]
+    assert arrays["velocity"].tolist() == [[7, 9], [8, 10]]
 
 
 def test_an_array_may_have_vectors_as_fields(tmp_path):

@@ -55,7 +55,7 @@ def _carried(value: Any) -> tuple[str, str] | None:
         return "a unit", unit
     if _has_mask(value):
         return "a mask", type(value).__name__
-    if isinstance(getattr(value, "dtype", None), np.dtype) and value.dtype == object:
+    if any(getattr(each, "kind", "") == "O" for each in _dtypes(value)):
         return _carried(np.asarray(value).ravel().tolist())
     if isinstance(value, complex) or _is_complex(value):
         return "an imaginary part", "complex numbers"
@@ -64,11 +64,8 @@ def _carried(value: Any) -> tuple[str, str] | None:
 
 def _units(value: Any) -> Iterator[str]:
     """Names of the units that a value, its data, its columns or its attributes carry."""
-    types: list[Any] = [getattr(value, "dtype", None)]
-    if hasattr(value, "columns"):  # a table of pandas
-        types += list(value.dtypes)
-    holders = [*types, *_parts(value)]
-    for holder in holders:
+    types = _dtypes(value)
+    for holder in (*types, *_parts(value)):
         for attribute in ("unit", "units"):
             unit = getattr(holder, attribute, None)
             if unit is not None and str(unit).strip() not in _NO_UNIT:
@@ -84,11 +81,16 @@ def _units(value: Any) -> Iterator[str]:
             yield str(each)
 
 
+def _dtypes(value: Any) -> list[Any]:
+    """Types of the numbers, of a table of pandas column by column."""
+    if hasattr(value, "columns"):
+        return list(value.dtypes)
+    return [getattr(value, "dtype", None)]
+
+
 def _parts(value: Any) -> list[Any]:
     """A value, and what it wraps: numbers of xarray may be a quantity."""
-    inner = getattr(value, "data", None)
-    wrapped = hasattr(value, "attrs") and inner is not None and hasattr(inner, "__array__")
-    return [value, inner] if wrapped else [value]
+    return [value, getattr(value, "data", None)] if hasattr(value, "attrs") else [value]
 
 
 def _has_mask(value: Any) -> bool:

@@ -284,9 +284,8 @@ def _check_values(
         raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
         _check_apart(mass, position)
-    _check_range(
-        *(value.detach().cpu().numpy() for value in (mass, position, velocity)), G, softening
-    )
+    arrays = [value.detach().cpu().numpy() for value in (mass, position, velocity)]
+    _check_range(arrays[0], arrays[1], arrays[2], G, softening)
 
 
 def _check_apart(mass: Tensor, position: Tensor) -> None:

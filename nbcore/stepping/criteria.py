@@ -109,7 +109,9 @@ def zemp(r2, v2, rv, mu):
     orbital = (v2 / 2 - massive / r) * (r2 * v2 - rv * rv)
     # Of a circle 1e-15, for the root of zero has no gradient.
     e = clamp(1 + 2 * orbital / (massive * massive), 1e-30, math.inf) ** 0.5
-    enhancement = clamp((1 + 2 * e) / abs(1 - e), 1.0, LARGEST_ENHANCEMENT)
+    # Nearer to a parabola the enhancement is the largest in any case.
+    off = clamp(abs(1 - e), 1 / LARGEST_ENHANCEMENT, math.inf)
+    enhancement = clamp((1 + 2 * e) / off, 1.0, LARGEST_ENHANCEMENT)
     return where(mu > 0, r2 * r / (massive * enhancement), math.inf)
 
 
