@@ -78,7 +78,7 @@ class ScenarioConfig(Section):
     """Initial conditions."""
 
     source: str = "few_body"
-    """Name of a scenario, or path of a file (.npy .npz .txt .csv .json)."""
+    """Name of a scenario, or path of a file (.npy .npz .txt .csv .dat .tsv .json)."""
     parameters: dict[str, Any] = {}
     """Arguments of the scenario, such as n_systems, n_bodies, seed; none for a file."""
     G: Positive | None = None

@@ -8,7 +8,10 @@ from symmetries import OF_SPACE, random_states, restless_test_particles
 
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
-from nbcore.stepping.criteria import CRITERIA, get_criterion, smooth_time_scale
+from nbcore.physics.state import State
+from nbcore.simulation.simulate import simulate
+from nbcore.stepping.criteria import CRITERIA, get_criterion, pair_rate4, smooth_time_scale
+from nbcore.stepping.policies import Criterion
 
 EVERY = pytest.mark.parametrize("name", CRITERIA)
 UNSOFTENED = pytest.mark.parametrize("name", [n for n in CRITERIA if n != "softened_acceleration"])
@@ -136,6 +139,55 @@ def test_test_particles_set_no_scale_of_each_other(name, approach):
     state = restless_test_particles(approach).replace(softening=softening(name))
     value = tau(name, state)
     assert bool((torch.isfinite(value) & (value > 0)).all())
+
+
+OF_PAIRS = ["free_fall", "huayno", "zemp", "boekholt", "tidal", "aarseth85", "prs23"]
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+@pytest.mark.parametrize("distance", [0.0, 1e-120, 1e-9, 0.1])
+def test_two_massless_bodies_do_not_see_each_other(name, distance):
+    position = [[0.0, 0.0], [1.0, 0.0], [1.0, distance]]
+    velocity = torch.tensor([[0.0, 0.0], [0.0, 0.7], [0.0, -0.6]], dtype=torch.float64)
+    velocity.requires_grad_()
+    place = torch.tensor(position, dtype=torch.float64, requires_grad=True)
+    both = State.from_arrays([1.0, 0.0, 0.0], place, velocity)
+    ones = [State.from_arrays([1.0, 0.0], place[[0, k]], velocity[[0, k]]) for k in (1, 2)]
+    value = tau(name, both)
+    alone = [tau(name, one).item() for one in ones]
+    least = min(alone)
+    if name == "boekholt":
+        rates = [pair_rate4(w, v * v, 1.0) for w, v in ((1.0, 0.7), (1 / (1 + distance**2), 0.6))]
+        least = smooth_time_scale(torch.tensor([rates], dtype=torch.float64)).item()
+    assert value.item() == pytest.approx(least, rel=1e-13)
+    value.sum().backward()
+    for leaf in (place, velocity):
+        assert leaf.grad is None or bool(torch.isfinite(leaf.grad).all())
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_massless_bodies_at_mutual_rest_leave_gradients_finite(name):
+    state = restless_test_particles()
+    position = state.position.clone().requires_grad_()
+    tau(name, state.replace(position=position)).sum().backward()
+    assert position.grad is not None
+    assert bool(torch.isfinite(position.grad).all())
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_massless_clones_and_one_that_comes_across_them_keep_their_circle(name):
+    position = [[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    velocity = [[0.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]
+    state = State.from_arrays([1.0, 0.0, 0.0, 0.0], position, velocity)
+    one = State.from_arrays([1.0, 0.0], position[:2], velocity[:2])
+    runs = [
+        simulate(each, 2 * math.pi, Criterion(name, 0.1), engine="torch", record="ends")
+        for each in (state, one)
+    ]
+    # The steps are those of a body alone; of sums over pairs, nearly so.
+    assert runs[0].n_steps == pytest.approx(runs[1].n_steps, rel=0.01)
+    moved = runs[0].final.position - state.position
+    assert moved.norm(dim=-1).max() < 1e-4
 
 
 def test_prs23_vanishes_where_an_acceleration_does_and_aarseth_does_not():

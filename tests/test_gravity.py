@@ -134,6 +134,44 @@ def test_a_body_without_mass_feels_and_does_not_act():
         assert torch.allclose(quantity(probed), quantity(alone), rtol=1e-13, atol=1e-13)
 
 
+def with_clones(**kind):
+    """A planet and a star of mass, and massless bodies of which three are at one place."""
+    rng = np.random.default_rng(11)
+    position, velocity = rng.normal(size=(2, 6, 3))
+    position[3:5] = position[2]
+    return State.from_arrays([1.0, 0.5, 0, 0, 0, 0], position, velocity, **kind)
+
+
+def functions_of(state):
+    return [*gravity.derivatives(state, 4), gravity.tidal_tensor(state), gravity.energy(state)]
+
+
+@pytest.mark.parametrize("many", [256, 2])
+def test_massless_bodies_at_one_place_exert_nothing_on_each_other(monkeypatch, many):
+    monkeypatch.setattr(gravity, "MANY", many)
+    state = with_clones()
+    for k in range(2, 6):
+        index = [0, 1, k]
+        arrays = (value[0, index] for value in (state.mass, state.position, state.velocity))
+        alone = State.from_arrays(*arrays)
+        for ours, expected in zip(functions_of(state), functions_of(alone), strict=True):
+            ours = ours[:, index] if ours.ndim > 1 else ours
+            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("many", [256, 2])
+def test_gradients_are_finite_where_massless_bodies_coincide(monkeypatch, many):
+    monkeypatch.setattr(gravity, "MANY", many)
+    state = with_clones()
+    for k in range(len(functions_of(state))):
+        leaves = [x.clone().requires_grad_() for x in (state.position, state.velocity, state.mass)]
+        position, velocity, mass = leaves
+        moved = state.replace(position=position, velocity=velocity, mass=mass)
+        functions_of(moved)[k].sum().backward()
+        for leaf in leaves:
+            assert leaf.grad is None or bool(torch.isfinite(leaf.grad).all())
+
+
 def test_gradients_are_finite_without_softening():
     state = random_state(6)
     position = state.position.clone().requires_grad_()

@@ -128,11 +128,23 @@ FOREIGN = {
     "variational particles": lambda sim: sim.add_variation(),
     "MEGNO": lambda sim: sim.init_megno(seed=1),
     "N_active": use_test_particles,
+    "dt < 0": lambda sim: setattr(sim, "dt", -0.01),
+    "integrator none": lambda sim: set_integrator(sim, "none"),
     "rotating frame": lambda sim: set_integrator(sim, "sei"),
     "gr_potential": lambda sim: set_integrator(sim, "whfast512", gr_potential=1),
     "N_systems": lambda sim: set_integrator(sim, "whfast512", N_systems=2),
     "unsynchronized": lambda sim: setattr(sim, "is_synchronized", 0),
 }
+
+
+def test_a_simulation_that_runs_backward_is_taken_as_the_message_says():
+    sim = simulation()
+    sim.dt = -0.01
+    sim.integrate(-1.0)
+    with pytest.raises(InputError, match=r"dt < 0.*reverse all velocities"):
+        from_rebound(sim)
+    sim.dt = 0.01
+    assert from_rebound(sim).time.item() == -1.0
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -2,6 +2,7 @@ import json
 import math
 from inspect import signature
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -123,6 +124,51 @@ def test_kepler_takes_a_test_particle():
     state = make("kepler", mass_ratio=0.0)
     assert state.mass[0].tolist() == [1.0, 0.0]
     assert not state.position[0, 0].any()
+
+
+RATIOS = [10.0**-k for k in range(17)] + [0.0, 0.3, 1e16]
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_masses_have_the_ratio_asked_for_to_rounding(ratio):
+    pairs = [make("kepler", mass_ratio=ratio, total_mass=3.0)]
+    pairs.append(make("kepler_orbits", n_systems=2, mass_ratio=ratio, total_mass=3.0))
+    for state in pairs:
+        first, second = state.mass.T
+        assert (second / first).tolist() == pytest.approx([ratio] * len(first), rel=1e-15, abs=0)
+        assert (first + second).tolist() == pytest.approx([3.0] * len(first), rel=1e-15)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("name", ["kepler", "kepler_orbits"])
+def test_the_heavier_body_moves_by_the_lighter_one_s_share_to_rounding(name, ratio):
+    one = {"n_systems": 1} if name == "kepler_orbits" else {}
+    state = make(name, mass_ratio=ratio, eccentricity=0.5, phase=0.3, **one)
+    for value in (state.position[0], state.velocity[0]):
+        torch.testing.assert_close(value[0], -ratio * value[1], rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("light", [1e-6, 1e-12, 1e-16, 0.0])
+def test_a_light_body_of_a_triple_moves_the_heavy_one_by_its_share(light):
+    state = make("hierarchical_triple", masses=(1.0, light, 0.0))
+    torch.testing.assert_close(
+        state.position[0, 0], -light * state.position[0, 1], rtol=1e-14, atol=1e-15 * light
+    )
+
+
+@pytest.mark.parametrize("e", [0.9, 1 - 1e-8, 1 - 1e-12])
+@pytest.mark.parametrize("phase", [0.0, 1e-14, 1e-9, 1e-4, 0.3])
+def test_places_near_the_pericentre_keep_their_digits_up_to_the_parabola(e, phase):
+    x, v = orbit(1.0, 1.0, np.array(e), phase)
+    with mpmath.workdps(50):
+        e, M = mpmath.mpf(e), 2 * mpmath.pi * mpmath.mpf(phase)
+        guess = min((6 * M) ** (mpmath.mpf(1) / 3), M / (1 - e)) if phase else mpmath.mpf(0)
+        E = mpmath.findroot(lambda E: E - e * mpmath.sin(E) - M, guess) if phase else guess
+        cos, b = mpmath.cos(E), mpmath.sqrt(1 - e * e)
+        right = [cos - e, b * mpmath.sin(E), b * cos / (1 - e * cos)]
+        found = [x[0], x[1], v[1]]
+        for value, expected in zip(found, right, strict=True):
+            assert value == pytest.approx(float(expected), rel=1e-13, abs=0)
 
 
 def test_phase_is_time_in_periods():

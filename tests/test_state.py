@@ -105,6 +105,78 @@ def test_bad_input_is_named(changes, message):
         single(**changes)
 
 
+def clones(mass, places, **kind):
+    position = np.array([[float(x), 0.0] for x in places])
+    return State.from_arrays(mass, position, np.zeros_like(position), **kind)
+
+
+def test_massless_bodies_may_be_at_one_place():
+    assert clones([1, 0, 0, 0], [0, 1, 1, 1]).n_bodies == 4
+    assert clones([1, 0, 0, 0, 0], [0, 1, 2, 2, 1]).n_bodies == 5
+    batch = [clones(mass, [0, 1, 1]) for mass in ([1, 0, 0], [2, 0, 0])]
+    assert State.concatenate(batch).n_systems == 2
+
+
+@pytest.mark.parametrize(
+    ("mass", "places", "pair"),
+    [
+        ([1, 1, 0], [0, 1, 1], "1 and 2"),
+        ([0, 0, 1, 0], [1, 1, 1, 0], "0 and 2"),
+        ([0, 1, 0, 0, 0], [0, 5, 2, 2, 5], "1 and 4"),
+        ([1, 1e-300, 0, 0], [0, 3, 3, 3], "1 and 2"),
+        ([1, 0, 0], [-0.0, 1, 0.0], "0 and 2"),
+    ],
+)
+def test_a_body_with_mass_shares_its_place_with_none(mass, places, pair):
+    with pytest.raises(InputError, match=f"bodies {pair} of system 0 are at the same place"):
+        clones(mass, places)
+
+
+def test_the_system_in_which_bodies_coincide_is_named():
+    position = np.array([[[0.0, 0], [1, 0]], [[1, 0], [0, 0]], [[2, 0], [2, 0]]])
+    with pytest.raises(InputError, match="bodies 0 and 1 of system 2"):
+        State.from_arrays(np.ones((3, 2)), position, np.zeros_like(position))
+
+
+def in_units(length, mass, time):
+    """The three bodies in other units, all orbits alike."""
+    return single(
+        mass=np.array(MASS) * mass,
+        position=np.array(POSITION) * length,
+        velocity=np.array(VELOCITY) * (length / time),
+        G=length**3 / (mass * time**2),
+    )
+
+
+@pytest.mark.parametrize("base", [(1e60, 1, 1), (1e-60, 1, 1), (1, 1e150, 1), (1, 1, 1e80)])
+@pytest.mark.parametrize("power", [1, -1])
+def test_units_of_which_powers_are_no_numbers_are_refused(base, power):
+    with pytest.raises(InputError, match="choose units in which lengths, masses and times"):
+        in_units(*(float(unit) ** power for unit in base))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        (1.5e11, 2e30, 5e6),  # SI
+        (1.5e13, 2e33, 5e6),  # CGS
+        (3e-11, 9e-31, 1e-16),  # an atom, in SI
+        (3e24, 2e45, 3e17),  # clusters of galaxies, in SI
+        (1e40, 1, 1),
+        (1, 1e-100, 1),
+        (1, 1, 1e60),
+    ],
+)
+def test_units_that_people_use_are_taken(units):
+    assert in_units(*units).n_bodies == 3
+
+
+def test_a_pair_too_close_for_its_powers_is_refused_among_others():
+    with pytest.raises(InputError, match="the smallest distance of system 0 is 1e-60"):
+        single(position=[[0, 0], [1e-60, 0], [0, 2]])
+    assert clones([1, 0, 0], [1, 1e-60, 0]).n_bodies == 3  # massless ones exert nothing
+
+
 def test_bodies_may_coincide_when_softened():
     assert single(position=np.zeros((3, 2)), softening=0.1).n_bodies == 3
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError
 from nbcore.physics import gravity
+from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem
 
 __all__ = ["TidalField"]
@@ -37,9 +38,10 @@ class TidalField:
     velocity: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("position", "velocity"):
+        for name in ("mass", "position", "velocity"):
             value = getattr(self, name)
-            if value is not None:
+            check_plain(f"field {name}", value)
+            if value is not None and name != "mass":
                 object.__setattr__(self, name, tuple(float(x) for x in value))
         numbers = [self.mass, *self.position, *(self.velocity or ())]
         if not all(map(math.isfinite, numbers)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -14,14 +13,20 @@ import numpy as np
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
+from nbcore.physics.columns import by_name
 from nbcore.physics.fields import TidalField
+from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
+from nbcore.physics.text import LAYOUT, read_table
 
 __all__ = ["load", "save"]
 
 _ARRAYS = ("mass", "position", "velocity")
 _NUMBERS = ("G", "softening")
-_LAYOUT = "5 columns (mass, x, y, vx, vy) or 7 (mass, x, y, z, vx, vy, vz)"
+_VECTORS = {
+    **dict.fromkeys(("pos", "position", "positions", "coordinates"), "xyz"),
+    **dict.fromkeys(("v", "vel", "velocity", "velocities"), ("vx", "vy", "vz")),
+}
 
 
 def load(
@@ -36,10 +41,12 @@ def load(
     Parameters
     ----------
     path
-        .txt or .csv: one row a body of mass, position, velocity, so 5 or 7 columns, after an
-        optional row of names; «#» starts a comment. .npy: the same rows as an array (N, 5|7), or
-        (B, N, 5|7). .npz, .json: arrays mass, position, velocity and optionally G, softening,
-        time.
+        .txt, .csv, .dat, .tsv: one row a body. A row of names, which may be a comment as NumPy
+        writes it, says which columns are mass, x, y, z, vx, vy, vz (and time), in any order and
+        in common spellings; without names there are 5 or 7 columns in the order mass, position,
+        velocity. «#» starts a comment, in which «G = 1», «softening: 0.1», «time = 0» count.
+        .npy: such rows as an array (N, 5|7) or (B, N, 5|7), or fields of these names. .npz,
+        .json: arrays mass, position, velocity and optionally G, softening, time.
     G, softening
         None takes the file's, or 1 and 0 where it has none.
     field
@@ -48,7 +55,9 @@ def load(
     Raises
     ------
     InputError
-        The file can't be read, or it holds another G or softening than asked for.
+        The file can't be read, names of its columns are unknown, incomplete, doubled, carry a
+        unit or are orbital elements, it names units and there is no G, or it holds another G or
+        softening than asked for.
     """
     path = Path(path)
     read = _format(path)[0]
@@ -56,6 +65,12 @@ def load(
         raise InputError(f"file {str(path)!r} does not exist; check the path")
     try:
         content = read(path.read_bytes())
+        units = content.pop("units", None)
+        if units and G is None and "G" not in content:
+            raise InputError(
+                f"its units are {units!r} and there is no G; add the comment «# G = …» with G in "
+                "these units, or give G beside the file"
+            )
         numbers = {
             name: _choose(name, asked, content.pop(name, None), default)
             for name, asked, default in (("G", G, 1.0), ("softening", softening, 0.0))
@@ -73,7 +88,7 @@ def save(state: State, path: str | Path) -> None:
     Raises
     ------
     InputError
-        The suffix is unknown, the folder does not exist, or a batch goes to .txt or .csv.
+        The suffix is unknown, the folder does not exist, or a batch goes to text.
     """
     path = Path(path)
     content = _format(path)[1](state)
@@ -91,6 +106,7 @@ def _format(path: Path) -> tuple[_Read, _Write]:
 
 
 def _choose(name: str, asked: float | None, stored: Any, default: float) -> float:
+    check_plain(name, asked)
     if stored is None:
         return default if asked is None else asked
     value = np.asarray(stored)
@@ -103,7 +119,7 @@ def _choose(name: str, asked: float | None, stored: Any, default: float) -> floa
 
 def _from_rows(rows: np.ndarray) -> dict[str, Any]:
     if rows.ndim not in (2, 3) or rows.shape[-1] not in (5, 7):
-        raise InputError(f"the shape is {rows.shape}; rows must have {_LAYOUT}")
+        raise InputError(f"the shape is {rows.shape}; rows must have {LAYOUT}")
     split = (rows.shape[-1] + 1) // 2
     return {
         "mass": rows[..., 0],
@@ -133,32 +149,7 @@ def _to_table(state: State) -> dict[str, Any]:
 
 
 def _read_text(content: bytes) -> dict[str, Any]:
-    content_table: dict[str, Any] = {}
-    rows: list[list[float]] = []
-    header_seen = False
-    for number, line in enumerate(_decode(content).splitlines(), start=1):
-        data, _, comment = line.partition("#")
-        key, equals, value = (part.strip() for part in comment.partition("="))
-        if not data.strip():
-            if equals and key in (*_NUMBERS, "time"):
-                content_table[key] = _cell(value, number)
-            continue
-        cells = data.split(",") if "," in data else data.split()
-        if not rows and not header_seen and not any(map(_is_number, cells)):
-            header_seen = True
-            continue
-        row = [_cell(cell, number) for cell in cells]
-        if len(row) not in (5, 7):
-            raise InputError(f"line {number} has {len(row)} columns; a row must have {_LAYOUT}")
-        if rows and len(row) != len(rows[0]):
-            raise InputError(
-                f"line {number} has {len(row)} columns and the first row {len(rows[0])}; "
-                "all rows must have as many"
-            )
-        rows.append(row)
-    if not rows:
-        raise InputError(f"there are no bodies in it; give one row a body with {_LAYOUT}")
-    return {**_from_rows(np.array(rows)), **content_table}
+    return read_table(_decode(content))
 
 
 def _decode(content: bytes) -> str:
@@ -166,20 +157,6 @@ def _decode(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError("it is not UTF-8 text; a binary array needs the suffix .npy") from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _cell(cell: str, number: int) -> float:
-    if not _is_number(cell) or not math.isfinite(float(cell)):
-        raise InputError(f"line {number}: {cell.strip()!r} is not a finite number; mend the cell")
-    return float(cell)
 
 
 def _write_text(separator: str) -> Callable[[State], bytes]:
@@ -223,7 +200,29 @@ def _read_npy(content: bytes) -> dict[str, Any]:
     rows = _read_numpy(content)
     if isinstance(rows, dict):
         raise InputError("it is an .npz archive; rename it")
+    if rows.dtype.names:
+        return _from_fields(rows)
     return _from_rows(_numeric("the array", rows))
+
+
+def _from_fields(rows: np.ndarray) -> dict[str, Any]:
+    """Arrays from one with named fields, numbers or vectors."""
+    columns: list[tuple[str, str, tuple[int, ...]]] = []
+    for name in rows.dtype.names or ():
+        width = rows[name].shape[rows.ndim :]
+        if not width:
+            columns.append((name, name, ()))
+        elif len(width) == 1 and name.lower() in _VECTORS and width[0] in (2, 3):
+            axes = _VECTORS[name.lower()]
+            columns += [(axis, name, (k,)) for k, axis in enumerate(axes[: width[0]])]
+        else:
+            raise InputError(f"field {name!r} has shape {width}; give mass, position, velocity")
+
+    def column(k: int) -> np.ndarray:
+        _, name, place = columns[k]
+        return _numeric(f"field {name!r}", rows[name])[(..., *place)]
+
+    return by_name([name for name, _, _ in columns], column)
 
 
 def _write_npy(state: State) -> bytes:
@@ -247,12 +246,21 @@ def _write_npz(state: State) -> bytes:
 
 def _read_json(content: bytes) -> dict[str, Any]:
     try:
-        table = json.loads(_decode(content))
+        table = json.loads(_decode(content), object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
         raise InputError(f"line {error.lineno} is not JSON: {error.msg}; mend it") from None
     if not isinstance(table, dict):
         raise InputError(f"it holds no object; give one with {', '.join(_ARRAYS)}")
     return _from_table(table)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(f"key {double!r} stands there twice; leave one of them")
+    return table
 
 
 def _write_json(state: State) -> bytes:
@@ -267,5 +275,7 @@ _FORMATS: dict[str, tuple[_Read, _Write]] = {
     ".npz": (_read_npz, _write_npz),
     ".txt": (_read_text, _write_text(" ")),
     ".csv": (_read_text, _write_text(",")),
+    ".dat": (_read_text, _write_text(" ")),
+    ".tsv": (_read_text, _write_text("\t")),
     ".json": (_read_json, _write_json),
 }

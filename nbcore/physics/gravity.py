@@ -95,6 +95,19 @@ def _identity(n_bodies: int, device: torch.device) -> Tensor:
     return torch.eye(n_bodies, dtype=torch.float64, device=device)
 
 
+def _apart(mass: Tensor) -> Tensor:
+    """What is added to r² (B, N, N) or (N, N): 1 of pairs that exert nothing, else 0.
+
+    These are a body with itself and two bodies without mass, which may be at one place; value and
+    gradient stay finite (and zero) there.
+    """
+    itself = _identity(mass.shape[1], mass.device)
+    massless = mass == 0
+    if not bool(massless.any()):
+        return itself
+    return torch.maximum(itself, (massless[:, :, None] & massless[:, None]).to(itself.dtype))
+
+
 def _relative(value: Tensor) -> Tensor:
     """(B, N, N, D): value of body j as seen from body i."""
     return value[:, None] - value[:, :, None]
@@ -110,8 +123,7 @@ def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: floa
         parts = [_pulls_on(r, position, mass, G, softening) for r in blocks(position)]
         return torch.cat(parts, dim=1)
     R = _relative(position)
-    # The identity on the diagonal keeps value and gradient of the self pairs finite (and zero).
-    r2 = _dot(R, R) + (softening**2 + _identity(position.shape[1], position.device))
+    r2 = _dot(R, R) + (softening**2 + _apart(mass))
     weight = (G * mass)[:, None, :] * pair_weight(r2)
     return (weight[:, :, None, :] @ R)[:, :, 0]
 
@@ -124,29 +136,31 @@ def blocks(position: Tensor) -> list[slice]:
 
 
 def _seen_from(
-    rows: slice, position: Tensor, softening: float
+    rows: slice, position: Tensor, mass: Tensor, softening: float
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Separations axis by axis, (B, rows, N) each, r², and 1 where a body meets itself."""
+    """Separations axis by axis, (B, rows, N) each, r², and 1 where a pair exerts nothing."""
     axes = position.unbind(-1)
     R = [x[:, None] - x[:, rows, None] for x in axes]
     itself = torch.arange(position.shape[1], device=position.device)
-    same = (itself[rows, None] == itself).to(position.dtype)
-    r2 = softening**2 + same
+    massless = mass == 0
+    idle = (itself[rows, None] == itself) | (massless[:, rows, None] & massless[:, None])
+    idle = idle.to(position.dtype)
+    r2 = softening**2 + idle
     for difference in R:
         r2 = r2 + difference * difference
-    return R, r2, same
+    return R, r2, idle
 
 
 def _pulls_on(rows: slice, position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
-    R, r2, _ = _seen_from(rows, position, softening)
+    R, r2, _ = _seen_from(rows, position, mass, softening)
     weight = (G * mass)[:, None, :] * pair_weight(r2)
     return torch.stack([torch.linalg.vecdot(weight, difference) for difference in R], dim=-1)
 
 
 def _energy_of(rows: slice, state: State) -> PerSystem:
     """Twice the energy of the pairs that some bodies are in."""
-    _, r2, same = _seen_from(rows, state.position, state.softening)
-    phi = (state.mass[:, None, :] * pair_potential(r2) * (1 - same)).sum(dim=2)
+    _, r2, idle = _seen_from(rows, state.position, state.mass, state.softening)
+    phi = (state.mass[:, None, :] * pair_potential(r2) * (1 - idle)).sum(dim=2)
     return state.G * (state.mass[:, rows] * phi).sum(dim=1)
 
 
@@ -178,7 +192,7 @@ def derivatives(state: State, order: int) -> list[Tensor]:
     if order == 1:
         return known
     R, V = _relative(state.position), _relative(state.velocity)
-    r2 = _dot(R, R) + (state.softening**2 + _identity(state.n_bodies, R.device))
+    r2 = _dot(R, R) + (state.softening**2 + _apart(state.mass))
     weight = pair_weight(r2)[..., None]
     alpha = pair_alpha(_dot(R, V), r2)
     wide = alpha[..., None]
@@ -214,7 +228,7 @@ def _field(state: State, known: list[Tensor]) -> Tensor | float:
 def tidal_tensor(state: State) -> Tensor:
     """∂a/∂x at every body, (B, N, D, D) [1/T²]."""
     R = _relative(state.position)
-    r2 = _dot(R, R) + (state.softening**2 + _identity(state.n_bodies, R.device))
+    r2 = _dot(R, R) + (state.softening**2 + _apart(state.mass))
     weight = (state.G * state.mass)[:, None, :] * pair_weight(r2)
     stretch = torch.einsum("bij,bija,bijc->biac", 3 * weight / r2, R, R)
     others = weight * (1 - _identity(state.n_bodies, R.device))
@@ -235,8 +249,9 @@ def _pair_energy(state: State) -> PerSystem:
         return sum((_energy_of(r, state) for r in blocks(state.position)), 0 * state.time) / 2
     i, j = pair_indices(state.n_bodies, state.position.device)
     R = state.position[:, j] - state.position[:, i]
-    products = state.mass[:, i] * state.mass[:, j]
-    return state.G * (products * pair_potential(_dot(R, R) + state.softening**2)).sum(dim=1)
+    first, second = state.mass[:, i], state.mass[:, j]
+    r2 = _dot(R, R) + state.softening**2 + ((first == 0) & (second == 0))
+    return state.G * (first * second * pair_potential(r2)).sum(dim=1)
 
 
 def potential_energy(state: State) -> PerSystem:

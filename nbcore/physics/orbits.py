@@ -50,11 +50,13 @@ def orbit(
 ) -> tuple[Array, Array]:
     """Relative position and velocity (…, 3) on Kepler orbits; angles in degrees."""
     e = np.asarray(e, dtype=float)
-    E = eccentric_anomaly(2 * np.pi * np.asarray(phase, dtype=float), e)
-    b = np.sqrt((1 - e) * (1 + e))
-    speed = np.sqrt(mu / a) / (1 - e * np.cos(E))
+    turns = np.asarray(phase, dtype=float)
+    E = eccentric_anomaly(2 * np.pi * (turns - np.floor(turns + 0.5)), e)
+    b, versine = np.sqrt((1 - e) * (1 + e)), 2 * np.sin(E / 2) ** 2
+    # 1 − e cos E and cos E − e, without the differences of nearly equal numbers at e → 1
+    speed = np.sqrt(mu / a) / (1 - e + e * versine)
     in_plane = (
-        (a * (np.cos(E) - e), a * b * np.sin(E)),
+        (a * (1 - e - versine), a * b * np.sin(E)),
         (-speed * np.sin(E), speed * b * np.cos(E)),
     )
     (cw, sw), (ci, si), (cn, sn) = (
@@ -71,15 +73,23 @@ def orbit(
 
 def eccentric_anomaly(M: Array, e: Array) -> Array:
     """Solve E − e sin E = M."""
-    M = (M + np.pi) % (2 * np.pi) - np.pi
+    M = M - 2 * np.pi * np.floor(M / (2 * np.pi) + 0.5)
     # The equation is convex between 0 and π: Newton from π comes down to the root without fail.
     E = np.pi * np.where(M < 0, -1.0, 1.0)
     for _ in range(100):
-        change = (E - e * np.sin(E) - M) / (1 - e * np.cos(E))
+        change = ((1 - e) * E + e * _beyond_sine(E) - M) / (1 - e + 2 * e * np.sin(E / 2) ** 2)
         E = E - change
-        if np.abs(change).max() < 1e-15:
+        if (np.abs(change) <= 1e-15 * np.abs(E)).all():
             break
     return E
+
+
+def _beyond_sine(E: Array) -> Array:
+    """E − sin E, by its series where the two are nearly equal."""
+    E2, series = E * E, 1.0
+    for k in (19, 17, 15, 13, 11, 9, 7, 5):
+        series = 1 - E2 / (k * (k - 1)) * series
+    return np.where(np.abs(E) < 1, E * E2 / 6 * series, E - np.sin(E))
 
 
 def about_barycentre(mass: Array, relative: Array) -> Array:

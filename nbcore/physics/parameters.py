@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, validate_call
 
 from nbcore.errors import InputError, unknown_name
+from nbcore.physics.plain import check_plain
 
 __all__ = ["checked_call"]
 
@@ -60,6 +61,7 @@ def checked_call(owner: str, function: Callable[..., Any], given: Mapping[str, A
             raise InputError(f"{owner} takes no parameters; leave out {name!r}")
         if name not in known:
             raise unknown_name(f"parameter of {owner}", name, known)
+        check_plain(f"{name} of {owner}", given[name])
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
     try:
         return validate_call(function)(**plain)

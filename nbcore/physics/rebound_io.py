@@ -167,6 +167,14 @@ _FOREIGN: dict[str, tuple[Callable[[Any], bool], str]] = {
         _massive_test_particles,
         "give them mass 0, or set sim.N_active = -1",
     ),
+    "dt < 0, time that runs backward": (
+        lambda sim: sim.dt < 0,
+        "set sim.dt > 0; to go backward, reverse all velocities, too, and count the time up",
+    ),
+    "integrator none, bodies that stand still": (
+        lambda sim: str(sim.integrator) == "none",
+        "set another integrator",
+    ),
     "integrator sei, a rotating frame": (
         lambda sim: str(sim.integrator) == "sei",
         "set another integrator, if the frame is inertial",

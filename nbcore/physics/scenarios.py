@@ -160,8 +160,7 @@ def kepler(
         2 or 3.
     """
     _needs_depth(inclination, dimensions)
-    first = total_mass / (1 + mass_ratio)
-    mass = np.array([first, total_mass - first])
+    mass = _shared(total_mass, mass_ratio)
     vectors = orbit(total_mass, semi_major_axis, eccentricity, phase, inclination)
     position, velocity = (about_barycentre(mass, x) for x in vectors)
     return _cut(mass, position, velocity, dimensions)
@@ -192,8 +191,7 @@ def kepler_orbits(
     ranges = np.array([eccentricity, semi_major_axis, mass_ratio, phase])
     draws = np.random.default_rng(seed).uniform(ranges[:, 0], ranges[:, 1], (n_systems, 4))
     e, a, ratio, when = draws.T
-    first = total_mass / (1 + ratio)
-    mass = np.stack([first, total_mass - first], axis=1)
+    mass = _shared(total_mass, ratio)
     vectors = orbit(total_mass, a, e, when)
     position, velocity = (about_barycentre(mass, x) for x in vectors)
     return _cut(mass, position, velocity, dimensions)
@@ -437,6 +435,12 @@ def _needs_depth(inclination: float, dimensions: int) -> None:
         raise InputError(
             f"inclination is {inclination} in 2 dimensions; set dimensions=3 or inclination=0"
         )
+
+
+def _shared(total: float, ratio: float | Array) -> Array:
+    """Masses (…, 2) of a pair; a difference from the total would lose the lighter one's digits."""
+    one = np.ones_like(ratio, dtype=float)
+    return total * np.stack([one, ratio], axis=-1) / (1 + np.asarray(ratio))[..., None]
 
 
 def _cut(mass: Array, position: Array, velocity: Array, dimensions: int) -> Arrays:

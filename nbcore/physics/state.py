@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.plain import check_plain
 
 if TYPE_CHECKING:
     from nbcore.physics.fields import TidalField
@@ -20,6 +21,11 @@ __all__ = ["PerSystem", "State"]
 
 DTYPE = torch.float64  # float32 dynamics would put a floor of 1e-5 under the energy error
 PerSystem = Tensor  # (B,), one number for each system of a batch
+
+# Powers of distances, rates, masses and energies must stay below 1e290 and above 1e-290, which
+# leaves room for encounters a hundred times closer and bodies that fly apart.
+LARGEST_EXPONENT = 290
+MOST_PAIRED = 256  # bodies up to which the closest pair is looked for
 
 _PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "jerk")
 
@@ -91,8 +97,10 @@ class State:
         Raises
         ------
         InputError
-            Shapes don't match, N < 2, D is not 2 or 3, a value is not finite, a mass is negative,
-            all masses are zero, or two bodies coincide at softening 0.
+            Shapes don't match, N < 2, D is not 2 or 3, a value carries a unit or a mask or is not
+            finite, a mass is negative, all masses are zero, two bodies coincide at softening 0
+            and one of them has mass, or the units are so extreme that powers of them leave the
+            range of numbers.
         """
         mass, position, velocity = (
             _as_tensor(name, value)
@@ -199,11 +207,12 @@ class State:
 
 
 def _as_tensor(name: str, value: Any) -> Tensor:
+    check_plain(name, value)
     if isinstance(value, Tensor):
         return value.to(DTYPE)
     try:
         return torch.as_tensor(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{name} can't be read as an array of numbers ({error}); "
             "give one row of equal length for each body"
@@ -211,7 +220,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
+    return isinstance(value, (int, float, np.integer, np.floating)) and bool(np.isfinite(value))
 
 
 def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: bool) -> None:
@@ -267,16 +276,87 @@ def _check_values(
         raise InputError(
             f"all masses of system {int(massless.nonzero()[0])} are zero; at least one must act"
         )
+    check_plain("G", G)
+    check_plain("softening", softening)
     if not (_is_finite(G) and G > 0):
         raise InputError(f"G is {G!r}; it must be a positive number")
     if not (_is_finite(softening) and softening >= 0):
         raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
-        i, j = torch.triu_indices(mass.shape[1], mass.shape[1], 1)
-        coincide = (position[:, i] == position[:, j]).all(dim=-1)
-        if coincide.any():
-            system, pair = coincide.nonzero()[0].tolist()
+        _check_apart(mass, position)
+    arrays = [value.detach().cpu().numpy() for value in (mass, position, velocity)]
+    _check_range(arrays[0], arrays[1], arrays[2], G, softening)
+
+
+def _check_apart(mass: Tensor, position: Tensor) -> None:
+    """Refuse bodies at one place if one of them has mass; massless ones exert nothing."""
+    n_systems, n_bodies, _ = position.shape
+    masses = mass.detach().cpu().numpy().ravel()
+    places = position.detach().cpu().numpy().reshape(n_systems * n_bodies, -1)
+    systems = np.arange(len(places)) // n_bodies
+    order = np.lexsort([*places.T, systems])
+    same = (places[order][1:] == places[order][:-1]).all(axis=1)
+    same &= systems[order][1:] == systems[order][:-1]
+    group = np.cumsum(np.r_[True, ~same])
+    crowded = np.r_[same, False] | np.r_[False, same]
+    clash = crowded & (np.bincount(group, masses[order] > 0)[group] > 0)
+    if clash.any():
+        together = np.sort(order[group == group[clash.argmax()]])
+        massive = together[(masses[together] > 0).argmax()]
+        first, second = sorted([massive, together[together != massive][0]])
+        raise InputError(
+            f"bodies {first % n_bodies} and {second % n_bodies} of system {first // n_bodies} "
+            "are at the same place; move one of them or set softening > 0"
+        )
+
+
+@np.errstate(all="ignore")
+def _check_range(
+    mass: np.ndarray, position: np.ndarray, velocity: np.ndarray, G: float, softening: float
+) -> None:
+    """Refuse units so extreme that the powers which a run takes of them are no numbers."""
+    total = mass.sum(axis=1)
+    spread, speed = (
+        np.linalg.norm(value - value.mean(axis=1, keepdims=True), axis=2).max(axis=1)
+        for value in (position, velocity)
+    )
+    far = np.hypot(spread, softening)
+    near = _closest(mass, position, softening) if mass.shape[1] <= MOST_PAIRED else far
+    rate = np.sqrt(G * total / near) / near
+    powers = {
+        "the size": (far, 6),
+        "the smallest distance": (near, 6),
+        "the total mass": (total, 2),
+        "the smallest mass that is not zero": (np.where(mass > 0, mass, np.inf).min(axis=1), 2),
+        "G times the total mass": (G * total, 2),
+        "√(G M/r³) of the closest bodies": (rate, 4),
+        "G M²/r of the closest bodies": (G * total / near * total, 1),
+    }
+    # Speeds may be zero, so these are only too large.
+    fast = {
+        "the speed": (speed, 4),
+        "the speed over the smallest distance": (speed / near, 4),
+        "M v²": (total * speed * speed, 1),
+    }
+    for name, (value, power) in {**powers, **fast}.items():
+        exponent = power * np.log10(value)
+        bad = ~(exponent < LARGEST_EXPONENT)
+        if name in powers:
+            bad |= ~(exponent > -LARGEST_EXPONENT)
+        if bad.any():
+            system = int(bad.argmax())
             raise InputError(
-                f"bodies {int(i[pair])} and {int(j[pair])} of system {system} are at the same "
-                "place; move one of them or set softening > 0"
+                f"{name} of system {system} is {value[system]:.2g}, of which powers leave the "
+                "range of numbers; choose units in which lengths, masses and times are nearer to "
+                "1, and G in them"
             )
+
+
+def _closest(mass: np.ndarray, position: np.ndarray, softening: float) -> np.ndarray:
+    """Smallest distance (B,) of two bodies of which one has mass, softened."""
+    closest = np.full(len(mass), np.inf)
+    for i in range(mass.shape[1] - 1):
+        apart = np.linalg.norm(position[:, i + 1 :] - position[:, i, None], axis=2)
+        acting = (mass[:, i + 1 :] > 0) | (mass[:, i, None] > 0)
+        closest = np.minimum(closest, np.where(acting, apart, np.inf).min(axis=1))
+    return np.hypot(closest, softening)

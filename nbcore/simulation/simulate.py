@@ -17,6 +17,7 @@ from tqdm import tqdm
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.frame import Frame
@@ -128,9 +129,11 @@ def simulate(
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else "plain")
     name, scheme = _integrator(integrator, chosen, stepping)
+    check_plain("max_steps", max_steps)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
+        check_plain(f"{what}_distance", limit)
         if limit is not None and not limit > 0:
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
@@ -411,6 +414,7 @@ def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, I
 
 
 def _per_system(state: State, name: str, value: Any) -> PerSystem:
+    check_plain(name, value)
     try:
         # with the dtype at once: a Python float would pass through float32
         tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
@@ -438,6 +442,7 @@ def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
 
 def _record(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
     """Every how many steps to record (0: ends only), or the output times (T,)."""
+    check_plain("record", record)
     if record is None:
         return 1
     if isinstance(record, str):

@@ -2,7 +2,8 @@
 
 A criterion is a law of pairs or of bodies, of which the least counts, or a function of the whole
 state that returns (B,) [T], positive. Where a body or pair sets no scale (no force on it, no mass
-in it) its scale is infinite, so that the minimum passes over it.
+in it) its scale is infinite, so that the minimum passes over it: two bodies without mass don't see
+each other, however close or fast they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nbcore.physics.state import PerSystem, State
 
 __all__ = ["CRITERIA", "CriterionRow", "Pairs", "get_criterion", "pairs_of"]
 
+COINCIDENT = 1e-100  # r² below which powers of massless pairs would overflow
 LARGEST_ENHANCEMENT = 100.0  # of the density in Zemp's rule, which diverges at e = 1
 
 
@@ -45,15 +47,20 @@ class Pairs:
 
 
 def pairs_of(state: State) -> Pairs:
-    """Relative motion of all pairs of a state."""
+    """Relative motion of all pairs of a state.
+
+    Two massless bodies at one place are taken apart, for the sake of finite numbers and gradients.
+    """
     i, j = gravity.pair_indices(state.n_bodies, state.position.device)
     R = state.position[:, j] - state.position[:, i]
     V = state.velocity[:, j] - state.velocity[:, i]
+    mu = state.G * (state.mass[:, i] + state.mass[:, j])
+    r2 = torch.linalg.vecdot(R, R) + state.softening**2
     return Pairs(
-        r2=torch.linalg.vecdot(R, R) + state.softening**2,
+        r2=r2 + ((mu == 0) & (r2 < COINCIDENT)),
         v2=torch.linalg.vecdot(V, V),
         rv=torch.linalg.vecdot(R, V),
-        mu=state.G * (state.mass[:, i] + state.mass[:, j]),
+        mu=mu,
     )
 
 
@@ -64,7 +71,9 @@ def pair_rate4(w, v2, mu):
 
 def free_fall(r2, v2, rv, mu):
     """τ² of a pair: the shorter of r/v and √(r³/μ), as in the AMUSE Hermite code (η = 0.03)."""
-    return minimum(r2**1.5 / mu, r2 / v2)
+    massive = where(mu > 0, mu, 1.0)
+    shorter = minimum(r2**1.5 / massive, quotient(r2, v2, math.inf))
+    return where(mu > 0, shorter, math.inf)
 
 
 def huayno(r2, v2, rv, mu):
@@ -74,17 +83,17 @@ def huayno(r2, v2, rv, mu):
     ----------
     Pelupessy, Jänes & Portegies Zwart (2012), New Astronomy 17, 711.
     """
-    r = r2**0.5
-    fall = (r2 * r / mu / 2) ** 0.5
-    # A pair without mass never falls: likewise.
-    fall_rate = where(mu > 0, 1.5 * fall * rv / r2, 0.0)
-    fly = (r2 / v2) ** 0.5
+    r, massive = r2**0.5, where(mu > 0, mu, 1.0)
+    fall = (r2 * r / massive / 2) ** 0.5
+    fall_rate = 1.5 * fall * rv / r2
     # A pair at rest never flies by: infinite time, whose rate does not matter.
-    fly_rate = where(v2 > 0, fly * rv / r2 * (1 + mu / (v2 * r)), 0.0)
+    moving = where(v2 > 0, v2, 1.0)
+    fly = where(v2 > 0, (r2 / moving) ** 0.5, math.inf)
+    fly_rate = where(v2 > 0, rv / (r * moving**0.5) * (1 + massive / (moving * r)), 0.0)
     ahead = minimum(
         fall / (1 - minimum(fall_rate, 1.0) / 2), fly / (1 - minimum(fly_rate, 1.0) / 2)
     )
-    return ahead * ahead
+    return where(mu > 0, ahead * ahead, math.inf)
 
 
 def zemp(r2, v2, rv, mu):
@@ -96,11 +105,14 @@ def zemp(r2, v2, rv, mu):
     ----------
     Zemp, Stadel, Moore & Carollo (2007), MNRAS 376, 273.
     """
-    r = r2**0.5
-    orbital = (v2 / 2 - mu / r) * (r2 * v2 - rv * rv)
-    e = clamp(1 + 2 * orbital / (mu * mu), 0.0, math.inf) ** 0.5
-    enhancement = clamp((1 + 2 * e) / abs(1 - e), 1.0, LARGEST_ENHANCEMENT)
-    return where(mu > 0, r2 * r / (mu * enhancement), math.inf)
+    r, massive = r2**0.5, where(mu > 0, mu, 1.0)
+    orbital = (v2 / 2 - massive / r) * (r2 * v2 - rv * rv)
+    # Of a circle 1e-15, for the root of zero has no gradient.
+    e = clamp(1 + 2 * orbital / (massive * massive), 1e-30, math.inf) ** 0.5
+    # Nearer to a parabola the enhancement is the largest in any case.
+    off = clamp(abs(1 - e), 1 / LARGEST_ENHANCEMENT, math.inf)
+    enhancement = clamp((1 + 2 * e) / off, 1.0, LARGEST_ENHANCEMENT)
+    return where(mu > 0, r2 * r / (massive * enhancement), math.inf)
 
 
 def aarseth85(a, j, s, c):
@@ -161,7 +173,8 @@ def boekholt(state: State) -> PerSystem:
     Boekholt, Vaillant & Correia (2023), MNRAS 519, 5281.
     """
     p = pairs_of(state)
-    return smooth_time_scale(pair_rate4(1 / p.r2, p.v2, p.mu))
+    rate4 = pair_rate4(1 / p.r2, p.v2, p.mu)
+    return smooth_time_scale(torch.where(p.mu > 0, rate4, 0.0))
 
 
 def smooth_time_scale(rate4: Tensor) -> PerSystem:

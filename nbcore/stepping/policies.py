@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nbcore.errors import InputError
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.criteria import get_criterion
@@ -465,6 +466,7 @@ def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
 
 
 def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:
+    check_plain(name, value)
     number = torch.as_tensor(value, dtype=torch.float64)
     if not bool((torch.isfinite(number) & (number > 0)).all()):
         raise InputError(f"{name} is {value}; it must be positive and finite")
