@@ -334,8 +334,8 @@ class Benchmark(Section):
     """Systems of each family; dear families run a share of them."""
     peer_systems: Count = 8
     """The first so many of them are run with the peers, too, and compared with theirs."""
-    seed: Annotated[int, Field(ge=0, lt=1_000_000_000)] = 0
-    """Of the systems, which are held out: training draws from other seeds."""
+    seed: CountOrZero = 0
+    """Of the systems, which are held out: no seed of a training gives them."""
     run_length: Positive = 1.0
     """Length of the runs, in units of each family's own."""
     integrators: tuple[str, ...] | None = None

@@ -26,6 +26,7 @@ import torch
 from numba.core import config, event
 
 from nbcore.physics import gravity
+from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.kernels import forces, loop
@@ -42,7 +43,7 @@ from nbcore.stepping.control import FALL_BACK, FIRST_LOOK, ErrorControl, Guard, 
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS, StepNetwork
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
+from nbcore.stepping.policies import Criterion, Crowd, FixedStep, LearnedPolicy, Policy
 
 __all__ = ["integrate", "obstacle"]
 
@@ -53,16 +54,21 @@ MOST_QUOTA = 1 << 40
 
 def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None:
     """What keeps a run from this engine, or None."""
+    # By their very classes: one that is derived from them may do anything.
     if state.position.device.type != "cpu":
         return f"states on {state.position.device}"
-    if not isinstance(integrator, (Splitting, Hermite)):
+    if state.field is not None and type(state.field) is not TidalField:
+        return f"the field {state.field}"
+    if type(integrator) not in (Splitting, Hermite):
         return f"the integrator {integrator}"
+    if type(policy) not in (FixedStep, Criterion, LearnedPolicy, Crowd):
+        return f"the policy '{policy}'"
     nothing = np.empty(0)
     if isinstance(policy, Criterion) and rule_of(policy.name, nothing, nothing) is None:
         return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
         return next((f"the feature '{name}'" for name in policy.names if name not in KNOWN), None)
-    return None if isinstance(policy, (FixedStep, Criterion)) else f"the policy '{policy}'"
+    return None
 
 
 @torch.no_grad()
