@@ -267,8 +267,8 @@ class Simulation(Section):
     scenario: ScenarioConfig = ScenarioConfig()
     """Systems to run; a checkpoint's own training systems if source is 'checkpoint'."""
     policy: str = "boekholt"
-    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed', or
-    'trained' for the run's own."""
+    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed',
+    'untrained', or 'trained' for the run's own."""
     eta: Positive = 0.05
     """η of a criterion."""
     dt: Positive = 1e-3

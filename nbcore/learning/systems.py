@@ -60,8 +60,9 @@ def training_problems(config: Training, split: str = "train") -> list[Problem]:
     ----------
     split
         "train", or "calibration" and "held_out" for others of the same kind: scenarios draw them
-        with other random numbers than any seed gives, and of a file with eight systems or more the last quarter is held out.
-        Where there are no others to hold out, a warning says so and the same are taken.
+        with other random numbers than any seed gives, and of a file with eight systems or more the
+        last quarter is held out. Where there are no others to hold out, a warning says so and the
+        same are taken.
 
     Raises
     ------

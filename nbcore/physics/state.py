@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.external import check_field
 
 if TYPE_CHECKING:
-    from nbcore.physics.fields import TidalField
+    from nbcore.physics.external import Field
 
 __all__ = ["PerSystem", "State"]
 
@@ -43,7 +44,7 @@ class State:
     softening
         Plummer softening length [L].
     field
-        External tidal field, or None.
+        External field, or None.
     work
         (B,) [E] energy that a moving external field has put in since the start.
     acceleration, jerk
@@ -58,7 +59,7 @@ class State:
     time: Tensor
     G: float
     softening: float
-    field: TidalField | None
+    field: Field | None
     work: Tensor
     acceleration: Tensor | None = None
     jerk: Tensor | None = None
@@ -72,7 +73,7 @@ class State:
         velocity: Any,
         G: float = 1.0,
         softening: float = 0.0,
-        field: TidalField | None = None,
+        field: Field | None = None,
         time: Any = 0.0,
     ) -> State:
         """Make a state from arrays, lists or tensors; tensors keep their gradients.
@@ -92,7 +93,7 @@ class State:
         ------
         InputError
             Shapes don't match, N < 2, D is not 2 or 3, a value is not finite, a mass is negative,
-            all masses are zero, or two bodies coincide at softening 0.
+            all masses are zero, two bodies coincide at softening 0, or the field is none.
         """
         mass, position, velocity = (
             _as_tensor(name, value)
@@ -109,6 +110,7 @@ class State:
             )
         time = time.expand(len(mass)).clone()
         _check_values(mass, position, velocity, time, G, softening)
+        check_field(field)
         return cls(
             mass=mass,
             position=position,

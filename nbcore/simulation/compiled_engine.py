@@ -26,6 +26,7 @@ import torch
 from numba.core import config, event
 
 from nbcore.physics import gravity
+from nbcore.physics.external import name_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
@@ -58,7 +59,7 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
     if state.position.device.type != "cpu":
         return f"states on {state.position.device}"
     if state.field is not None and type(state.field) is not TidalField:
-        return f"the field {state.field}"
+        return f"the field {name_of(state.field)!r}"
     if type(integrator) not in (Splitting, Hermite):
         return f"the integrator {integrator}"
     if type(policy) not in (FixedStep, Criterion, LearnedPolicy, Crowd):
@@ -248,6 +249,7 @@ def _field(state: State) -> NoField | Tide:
     field = state.field
     if field is None:
         return NoField(0)
+    assert isinstance(field, TidalField)
     position, velocity = np.zeros(3), np.zeros(3)
     position[: state.n_dimensions] = field.position
     velocity[: state.n_dimensions] = field.velocity or 0.0

@@ -18,28 +18,31 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
+from nbcore.simulation.inputs import (
+    DEFAULT_INTEGRATOR,
+    policy_of,
+    state_of,
+    warn_of_untrained,
+    why_no_step,
+)
 from nbcore.simulation.novelty import warn_of_novelty
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.simulation.trajectory import Recorder, Trajectory
-from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.control import ErrorControl, get_control, guard_of
-from nbcore.stepping.policies import LearnedPolicy, Policy, as_policy, untrained
-from nbcore.stepping.suites import Suite
+from nbcore.stepping.policies import LearnedPolicy, Policy
 
 __all__ = ["ENGINES", "simulate"]
 
-DEFAULT_INTEGRATOR = "suzuki4"
-DEFAULT_POLICY = "default"  # among those that are shipped
-AUTO = "auto"
 DEFAULT_MAX_STEPS = 10_000_000
+NUMBERS = (int, float, np.number)
 
 
 def simulate(
-    state: State,
-    t_end: float | Any,
+    state: State | Any,
+    t_end: float | Any = None,
     policy: object = None,
     *,
     integrator: str | None = None,
@@ -61,13 +64,17 @@ def simulate(
     Parameters
     ----------
     state
-        Initial state, single or a batch.
+        Initial state, single or a batch; or the name of a scenario, the path of a file of initial
+        conditions, a rebound.Simulation, (mass, position, velocity), or a dict of the arguments of
+        `State.from_arrays`.
     t_end
         End of the run [T], one number or (B,); reached exactly. inf with `max_steps`.
     policy
         What chooses the steps: FixedStep, Criterion, a learned policy or a suite of them, or a
-        plain function (state, tolerance) -> dt (B,). None takes the shipped suite "default", or
-        an untrained policy where that has none for the integrator.
+        plain function (state, tolerance) -> dt, one number or (B,). By name: a criterion, with the
+        η of the configuration; a shipped policy; "untrained"; the path of a checkpoint or of a
+        run's folder. None takes the shipped suite "default", or, with a warning, an untrained
+        policy where that has none for the integrator.
     integrator
         Name in the table of integrators. None takes the one that the policy was trained for,
         otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance, of a
@@ -114,19 +121,21 @@ def simulate(
         An argument can't be used. A system that fails while it is integrated is a status, and a
         warning names how many there are.
     """
+    state = state_of(state)
     end = _t_end(state, t_end, max_steps)
     accepted = _per_system(state, "tolerance", tolerance)
     if not bool(((accepted > 0) & (accepted < 1)).all()):
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
-    chosen, integrator = _policy(policy, integrator, float(accepted.min()))
+    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else "plain")
     name, scheme = _integrator(integrator, chosen, stepping)
-    if max_steps is not None and max_steps < 1:
-        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
+    warn_of_untrained(policy, chosen, name)
+    if max_steps is not None and not (isinstance(max_steps, (int, np.integer)) and max_steps >= 1):
+        raise InputError(f"max_steps is {max_steps!r}; it must be a whole number, 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
-        if limit is not None and not limit > 0:
-            raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
+        if limit is not None and not (isinstance(limit, NUMBERS) and limit > 0):
+            raise InputError(f"{what}_distance is {limit!r}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
     state = state.detach().replace(acceleration=None, jerk=None)
     if learned:
@@ -160,7 +169,8 @@ def simulate(
         outcome.state.detach().replace(acceleration=None, jerk=None),
         about,
     )
-    _warn(outcome.status)
+    failed = (outcome.status == Status.NON_FINITE) | (outcome.status == Status.DT_UNDERFLOW)
+    _warn(outcome.status, why_no_step(chosen, outcome.state, accepted, failed))
     if learned:
         warn_of_novelty(learned, state, trajectory)
     return trajectory
@@ -301,36 +311,6 @@ class _Observer:
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
-def _policy(policy: object, integrator: str | None, tolerance: float) -> tuple[Policy, str | None]:
-    """Policy of a run, and its integrator if one is named or chosen by now."""
-    if policy is None:
-        policy = _default_policy(integrator)
-    if isinstance(policy, Suite):
-        if integrator in (None, AUTO):
-            return policy.best(tolerance), None
-        member = policy.of(integrator)
-        if member is None:
-            names = ", ".join(repr(m.spec.integrator) for m in policy.members)
-            raise InputError(
-                f"the policies of the suite were trained for {names}, not for {integrator!r}; "
-                "use one of these, or integrator='auto'"
-            )
-        return member, integrator
-    if integrator == AUTO:
-        raise InputError(
-            f"integrator is 'auto' and the policy {policy} can't choose one; "
-            "name an integrator, or use nb.load_policy('default')"
-        )
-    return as_policy(policy), integrator
-
-
-def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
-    shipped = load_policy(DEFAULT_POLICY)
-    if integrator in (None, AUTO) or (isinstance(shipped, Suite) and shipped.of(integrator)):
-        return shipped
-    return untrained(integrator)
-
-
 def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str) -> None:
     known = policy.calibration
     if known is None:
@@ -401,6 +381,8 @@ def _per_system(state: State, name: str, value: Any) -> PerSystem:
 
 
 def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
+    if t_end is None:
+        raise InputError("t_end is not given; say when the run ends, such as simulate(state, 10.0)")
     end = _per_system(state, "t_end", t_end)
     if bool((end <= state.time).any()) or bool(end.isnan().any()):
         raise InputError(
@@ -441,13 +423,13 @@ def _record(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
     return times
 
 
-def _warn(status: Tensor) -> None:
+def _warn(status: Tensor, why: str = "") -> None:
     counts = Counter(Status(int(s)).name for s in status.tolist() if s != Status.SUCCESS)
     if counts:
         what = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         warnings.warn(
             f"{sum(counts.values())} of {len(status)} systems did not reach t_end: {what}; "
-            "see trajectory.status",
+            f"see trajectory.status{why}",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -7,7 +7,6 @@ moment leaves a trajectory that loads up to there.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import torch
 import zarr
 
 from nbcore.errors import InputError
-from nbcore.physics.fields import TidalField
+from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 
@@ -76,7 +75,7 @@ class Store:
                 "batched": state.batched,
                 "G": state.G,
                 "softening": state.softening,
-                "field": None if state.field is None else dataclasses.asdict(state.field),
+                "field": field_to_store(state.field),
             }
         )
 
@@ -141,7 +140,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
     arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
     mass = np.asarray(group["mass"])
     n_systems = len(mass)
-    field = None if attributes["field"] is None else TidalField(**attributes["field"])
+    field = field_from(attributes["field"])
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
         summary = {name: np.asarray(group[name]) for name in SUMMARY}

@@ -161,4 +161,10 @@ def _several(trajectory: Any) -> Sequence[Any]:
 def _opened(trajectory: Trajectory | str | Path) -> Trajectory:
     from nbcore.simulation.trajectory import Trajectory
 
-    return Trajectory.load(trajectory) if isinstance(trajectory, (str, Path)) else trajectory
+    found = Trajectory.load(trajectory) if isinstance(trajectory, (str, Path)) else trajectory
+    if not isinstance(found, Trajectory):
+        raise InputError(
+            f"trajectory is of type {type(found).__name__!r}; give what nb.simulate returned, or "
+            "the path of a stored run"
+        )
+    return found

@@ -45,7 +45,6 @@ crowding, rate_contrast, depth, compactness, virial = (
 )
 
 
-
 class Seen(NamedTuple):
     """What `weigh` computes: a name is here only with its number, or nothing would compile."""
 
