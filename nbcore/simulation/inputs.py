@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -35,6 +35,7 @@ from nbcore.stepping.suites import Suite
 
 __all__ = [
     "DEFAULT_INTEGRATOR",
+    "check_kinds",
     "named_policy",
     "policy_of",
     "state_of",
@@ -110,6 +111,14 @@ def _named(given: str | os.PathLike[str]) -> State:
     raise InputError(
         f"{unknown_name('scenario', given, scenarios.SCENARIOS)}; or give the path of a file"
     )
+
+
+def check_kinds(**given: Any) -> None:
+    """Raise InputError for an argument of `simulate` that is of the wrong type; None is taken."""
+    for name, value in given.items():
+        kinds, words = KINDS[name]
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(f"{name} is {value!r}; give {words}, or leave it out")
 
 
 def named_policy(
@@ -237,3 +246,20 @@ def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Tensor)
         f"; the rule {str(policy)!r} returned dt = {float(dt[first])} for system {first}, "
         "and a step must be positive and finite"
     )
+
+
+_NAME, _NUMBER = (str, "a name"), ((int, float, np.number), "a number")
+_SWITCH = ((bool, np.bool_), "True or False")
+KINDS: dict[str, tuple[Any, str]] = {
+    "integrator": _NAME,
+    "stepping": _NAME,
+    "engine": _NAME,
+    "max_steps": ((int, np.integer), "a whole number"),
+    "collision_distance": _NUMBER,
+    "escape_distance": _NUMBER,
+    "guard": _SWITCH,
+    "error_control": _SWITCH,
+    "progress": _SWITCH,
+    "path": ((str, os.PathLike), "a path"),
+    "stop": (Callable, "a function"),
+}

@@ -20,6 +20,7 @@ from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.inputs import (
     DEFAULT_INTEGRATOR,
+    check_kinds,
     policy_of,
     state_of,
     warn_of_untrained,
@@ -37,7 +38,6 @@ from nbcore.stepping.policies import LearnedPolicy, Policy
 __all__ = ["ENGINES", "simulate"]
 
 DEFAULT_MAX_STEPS = 10_000_000
-NUMBERS = (int, float, np.number)
 
 
 def simulate(
@@ -121,6 +121,19 @@ def simulate(
         An argument can't be used. A system that fails while it is integrated is a status, and a
         warning names how many there are.
     """
+    check_kinds(
+        integrator=integrator,
+        stepping=stepping,
+        engine=engine,
+        max_steps=max_steps,
+        collision_distance=collision_distance,
+        escape_distance=escape_distance,
+        guard=guard,
+        error_control=error_control,
+        progress=progress,
+        path=path,
+        stop=stop,
+    )
     state = state_of(state)
     end = _t_end(state, t_end, max_steps)
     accepted = _per_system(state, "tolerance", tolerance)
@@ -131,11 +144,11 @@ def simulate(
     stepping = stepping or (learned.spec.stepping if learned else "plain")
     name, scheme = _integrator(integrator, chosen, stepping)
     warn_of_untrained(policy, chosen, name)
-    if max_steps is not None and not (isinstance(max_steps, (int, np.integer)) and max_steps >= 1):
-        raise InputError(f"max_steps is {max_steps!r}; it must be a whole number, 1 or more")
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
-        if limit is not None and not (isinstance(limit, NUMBERS) and limit > 0):
-            raise InputError(f"{what}_distance is {limit!r}; it must be positive, or None")
+        if limit is not None and not limit > 0:
+            raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
     state = state.detach().replace(acceleration=None, jerk=None)
     if learned:

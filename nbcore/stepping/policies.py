@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -463,11 +464,24 @@ def as_policy(policy: object) -> Policy:
     if isinstance(policy, Policy):
         return policy
     if callable(policy):
+        _check_arguments(policy)
         return Custom(policy)
     raise InputError(
         f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, a name "
         "such as 'boekholt', or a function (state, tolerance) -> dt"
     )
+
+
+def _check_arguments(rule: Callable) -> None:
+    try:
+        signature(rule).bind(None, None)
+    except TypeError:
+        raise InputError(
+            f"the rule {Custom(rule)} must be called as rule(state, tolerance), and it takes "
+            f"{signature(rule)}"
+        ) from None
+    except ValueError:  # some that are not written in Python don't tell
+        return
 
 
 def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
