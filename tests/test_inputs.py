@@ -179,7 +179,7 @@ def test_a_rule_that_returns_one_number_steps_every_system_alike(dt):
     assert here.n_steps.tolist() == there.n_steps.tolist()
 
 
-@pytest.mark.parametrize(("dt", "told"), [(-0.1, "-0.1"), (0, "0.0"), (float("nan"), "nan")])
+@pytest.mark.parametrize(("dt", "told"), [(-0.125, "-0.125"), (0, "0.0"), (float("nan"), "nan")])
 def test_a_rule_without_a_step_is_told_with_what_it_returned(dt, told):
     def mine(state, tolerance):
         return torch.where(state.time < 0.1, 0.05, dt)
