@@ -267,8 +267,8 @@ class Simulation(Section):
     scenario: ScenarioConfig = ScenarioConfig()
     """Systems to run; a checkpoint's own training systems if source is 'checkpoint'."""
     policy: str = "boekholt"
-    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed', or
-    'trained' for the run's own."""
+    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed',
+    'untrained', or 'trained' for the run's own."""
     eta: Positive = 0.05
     """η of a criterion."""
     dt: Positive = 1e-3
@@ -334,8 +334,8 @@ class Benchmark(Section):
     """Systems of each family; dear families run a share of them."""
     peer_systems: Count = 8
     """The first so many of them are run with the peers, too, and compared with theirs."""
-    seed: Annotated[int, Field(ge=0, lt=1_000_000_000)] = 0
-    """Of the systems, which are held out: training draws from other seeds."""
+    seed: CountOrZero = 0
+    """Of the systems, which are held out: no seed of a training gives them."""
     run_length: Positive = 1.0
     """Length of the runs, in units of each family's own."""
     integrators: tuple[str, ...] | None = None

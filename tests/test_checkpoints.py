@@ -13,8 +13,9 @@ import nbcore as nb
 from nbcore.config import Network
 from nbcore.errors import InputError
 from nbcore.learning.training import make_policy
-from nbcore.stepping import checkpoints
+from nbcore.stepping import checkpoints, features
 from nbcore.stepping.checkpoints import (
+    OLD_SETS,
     load_policy,
     load_tree,
     model_card,
@@ -23,6 +24,8 @@ from nbcore.stepping.checkpoints import (
     shipped_policies,
     training_systems,
 )
+from nbcore.stepping.features import FEATURE_SETS
+from nbcore.stepping.policies import PolicySpec
 
 
 def random_policy(**network):
@@ -118,6 +121,54 @@ def test_a_shipped_policy_is_found_by_its_name(saved, policy, monkeypatch):
     assert load_policy("policy").spec == policy.spec
     assert "did you mean 'policy'?" in message_of("polcy")
     assert "give the path of a checkpoint" in message_of("polcy")
+
+
+def test_a_set_of_features_that_grows_breaks_no_stored_policy(tmp_path, monkeypatch):
+    """Nor one that was stored by the name of the set, as policies once were."""
+    policy = random_policy(features=("pairs", "basic"))
+    path = save_policy(policy, tmp_path / "new.safetensors")
+    tree = load_tree(path, kind="policy")
+    assert tree["members"][0]["spec"]["features"] == policy.names
+    tree["members"][0]["spec"]["features"] = ("pairs", "basic")
+    old = save_tree(tree, tmp_path / "old.safetensors", kind="policy")
+    grown = {name: ("softening", *names, "depth") for name, names in FEATURE_SETS.items()}
+    monkeypatch.setattr(features, "FEATURE_SETS", grown)
+    assert PolicySpec(features=("pairs",)).features == grown["pairs"]
+    for each in (path, old):
+        assert load_policy(each).names == policy.names
+    assert all(set(member.names) <= set(OLD_SETS["pairs"]) for member in shipped().members)
+
+
+def shipped():
+    """The shipped policy as its file has it now."""
+    checkpoints._read_once.cache_clear()
+    return load_policy("default")
+
+
+def test_the_sets_of_old_files_are_as_they_were():
+    counts = {name: len(set(names)) for name, names in OLD_SETS.items()}
+    assert counts == {"scale_free": 11, "pairs": 6, "basic": 11, "rich": 23}
+
+
+def test_a_shipped_policy_is_read_once_and_is_nobody_else_s_to_change(monkeypatch):
+    first = load_policy("default")
+    stretch = first.members[0].spec.stretch
+    monkeypatch.setattr(checkpoints, "load_tree", None)  # whoever reads again falls over it
+    first.members[0].calibration = None
+    first.members[0].stretch(2.0)
+    with torch.no_grad():
+        for parameter in first.members[0].parameters():
+            parameter.zero_()
+    second = load_policy("default")
+    assert second.members[0].calibration is not None
+    assert second.members[0].spec.stretch == stretch
+    assert any(bool(parameter.any()) for parameter in second.members[0].parameters())
+
+
+def test_reading_a_shipped_policy_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    shipped()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("where", ["gone.safetensors", "folder/gone", "."])

@@ -3,11 +3,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import namedtuple
 
 import numba
 import numpy as np
 import pytest
 import torch
+from numba import njit
+from numba.core.errors import TypingError
 
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
@@ -15,15 +18,21 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import INTEGRATORS
 from nbcore.simulation import compiled_engine
 from nbcore.simulation.kernels import forces
+from nbcore.simulation.kernels import general as of_states
+from nbcore.simulation.kernels import learned as of_pairs
+from nbcore.simulation.kernels.general import KNOWN
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import CRITERIA
-from nbcore.stepping.features import SCALE_FREE
+from nbcore.stepping.features import FEATURES, SCALE_FREE
 from nbcore.stepping.models import ACTIVATIONS
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, PolicySpec
 
 RULE = Criterion("boekholt", 0.1)
+SIX, X = (1.0,) * 6, np.arange(1.0, 10.0).reshape(3, 3) ** 2
+SUMS = ((SIX, SIX, SIX[:4]), SIX[:4])  # of pairs, as `weigh` takes them
+MXVA = (X[0], X, X, X)
 
 
 def few(n_systems=3, n_bodies=3, softening=0.0, **kind):
@@ -153,6 +162,76 @@ def test_a_network_in_single_precision_agrees_to_single_precision():
 def test_statistics_history_and_fourier_features_agree_with_torch(spec, shape):
     state = few(**shape).replace(softening=0.05)
     assert_same(*both(state, 100.0, learned(**spec), tolerance=1e-10, max_steps=50))
+
+
+@pytest.mark.filterwarnings("ignore:.*MAX_STEPS")
+def test_every_feature_that_is_known_here_is_the_one_of_that_name_in_torch():
+    assert KNOWN[0] == "log_tolerance"
+    assert set(KNOWN[1:]) <= set(FEATURES)
+    policy = learned(features=KNOWN[1:])
+    assert_same(*both(few().replace(softening=0.05), 100.0, policy, tolerance=1e-10, max_steps=5))
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "function", "arguments"),
+    [
+        (of_pairs, "Seen", "weigh", ((0, 0), 3, 0.0, *[1.0] * 3, SUMS)),
+        (of_states, "Described", "describe", ((0,) * 3, (0,) * 2, X[0], *MXVA, 0.1)),
+    ],
+    ids=["of pairs", "statistics"],
+)
+def test_a_name_without_a_number_does_not_compile(module, kind, function, arguments, monkeypatch):
+    law = getattr(module, function).py_func
+    found = njit(law)(*arguments)
+    fields = getattr(module, kind)._fields
+    assert fields in (getattr(found, "_fields", ()), getattr(found[-1], "_fields", ()))
+    monkeypatch.setattr(module, kind, namedtuple(kind, [*fields, "of_mine"]))
+    with pytest.raises((TypingError, TypeError), match="of_mine"):
+        njit(law)(*arguments)
+
+
+def test_a_feature_that_is_not_known_here_runs_in_torch_by_itself(monkeypatch):
+    def tenth(measures):
+        return 0.1 * measures.pairs.r2.mean(dim=1)
+
+    monkeypatch.setitem(FEATURES, "tenth", tenth)
+    policy = learned(features=("pairs", "tenth"))
+    options = {"tolerance": 1e-6, "max_steps": 3}
+    with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
+        assert simulate(few(), 1.0, policy, **options).about["engine"] == "torch"
+    with pytest.raises(InputError, match=r"does not take the feature 'tenth'; use engine='torch'"):
+        simulate(few(), 1.0, policy, engine="compiled", **options)
+
+
+class MyCriterion(Criterion):
+    """Half the step of the criterion."""
+
+    def __call__(self, state, tolerance, memory=None):
+        return 0.5 * super().__call__(state, tolerance, memory)
+
+
+class MyPolicy(LearnedPolicy):
+    """Its own law."""
+
+
+class MyTide(TidalField):
+    """Its own force."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "field", "told"),
+    [
+        (MyCriterion("boekholt", 0.1), None, "the policy 'boekholt'"),
+        (MyPolicy(PolicySpec()), None, "the policy 'untrained'"),
+        (RULE, MyTide(1.0, (30.0, 0.0)), "the field 'MyTide'"),
+    ],
+    ids=["criterion", "learned", "field"],
+)
+def test_what_is_derived_from_a_known_class_is_not_taken_for_it(policy, field, told):
+    state = few().replace(field=field)
+    assert simulate(state, 0.01, policy, tolerance=1e-3).about["engine"] == "torch"
+    with pytest.raises(InputError, match=told):
+        simulate(state, 0.01, policy, engine="compiled")
 
 
 STILL = TidalField(mass=5.0, position=(4.0, -3.0))

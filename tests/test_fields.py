@@ -9,6 +9,9 @@ from nbcore.physics import gravity, scenarios
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
+from nbcore.simulation.simulate import simulate
+from nbcore.simulation.trajectory import Trajectory
+from nbcore.stepping.policies import FixedStep
 
 STILL = TidalField(5.0, (3.0, 4.0, -2.0))
 MOVING = TidalField(5.0, (3.0, 4.0, -2.0), (0.4, -0.2, 0.3))
@@ -118,6 +121,127 @@ def test_a_moving_field_does_work():
     assert abs(state.work.item()) > 1e-3
     bodies = gravity.kinetic_energy(state) + gravity.potential_energy(state)
     assert abs((bodies - start).item()) > 1e-3
+
+
+class Trap:
+    """Harmonic: a = −ω² x."""
+
+    moving = False
+
+    def __init__(self, omega):
+        self.omega = omega
+
+    def acceleration(self, position, time, G):
+        return -(self.omega**2) * position
+
+    def potential_energy(self, position, mass, time, G):
+        return self.omega**2 * (mass * position.square().sum(-1)).sum(-1) / 2
+
+
+class ShakenTrap(Trap):
+    """Whose stiffness grows with time: ω² (1 + t)."""
+
+    moving = True
+
+    def acceleration(self, position, time, G):
+        return super().acceleration(position, time, G) * (1 + time[:, None, None])
+
+    def potential_energy(self, position, mass, time, G):
+        return super().potential_energy(position, mass, time, G) * (1 + time)
+
+    def power(self, position, mass, time, G):
+        return super().potential_energy(position, mass, time, G)
+
+
+def trapped(field=None):
+    """A binary that is thrown across the trap."""
+    state = scenarios.make("kepler", eccentricity=0.3, semi_major_axis=0.3)
+    start = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    return state.replace(
+        position=state.position + start,
+        velocity=state.velocity + start.flip(0),
+        field=Trap(0.7) if field is None else field,
+    )
+
+
+@pytest.mark.parametrize("policy", ["boekholt", "default"])
+def test_in_a_field_of_one_s_own_a_binary_moves_as_its_law_says(policy):
+    """Oracle: in a harmonic trap the centre of mass oscillates, whatever the bodies do."""
+    state, t_end = trapped(), 3.0
+    run = simulate(state, t_end, policy, tolerance=1e-6, record="ends")
+    assert run.about["engine"] == "torch"
+    where, speed = (x[0, 0].tolist() for x in gravity.centre_of_mass(state))
+    found = gravity.centre_of_mass(run.final)[0][0, 0].tolist()
+    phase = 0.7 * t_end
+    for k in range(2):
+        expected = where[k] * math.cos(phase) + speed[k] / 0.7 * math.sin(phase)
+        assert found[k] == pytest.approx(expected, abs=1e-5)
+    assert run.max_energy_error < 1e-5
+
+
+def test_the_work_of_a_moving_field_of_one_s_own_is_accounted_for():
+    run = simulate(trapped(ShakenTrap(0.7)), 1.0, FixedStep(1e-3), record="ends")
+    assert run.max_energy_error < 1e-8
+    assert abs(run.final.work.item()) > 0.1
+
+
+def test_the_compiled_engine_says_that_it_does_not_take_a_field_of_one_s_own():
+    with pytest.raises(InputError, match=r"take the field 'Trap'; use engine='torch'"):
+        simulate(trapped(), 1.0, FixedStep(0.1), engine="compiled")
+
+
+@pytest.mark.parametrize(
+    ("policy", "integrator"), [("tidal", "suzuki4"), ("aarseth85", "suzuki4"), ("zemp", "hermite4")]
+)
+def test_what_needs_more_of_a_field_says_so(policy, integrator):
+    with pytest.raises(InputError, match=r"of a field, which 'Trap' has not"):
+        simulate(trapped(), 0.1, policy, integrator=integrator)
+
+
+class Flat(Trap):
+    """Whose energy has a number for each body."""
+
+    def potential_energy(self, position, mass, time, G):
+        return mass * position.square().sum(-1)
+
+
+class Still(Trap):
+    """Which moves and doesn't say how."""
+
+    moving = True
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (5, "no external field .it has no moving, acceleration, potential_energy."),
+        (Trap, "it is a class"),
+        (Still(1.0), "it has no power"),
+        (Flat(1.0), r"potential_energy of the field 'Flat' returned \(1, 2\).*of shape \(1,\)"),
+    ],
+    ids=["number", "class", "no power", "shape"],
+)
+def test_what_is_no_field_is_told_before_the_run(field, message):
+    with pytest.raises(InputError, match=message):
+        simulate(trapped(field), 1.0, FixedStep(0.1))
+    if not isinstance(field, Flat):
+        with pytest.raises(InputError, match=message):
+            State.from_arrays([1.0, 1.0], [[0.0, 0], [1, 0]], [[0.0, 0], [0, 1]], field=field)
+
+
+def test_a_stored_run_names_the_field_that_it_lacks_and_takes_it_back(tmp_path):
+    run = simulate(trapped(), 1.0, FixedStep(0.1))
+    with pytest.warns(RuntimeWarning, match="of the field 'Trap' only the name is stored"):
+        path = run.save(tmp_path / "run.zarr")
+    again = Trajectory.load(path)
+    np.testing.assert_array_equal(again.position, run.position)
+    np.testing.assert_array_equal(again.energy_error, run.energy_error)
+    with pytest.raises(InputError, match=r"'Trap' of this run was not stored.*replace\(field=…\)"):
+        gravity.energy(again.final)
+    given_back = again.final.replace(field=run.final.field)
+    assert torch.equal(gravity.energy(given_back), gravity.energy(run.final))
+    # What has lost its field already has nothing more to lose.
+    assert Trajectory.load(again.save(tmp_path / "copy.zarr")).final.field == again.final.field
 
 
 @pytest.mark.parametrize(

@@ -378,8 +378,14 @@ def test_a_function_is_a_policy():
 
 def test_a_function_of_the_wrong_shape_is_an_error():
     state = random_states(0, 3)
-    with pytest.raises(InputError, match=r"returned shape \(\) for 3 systems"):
-        as_policy(lambda state, tolerance: 0.1)(state, tolerances(state), {})
+    with pytest.raises(InputError, match=r"returned shape \(2,\) for 3 systems"):
+        as_policy(lambda state, tolerance: [0.1, 0.2])(state, tolerances(state), {})
+
+
+def test_a_specification_writes_sets_of_features_out():
+    spec = PolicySpec(features=("pairs", "delta_mag", "fly_by", "virial"), history=1)
+    assert spec.features == (*FEATURE_SETS["pairs"], "virial", "delta_mag")
+    assert spec == PolicySpec(features=spec.features, history=1)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def test_the_default_policy_is_the_shipped_suite_which_chooses_the_integrator():
 
 
 def test_an_integrator_without_a_trained_policy_takes_an_untrained_one():
-    run = simulate(few(), 0.5, integrator="kahan_li8", tolerance=1e-8)
+    with pytest.warns(RuntimeWarning, match="no trained policy is shipped for 'kahan_li8'"):
+        run = simulate(few(), 0.5, integrator="kahan_li8", tolerance=1e-8)
     expected = simulate(few(), 0.5, untrained("kahan_li8"), tolerance=1e-8)
     assert run.n_steps.tolist() == expected.n_steps.tolist()
     assert run.stepping == "plain"

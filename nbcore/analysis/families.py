@@ -1,7 +1,7 @@
 """Families of problems for benchmarks: what is integrated, for how long, and the true end.
 
 A family draws any number of systems from a seed. Systems to train on and systems to judge by come
-from seeds of disjoint ranges, so that no system is ever in both.
+from random numbers that never meet, so that no system is in both.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import unknown_name
 from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
+from nbcore.physics.seeds import stream
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import Criterion
@@ -26,7 +27,6 @@ __all__ = ["FAMILIES", "SPLITS", "Family", "Problem", "end_positions", "get_fami
 
 Array = NDArray[np.float64]
 
-SEEDS = 1_000_000_000  # of each split
 REFERENCE_ETAS = (0.04, 0.02)  # of the reference and of the run that it is checked with
 LARGEST_DOUBT = 1e-7  # two references that differ by more are none
 
@@ -40,7 +40,7 @@ class Family:
     title
         For pictures and tables.
     make
-        (n_systems, seed) -> State, as keywords.
+        (n_systems, seed) -> State, as keywords; the seed is a number or a SeedSequence.
     t_end
         Length of a run [T], or in periods of each two-body orbit.
     in_periods
@@ -73,7 +73,7 @@ def problem(
     n_systems
         How many are asked for; a dear family gives its share of them, and 2 at least.
     seed
-        Of the random numbers, below 10⁹.
+        Of the random numbers, 0 or more.
     run_length
         In units of the family's own; whole periods stay whole.
 
@@ -85,10 +85,8 @@ def problem(
     family = get_family(name)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    if not 0 <= seed < SEEDS:
-        raise InputError(f"seed is {seed}; it must be 0 or more and below {SEEDS}")
     n_systems = min(n_systems, max(2, round(n_systems * family.share)))
-    state = family.make(n_systems=n_systems, seed=seed + SPLITS[split])
+    state = family.make(n_systems=n_systems, seed=stream(seed, SPLITS[split]))
     length = torch.full_like(state.time, family.t_end * run_length)
     if family.in_periods:
         periods = length.round().clamp(min=1)
@@ -135,7 +133,7 @@ def _integrated(at: Problem, eta: float) -> Array:
     return run.final.position.numpy()
 
 
-def _kozai_triples(*, n_systems: int, seed: int) -> State:
+def _kozai_triples(*, n_systems: int, seed: int | np.random.SeedSequence) -> State:
     """Pairs that an inclined third body drives through von Zeipel–Lidov–Kozai cycles."""
     rng = np.random.default_rng(seed)
     triples = []
@@ -165,7 +163,7 @@ def _drawn(scenario: str, **parameters: Any) -> Callable[..., State]:
     return partial(scenarios.make, scenario, **parameters)
 
 
-SPLITS = {"train": 0, "held_out": SEEDS}
+SPLITS = {"train": "train", "held_out": "benchmark"}  # purposes of random numbers
 
 # Few shapes (N, D), because the engine compiles a program for each. Masses are equal where the
 # bodies are many, because heyoka compiles one for each set of masses.

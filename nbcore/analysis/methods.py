@@ -19,12 +19,18 @@ from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
 from nbcore.stepping.checkpoints import load_policy, shipped_policies
 from nbcore.stepping.criteria import CRITERIA, get_criterion
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy, untrained
+from nbcore.stepping.policies import (
+    UNTRAINED,
+    Criterion,
+    FixedStep,
+    LearnedPolicy,
+    Policy,
+    untrained,
+)
 from nbcore.stepping.suites import Suite
 
 __all__ = ["UNTRAINED", "Method", "learned_policies", "methods"]
 
-UNTRAINED = "untrained"
 PAIR_TIME_SCALE = "boekholt"
 SETTINGS = {2: (0.1, 0.001), 4: (0.5, 0.005), 6: (0.7, 0.01), 8: (0.8, 0.03)}  # by order
 TOLERANCES = {2: (1e-1, 1e-6), 4: (1e-2, 1e-8), 6: (1e-3, 1e-12), 8: (1e-4, 1e-13)}

@@ -15,6 +15,7 @@ from torch import Tensor
 from nbcore.config import FamilyConfig, ScenarioConfig, Training
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
+from nbcore.physics.seeds import stream
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.ends import Ends, run_to_end
 from nbcore.simulation.setup import initial_state
@@ -23,7 +24,6 @@ from nbcore.stepping.policies import LearnedPolicy
 
 __all__ = ["Problem", "draw_tolerances", "run_of", "training_problems", "visited_states"]
 
-SEEDS = {"train": 0, "calibration": 500_000_000, "held_out": 700_000_000}  # added to the own
 LEAST_TO_SPLIT = 8  # systems of a file
 # A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
 MOST_STEPS = 20_000
@@ -60,8 +60,9 @@ def training_problems(config: Training, split: str = "train") -> list[Problem]:
     ----------
     split
         "train", or "calibration" and "held_out" for others of the same kind: scenarios draw them
-        from other seeds, and of a file with eight systems or more the last quarter is held out.
-        Where there are no others to hold out, a warning says so and the same are taken.
+        with other random numbers than any seed gives, and of a file with eight systems or more the
+        last quarter is held out. Where there are no others to hold out, a warning says so and the
+        same are taken.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def _systems(scenario: ScenarioConfig, split: str) -> State:
         return state
     parameters = dict(scenario.parameters)
     if scenarios.takes_seed(scenario.source):
-        parameters["seed"] = parameters.get("seed", 0) + SEEDS[split]
+        parameters["seed"] = stream(parameters.get("seed", 0), split)
     else:
         _warn_if_held_out(split, scenario)
     state = initial_state(scenario.model_copy(update={"parameters": parameters}))

@@ -36,7 +36,6 @@ from nbcore.physics.state import PerSystem, State
 __all__ = ["BodyErrors", "StepErrors"]
 
 
-
 def steps_between_looks(n_bodies: int) -> int:
     """After how many steps to look for partners anew, which takes a look at all pairs."""
     return min(max(n_bodies, 8), 32)
@@ -142,8 +141,9 @@ class StepErrors:
     """
 
     def __init__(self, state: State, partner: Tensor) -> None:
-        self._partner, self._alone = partner, partner == torch.arange(
-            state.n_bodies, device=partner.device
+        self._partner, self._alone = (
+            partner,
+            partner == torch.arange(state.n_bodies, device=partner.device),
         )
         self._eps2 = state.softening**2
         mass = state.mass
@@ -204,7 +204,8 @@ class StepErrors:
         self.shape = torch.where(nothing[..., None], 0.0, self.shape)
 
     def _orbit_of(self, state: State) -> tuple[Any, Any]:
-        assert state.acceleration is not None and state.jerk is not None
+        assert state.acceleration is not None
+        assert state.jerk is not None
         R, V, A, J = (
             triple(_beside(value, self._partner))
             for value in (state.position, state.velocity, state.acceleration, state.jerk)

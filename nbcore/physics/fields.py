@@ -1,20 +1,27 @@
-"""External fields: the tide of a point mass far away."""
+"""External fields: the tide of a point mass far away, and how fields are stored.
+
+What a field of one's own must offer stands in `external.Field`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
 from nbcore.physics import gravity
+from nbcore.physics.external import Field, name_of
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem
 
-__all__ = ["TidalField"]
+__all__ = ["TidalField", "field_from", "field_to_store"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,47 @@ class TidalField:
         rate = (S * V).sum(-1, keepdim=True) * gravity.pair_weight(_square(S))
         rate = rate + weight * (xV - 3 * xR * RV / R2 - RV)
         return G * self.mass * (mass * rate[..., 0]).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class LostField:
+    """Stands for a field that was not stored: everything but its name raises InputError."""
+
+    name: str
+    moving: bool
+
+    def _lost(self, *_: Any, **__: Any) -> NoReturn:
+        raise InputError(
+            f"the field {self.name!r} of this run was not stored; "
+            "give it back with state.replace(field=…)"
+        )
+
+    acceleration = potential_energy = power = derivative = tidal_tensor = _lost
+
+
+def field_to_store(field: Field | None) -> dict[str, Any] | None:
+    """Plain values of a field; of one's own field, its name and a warning."""
+    if isinstance(field, LostField):
+        return {"lost": field.name, "moving": field.moving}
+    if field is None or type(field) is TidalField:
+        return None if field is None else dataclasses.asdict(field)
+    warnings.warn(
+        f"of the field {name_of(field)!r} only the name is stored, everything else is; whoever "
+        "reads it back must give the field to the state: state.replace(field=…)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return {"lost": name_of(field), "moving": bool(field.moving)}
+
+
+def field_from(stored: dict[str, Any] | None) -> Field | None:
+    """Field of plain values that `field_to_store` made."""
+    if stored is None:
+        return None
+    if "lost" in stored:
+        lost: Any = LostField(stored["lost"], stored["moving"])
+        return lost
+    return TidalField(**stored)
 
 
 def _square(vector: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.columns import by_name
-from nbcore.physics.fields import TidalField
+from nbcore.physics.external import Field
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.physics.text import LAYOUT, read_table
@@ -34,7 +34,7 @@ def load(
     *,
     G: float | None = None,
     softening: float | None = None,
-    field: TidalField | None = None,
+    field: Field | None = None,
 ) -> State:
     """Read a state from a file.
 
@@ -50,7 +50,7 @@ def load(
     G, softening
         None takes the file's, or 1 and 0 where it has none.
     field
-        External tidal field.
+        External field.
 
     Raises
     ------

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nbcore.physics.elementwise import inverse_root
+from nbcore.physics.external import part_of
 from nbcore.physics.state import PerSystem, State
 
 __all__ = [
@@ -222,7 +223,8 @@ def derivatives(state: State, order: int) -> list[Tensor]:
 def _field(state: State, known: list[Tensor]) -> Tensor | float:
     if state.field is None:
         return 0.0
-    return state.field.derivative(state.position, state.velocity, known, state.time, state.G)
+    derivative = part_of(state.field, "derivative", "a method that takes derivatives of forces")
+    return derivative(state.position, state.velocity, known, state.time, state.G)
 
 
 def tidal_tensor(state: State) -> Tensor:
@@ -235,7 +237,8 @@ def tidal_tensor(state: State) -> Tensor:
     unit = torch.eye(state.n_dimensions, dtype=R.dtype, device=R.device)
     total = stretch - others.sum(dim=2)[..., None, None] * unit
     if state.field is not None:
-        total = total + state.field.tidal_tensor(state.position, state.time, state.G)
+        tidal_tensor = part_of(state.field, "tidal_tensor", "the tidal tensor")
+        total = total + tidal_tensor(state.position, state.time, state.G)
     return total
 
 

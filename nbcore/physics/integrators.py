@@ -15,6 +15,7 @@ from typing import Protocol
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
 from nbcore.physics.body_errors import StepErrors
+from nbcore.physics.external import part_of
 from nbcore.physics.state import PerSystem, State
 
 __all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator"]
@@ -82,7 +83,8 @@ class Splitting:
             if field is not None and field.moving:
                 # The energy's conjugate, time, is kicked along: see the extended phase space of
                 # Hairer, Lubich & Wanner (2006), VIII.2.
-                work = work + self.kicks[k] * dt * field.power(position, mass, time, G)
+                power = part_of(field, "power", "a moving field")
+                work = work + self.kicks[k] * dt * power(position, mass, time, G)
             if k == len(self.drifts):
                 break
             position = position + (self.drifts[k] * h) * velocity

@@ -7,7 +7,14 @@ from inspect import signature
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, validate_call
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    WrapValidator,
+    validate_call,
+)
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.plain import check_plain
@@ -17,6 +24,10 @@ __all__ = ["checked_call"]
 
 def _both_ends(value: Any) -> Any:
     return (value, value) if isinstance(value, (int, float)) else value
+
+
+def _unless_a_stream(value: Any, check: Callable[[Any], Any]) -> Any:
+    return value if isinstance(value, np.random.SeedSequence) else check(value)
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
@@ -32,7 +43,8 @@ NotNegative = Annotated[Real, Field(ge=0)]
 BelowOne = Annotated[Real, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 AtLeastTwo = Annotated[int, Field(strict=True, ge=2)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
+# Also what `seeds.stream` makes of a seed and a purpose.
+Seed = Annotated[int, Field(strict=True, ge=0), WrapValidator(_unless_a_stream)]
 Dimensions = Literal[2, 3]
 # A range also takes a single number, for both ends.
 _Number, _Pair = BeforeValidator(_both_ends), AfterValidator(_ordered)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics.fields import TidalField
+from nbcore.physics.external import Field
 from nbcore.physics.files import load, save
 from nbcore.physics.orbits import about_barycentre, at_rest, orbit, two_body_period
 from nbcore.physics.parameters import (
@@ -77,7 +77,7 @@ def make(
     *,
     G: float = 1.0,
     softening: float = 0.0,
-    field: TidalField | None = None,
+    field: Field | None = None,
     **parameters: Any,
 ) -> State:
     """Initial state of a scenario.

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.external import check_field
 from nbcore.physics.plain import check_plain
 
 if TYPE_CHECKING:
-    from nbcore.physics.fields import TidalField
+    from nbcore.physics.external import Field
 
 __all__ = ["PerSystem", "State"]
 
@@ -49,7 +50,7 @@ class State:
     softening
         Plummer softening length [L].
     field
-        External tidal field, or None.
+        External field, or None.
     work
         (B,) [E] energy that a moving external field has put in since the start.
     acceleration, jerk
@@ -64,7 +65,7 @@ class State:
     time: Tensor
     G: float
     softening: float
-    field: TidalField | None
+    field: Field | None
     work: Tensor
     acceleration: Tensor | None = None
     jerk: Tensor | None = None
@@ -78,7 +79,7 @@ class State:
         velocity: Any,
         G: float = 1.0,
         softening: float = 0.0,
-        field: TidalField | None = None,
+        field: Field | None = None,
         time: Any = 0.0,
     ) -> State:
         """Make a state from arrays, lists or tensors; tensors keep their gradients.
@@ -99,8 +100,8 @@ class State:
         InputError
             Shapes don't match, N < 2, D is not 2 or 3, a value carries a unit or a mask or is not
             finite, a mass is negative, all masses are zero, two bodies coincide at softening 0
-            and one of them has mass, or the units are so extreme that powers of them leave the
-            range of numbers.
+            and one of them has mass, the units are so extreme that powers of them leave the
+            range of numbers, or the field is none.
         """
         mass, position, velocity = (
             _as_tensor(name, value)
@@ -117,6 +118,7 @@ class State:
             )
         time = time.expand(len(mass)).clone()
         _check_values(mass, position, velocity, time, G, softening)
+        check_field(field)
         return cls(
             mass=mass,
             position=position,

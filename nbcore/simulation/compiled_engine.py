@@ -27,6 +27,8 @@ from numba.core import config, event
 
 from nbcore.physics import gravity
 from nbcore.physics.body_errors import partners
+from nbcore.physics.external import name_of
+from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.kernels import forces, loop
@@ -44,7 +46,7 @@ from nbcore.stepping.control import FALL_BACK, FIRST_LOOK, ErrorControl, Guard, 
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS, StepNetwork
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
+from nbcore.stepping.policies import Criterion, Crowd, FixedStep, LearnedPolicy, Policy
 
 __all__ = ["integrate", "obstacle"]
 
@@ -55,16 +57,21 @@ MOST_QUOTA = 1 << 40
 
 def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None:
     """What keeps a run from this engine, or None."""
+    # By their very classes: one that is derived from them may do anything.
     if state.position.device.type != "cpu":
         return f"states on {state.position.device}"
-    if not isinstance(integrator, (Splitting, Hermite)):
+    if state.field is not None and type(state.field) is not TidalField:
+        return f"the field {name_of(state.field)!r}"
+    if type(integrator) not in (Splitting, Hermite):
         return f"the integrator {integrator}"
+    if type(policy) not in (FixedStep, Criterion, LearnedPolicy, Crowd):
+        return f"the policy '{policy}'"
     nothing = np.empty(0)
     if isinstance(policy, Criterion) and rule_of(policy.name, nothing, nothing) is None:
         return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
         return next((f"the feature '{name}'" for name in policy.names if name not in KNOWN), None)
-    return None if isinstance(policy, (FixedStep, Criterion)) else f"the policy '{policy}'"
+    return None
 
 
 @torch.no_grad()
@@ -226,9 +233,7 @@ def _systems(
     )
 
 
-def _guard(
-    guard: Guard | None, state: State
-) -> tuple[bool, np.ndarray, np.ndarray, SmoothRate]:
+def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndarray, SmoothRate]:
     """What `loop.Limits` says of the guard."""
     if guard is None:
         nothing = np.zeros(state.n_systems)
@@ -265,6 +270,7 @@ def _field(state: State) -> NoField | Tide:
     field = state.field
     if field is None:
         return NoField(0)
+    assert isinstance(field, TidalField)
     position, velocity = np.zeros(3), np.zeros(3)
     position[: state.n_dimensions] = field.position
     velocity[: state.n_dimensions] = field.velocity or 0.0

@@ -71,9 +71,7 @@ def run_to_end(
     """
     scheme = get_integrator(integrator)
     guarded = isinstance(policy, LearnedPolicy)
-    arrays = {
-        name: np.empty((state.n_systems, 1, *shape)) for name, shape in shapes(state).items()
-    }
+    arrays = {name: np.empty((state.n_systems, 1, *shape)) for name, shape in shapes(state).items()}
     observer = SimpleNamespace(
         record=0,
         row=np.zeros(state.n_systems, dtype=np.int64),

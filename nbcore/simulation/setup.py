@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from nbcore.config import ScenarioConfig, Simulation
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
+from nbcore.simulation.inputs import named_policy
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.checkpoints import load_policy, shipped_policies, training_systems
-from nbcore.stepping.criteria import CRITERIA
-from nbcore.stepping.policies import Criterion, FixedStep, Policy
+from nbcore.stepping.checkpoints import training_systems
+from nbcore.stepping.policies import Policy
 from nbcore.stepping.suites import Suite
 
 __all__ = ["Setup", "initial_state", "setup"]
@@ -139,16 +139,14 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
                 "name a checkpoint or a criterion"
             )
         return trained
-    if config.policy == "fixed":
-        return FixedStep(config.dt)
-    if PurePath(config.policy).suffix or Path(config.policy).is_dir():
-        return load_policy(config.policy)
-    if config.policy in CRITERIA:
-        return Criterion(config.policy, config.eta)
-    if config.policy in shipped_policies():
-        return load_policy(config.policy)
-    known = ["fixed", "trained", *shipped_policies(), *CRITERIA]
-    raise unknown_name("simulate.policy", config.policy, known)
+    return named_policy(
+        config.policy,
+        eta=config.eta,
+        dt=config.dt,
+        integrator=config.integrator,
+        setting="simulate.policy",
+        others=("trained",),
+    )
 
 
 def _record(config: Simulation, state: State, t_end: Tensor) -> Any:

@@ -21,28 +21,32 @@ from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.frame import Frame
+from nbcore.simulation.inputs import (
+    DEFAULT_INTEGRATOR,
+    check_kinds,
+    policy_of,
+    state_of,
+    warn_of_untrained,
+    why_no_step,
+)
+from nbcore.simulation.missed import warn_of_error
 from nbcore.simulation.novelty import warn_of_novelty
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits, Monitor
-from nbcore.simulation.trajectory import MARGIN, Recorder, Trajectory
-from nbcore.stepping.checkpoints import load_policy
+from nbcore.simulation.trajectory import Recorder, Trajectory
 from nbcore.stepping.control import ErrorControl, get_control, guard_of
-from nbcore.stepping.policies import LearnedPolicy, Policy, as_policy, untrained
-from nbcore.stepping.suites import Suite
+from nbcore.stepping.policies import LearnedPolicy, Policy
 
 __all__ = ["ENGINES", "simulate"]
 
-DEFAULT_INTEGRATOR = "suzuki4"
-DEFAULT_POLICY = "default"  # among those that are shipped
-AUTO = "auto"
 DEFAULT_MAX_STEPS = 10_000_000
 
 
 def simulate(
-    state: State,
-    t_end: float | Any,
+    state: State | Any,
+    t_end: float | Any = None,
     policy: object = None,
     *,
     integrator: str | None = None,
@@ -65,13 +69,17 @@ def simulate(
     Parameters
     ----------
     state
-        Initial state, single or a batch.
+        Initial state, single or a batch; or the name of a scenario, the path of a file of initial
+        conditions, a rebound.Simulation, (mass, position, velocity), or a dict of the arguments of
+        `State.from_arrays`.
     t_end
         End of the run [T], one number or (B,); reached exactly. inf with `max_steps`.
     policy
         What chooses the steps: FixedStep, Criterion, a learned policy or a suite of them, or a
-        plain function (state, tolerance) -> dt (B,). None takes the shipped suite "default", or
-        an untrained policy where that has none for the integrator.
+        plain function (state, tolerance) -> dt, one number or (B,). By name: a criterion, with the
+        η of the configuration; a shipped policy; "untrained"; the path of a checkpoint or of a
+        run's folder. None takes the shipped suite "default", or, with a warning, an untrained
+        policy where that has none for the integrator.
     integrator
         Name in the table of integrators. None takes the one that the policy was trained for,
         otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance, of a
@@ -93,8 +101,8 @@ def simulate(
         Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
     guard
         Redo, once, a step that changes the energy, or a body's orbit, by more than ten tolerances,
-        with a step of the smooth pair criterion; where that happens often, that criterion makes all further steps.
-        Evaluations of what is redone count. None guards learned policies alone.
+        with a step of the smooth pair criterion; where that happens often, that criterion makes
+        all further steps. Evaluations of what is redone count. None guards learned policies alone.
     error_control
         Now and then make all further steps longer or shorter, so that the largest error comes
         near the tolerance; first after 32 steps, then whenever an eighth more are made. Steps
@@ -121,15 +129,30 @@ def simulate(
         An argument can't be used. A system that fails while it is integrated is a status, and a
         warning names how many there are.
     """
+    check_kinds(
+        integrator=integrator,
+        stepping=stepping,
+        engine=engine,
+        max_steps=max_steps,
+        collision_distance=collision_distance,
+        escape_distance=escape_distance,
+        guard=guard,
+        error_control=error_control,
+        progress=progress,
+        path=path,
+        stop=stop,
+    )
+    state = state_of(state)
     end = _t_end(state, t_end, max_steps)
     accepted = _per_system(state, "tolerance", tolerance)
     if not bool(((accepted > 0) & (accepted < 1)).all()):
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
-    chosen, integrator = _policy(policy, integrator, float(accepted.min()))
+    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else "plain")
     name, scheme = _integrator(integrator, chosen, stepping)
     check_plain("max_steps", max_steps)
+    warn_of_untrained(policy, chosen, name)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
@@ -174,9 +197,10 @@ def simulate(
         outcome.body_errors,
         about,
     )
-    _warn(outcome.status)
+    failed = (outcome.status == Status.NON_FINITE) | (outcome.status == Status.DT_UNDERFLOW)
+    _warn(outcome.status, why_no_step(chosen, outcome.state, accepted, failed))
     if learned or error_control:
-        _warn_of_error(trajectory)
+        warn_of_error(trajectory)
     if learned:
         warn_of_novelty(learned, given, trajectory)
     return trajectory
@@ -295,7 +319,7 @@ class _Observer:
             "energy_error": energy,
             "momentum_error": momentum,
             "angular_momentum_error": angular,
-            "body_error": torch.full_like(state.mass, torch.nan) if of_bodies is None else of_bodies,
+            "body_error": torch.nan * state.mass if of_bodies is None else of_bodies,
             "position": state.position,
             "velocity": state.velocity,
         }
@@ -326,36 +350,6 @@ class _Observer:
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
-
-
-def _policy(policy: object, integrator: str | None, tolerance: float) -> tuple[Policy, str | None]:
-    """Policy of a run, and its integrator if one is named or chosen by now."""
-    if policy is None:
-        policy = _default_policy(integrator)
-    if isinstance(policy, Suite):
-        if integrator in (None, AUTO):
-            return policy.best(tolerance), None
-        member = policy.of(integrator)
-        if member is None:
-            names = ", ".join(repr(m.spec.integrator) for m in policy.members)
-            raise InputError(
-                f"the policies of the suite were trained for {names}, not for {integrator!r}; "
-                "use one of these, or integrator='auto'"
-            )
-        return member, integrator
-    if integrator == AUTO:
-        raise InputError(
-            f"integrator is 'auto' and the policy {policy} can't choose one; "
-            "name an integrator, or use nb.load_policy('default')"
-        )
-    return as_policy(policy), integrator
-
-
-def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
-    shipped = load_policy(DEFAULT_POLICY)
-    if integrator in (None, AUTO) or (isinstance(shipped, Suite) and shipped.of(integrator)):
-        return shipped
-    return untrained(integrator)
 
 
 def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str) -> None:
@@ -429,6 +423,8 @@ def _per_system(state: State, name: str, value: Any) -> PerSystem:
 
 
 def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
+    if t_end is None:
+        raise InputError("t_end is not given; say when the run ends, such as simulate(state, 10.0)")
     end = _per_system(state, "t_end", t_end)
     if bool((end <= state.time).any()) or bool(end.isnan().any()):
         raise InputError(
@@ -470,37 +466,16 @@ def _record(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
     return times
 
 
-def _warn(status: Tensor) -> None:
+def _warn(status: Tensor, why: str = "") -> None:
     counts = Counter(Status(int(s)).name for s in status.tolist() if s != Status.SUCCESS)
     if counts:
         what = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         warnings.warn(
             f"{sum(counts.values())} of {len(status)} systems did not reach t_end: {what}; "
-            "see trajectory.status",
+            f"see trajectory.status{why}",
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _warn_of_error(trajectory: Trajectory) -> None:
-    """One warning where tolerances were missed, of the system that missed its own by most."""
-    summary, asked = trajectory.summary, np.asarray(trajectory.about["tolerance"])
-    over = np.array([summary["max_energy_error"], summary["max_body_error"]]) / asked
-    over = np.where(np.isnan(over), 0.0, over)  # of what was not followed
-    missed = (over > MARGIN).any(axis=0)
-    if not missed.any():
-        return
-    system, of_body = int(over.max(axis=0).argmax()), bool(over.argmax(axis=0)[over.max(axis=0).argmax()])
-    what = f"the orbit of body {int(summary['worst_body'][system])}" if of_body else "the energy"
-    value = summary["max_body_error" if of_body else "max_energy_error"][system]
-    which = f"{missed.sum()} of {len(missed)} systems missed their tolerance, most of all system {system}: " if len(missed) > 1 else ""
-    warnings.warn(
-        f"{which}{what} was off by up to {value:.1e}, {over[:, system].max():.0f} times the "
-        f"tolerance of {asked[system]:.0e}; ask for a smaller tolerance, such as "
-        f"{asked[system] / 10 ** np.ceil(np.log10(over[:, system].max())):.0e}, or compare with one",
-        RuntimeWarning,
-        stacklevel=3,
-    )
 
 
 def _engine(name: str, state: State, policy: Policy, integrator: Integrator):

@@ -7,7 +7,6 @@ moment leaves a trajectory that loads up to there.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +17,21 @@ import torch
 import zarr
 
 from nbcore.errors import InputError
-from nbcore.physics.fields import TidalField
+from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 
-__all__ = ["RECORDED", "SUMMARY", "Store", "Stored", "chunk_rows", "dimensions", "free", "read", "shapes"]
+__all__ = [
+    "RECORDED",
+    "SUMMARY",
+    "Store",
+    "Stored",
+    "chunk_rows",
+    "dimensions",
+    "free",
+    "read",
+    "shapes",
+]
 
 Summary = dict[str, np.ndarray]
 
@@ -81,7 +90,7 @@ class Store:
                 "batched": state.batched,
                 "G": state.G,
                 "softening": state.softening,
-                "field": None if state.field is None else dataclasses.asdict(state.field),
+                "field": field_to_store(state.field),
             }
         )
 
@@ -146,7 +155,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
     arrays: dict[str, Any] = {name: group[name] for name in RECORDED}
     mass = np.asarray(group["mass"])
     n_systems = len(mass)
-    field = None if attributes["field"] is None else TidalField(**attributes["field"])
+    field = field_from(attributes["field"])
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
         summary = {name: np.asarray(group[name]) for name in SUMMARY}

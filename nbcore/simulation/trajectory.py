@@ -188,9 +188,10 @@ class Trajectory:
 
     @property
     def expected_error(self) -> Any:
-        """Maximum error to expect, of the energy and of any body's orbit: 10th percentile, median, 90th; (3,), or None.
+        """Maximum error to expect: 10th percentile, median, 90th; (3,), or None.
 
-        As measured when the policy was calibrated; other policies than learned ones tell nothing.
+        Of the energy or of a body's orbit, whichever is more, as measured when the policy was
+        calibrated; other policies than learned ones tell nothing.
         """
         known = self.about.get("expected_error")
         if known is None:

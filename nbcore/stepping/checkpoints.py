@@ -6,11 +6,14 @@ ever unpickled.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics.fields import TidalField
+from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.policies import LearnedPolicy, PolicySpec
@@ -35,6 +38,7 @@ __all__ = [
     "save_policy",
     "save_tree",
     "shipped_policies",
+    "shipped_policy",
     "training_systems",
 ]
 
@@ -75,7 +79,7 @@ def save_policy(
         tree["systems"] = {name: getattr(systems, name) for name in batch} | {
             "G": systems.G,
             "softening": systems.softening,
-            "field": None if systems.field is None else dataclasses.asdict(systems.field),
+            "field": field_to_store(systems.field),
         }
     return save_tree(tree, path, kind="policy")
 
@@ -103,7 +107,27 @@ def load_policy(path: str | Path) -> LearnedPolicy | Suite:
         There is none, or it is truncated, of another version, a pickle, or has a weight that is
         not finite.
     """
-    tree = load_tree(_find(path), kind="policy")
+    found = _find(path)
+    if found.parent == SHIPPED:
+        return copy.deepcopy(_read_once(found, found.stat().st_mtime_ns))
+    return _read(found, path)
+
+
+def shipped_policy(name: str) -> LearnedPolicy | Suite:
+    """A shipped policy that is shared by all who ask for it, and must not be changed."""
+    found = _find(name)
+    return _read_once(found, found.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, _changed: int) -> LearnedPolicy | Suite:
+    # Networks draw their first weights, and who comes second must find the same random numbers.
+    with torch.random.fork_rng(devices=[]):
+        return _read(path, path.stem)
+
+
+def _read(found: Path, path: str | Path) -> LearnedPolicy | Suite:
+    tree = load_tree(found, kind="policy")
     try:
         members = tuple(_policy_of(member) for member in tree["members"])
         policy = Suite(members) if tree["suite"] else members[0]
@@ -122,6 +146,7 @@ def _policy_of(tree: Mapping[str, Any]) -> LearnedPolicy:
         if name not in known:
             raise ValueError(f"the setting {name!r} is unknown here")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
+    values["features"] = [f for name in spec["features"] for f in OLD_SETS.get(name, (name,))]
     policy = LearnedPolicy(PolicySpec(**values))
     for name, value in tree["weights"].items():
         # The range of what was seen in training is infinite before there was any.
@@ -144,8 +169,7 @@ def training_systems(path: str | Path) -> State:
             "name a scenario or a file instead"
         )
     systems = dict(tree["systems"])
-    if systems.get("field") is not None:
-        systems["field"] = TidalField(**systems["field"])
+    systems["field"] = field_from(systems.get("field"))
     return State.from_arrays(**systems)
 
 
@@ -180,6 +204,11 @@ def model_card(name: str = "default", section: str | None = None) -> str:
 
 
 def _find(path: str | Path) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"a policy is read from a path or by a shipped name such as 'default', and this is a "
+            f"{type(path).__name__}; a policy that is at hand needs no reading"
+        )
     found = Path(path)
     if found.is_dir():
         found = found / POLICY_FILE
@@ -282,3 +311,26 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
             return tuple(_unpack(v, tensors) for v in value["tuple"])
         return {_unpack(k, tensors): _unpack(v, tensors) for k, v in value["items"]}
     return value
+
+
+_PAIRS = ("fly_by", "binding", "radial", "heaviness", "asymmetry")
+_FOUR = ("mean", "min", "max", "rms")
+# What the names of sets stood for when policies were stored by them. Today's hold their features
+# one by one, so that this table stays as it is.
+OLD_SETS: dict[str, tuple[str, ...]] = {
+    "scale_free": (
+        *_PAIRS,
+        *("crowding", "rate_contrast", "depth", "compactness", "virial", "perturbation"),
+    ),
+    "pairs": (*_PAIRS, "perturbation"),
+    "basic": (
+        *("n_bodies", "n_dimensions", "total_mass", "mean_distance", "max_distance"),
+        *("mean_speed", "max_speed", "mean_acceleration", "max_acceleration"),
+        *("min_separation", "mean_separation"),
+    ),
+    "rich": (
+        *("n_bodies", "n_dimensions", "total_mass"),
+        *(f"{k}_{w}" for w in ("mass", "distance", "speed", "acceleration") for k in _FOUR),
+        *("mean_separation", "min_separation", "max_separation", "softening"),
+    ),
+}

@@ -119,9 +119,7 @@ class Measures:
         p = self.pairs
         # Two massless bodies weigh nothing, and must not be divided by.
         mu = p.mu + (1 - self.seen)
-        weights = share(
-            self.inverse, *self.masses, p.v2, self.excess2, mu, self._energy[:, None]
-        )
+        weights = share(self.inverse, *self.masses, p.v2, self.excess2, mu, self._energy[:, None])
         return self.seen * weights
 
     @cached_property

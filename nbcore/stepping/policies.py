@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -47,6 +48,7 @@ __all__ = [
 
 Memory = dict[str, Tensor]
 SMALLEST_TOLERANCE = 1e-16
+UNTRAINED = "untrained"  # name of what `untrained` makes
 # Steps of untrained policies in units of τ tol^(1/p), with which the median error of reversible
 # steps comes out as the tolerance in the middle of the range of the order; measured by
 # `python -m nbcore.learning.calibration`. For other integrators 1.
@@ -160,7 +162,7 @@ class Criterion(_Forgetful):
 
 @dataclass(frozen=True, eq=False)
 class Custom(_Forgetful):
-    """The user's own rule: any function (state, tolerance) -> dt (B,).
+    """The user's own rule: any function (state, tolerance) -> dt, one number or (B,).
 
     Attributes
     ----------
@@ -174,15 +176,20 @@ class Custom(_Forgetful):
     evaluations: int = 0
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
-        """Whatever the rule says."""
-        dt = self.rule(state, tolerance)
-        dt = torch.as_tensor(dt, dtype=state.time.dtype, device=state.time.device)
-        if dt.shape != state.time.shape:
+        """Whatever the rule says, (B,)."""
+        said = self.rule(state, tolerance)
+        try:
+            dt = torch.as_tensor(said, dtype=state.time.dtype, device=state.time.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(
+                f"the rule {self} returned {said!r}; it must return one number, or one a system"
+            ) from None
+        if dt.shape not in ((), state.time.shape):
             raise InputError(
                 f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
-                f"it must return one dt each, ({state.n_systems},)"
+                f"it must return one number, or one dt each, ({state.n_systems},)"
             )
-        return dt
+        return dt.expand_as(state.time)
 
     def __str__(self) -> str:
         return getattr(self.rule, "__name__", type(self.rule).__name__)
@@ -220,6 +227,8 @@ class PolicySpec:
         How it was trained to step: "plain" or "reversible".
     stretch
         c: step of the untrained policy in units of τ tol^(1/p); see `untrained`.
+    features
+        Written out one by one where a set is named, so that a set may grow.
     The others are those of `config.Network`.
     """
 
@@ -242,6 +251,10 @@ class PolicySpec:
     predict_error: bool = False
     largest_correction: float = 20.0
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        names, looks_back = expand_names(self.features, self.history)
+        object.__setattr__(self, "features", (*names, *["delta_mag"] * looks_back))
 
 
 class LearnedPolicy(nn.Module):
@@ -444,14 +457,32 @@ def untrained(integrator: str, **settings: Any) -> LearnedPolicy:
 
 def as_policy(policy: object) -> Policy:
     """Take a policy as it is, and a plain function (state, tolerance) -> dt as a `Custom` one."""
+    if isinstance(policy, type):
+        raise InputError(
+            f"policy is the class {policy.__name__!r}; make an object of it, such as "
+            "nb.Criterion('boekholt', eta=0.05) or nb.FixedStep(0.01)"
+        )
     if isinstance(policy, Policy):
         return policy
     if callable(policy):
+        _check_arguments(policy)
         return Custom(policy)
     raise InputError(
-        f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, "
-        "or a function (state, tolerance) -> dt"
+        f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, a name "
+        "such as 'boekholt', or a function (state, tolerance) -> dt"
     )
+
+
+def _check_arguments(rule: Callable) -> None:
+    try:
+        signature(rule).bind(None, None)
+    except TypeError:
+        raise InputError(
+            f"the rule {Custom(rule)} must be called as rule(state, tolerance), and it takes "
+            f"{signature(rule)}"
+        ) from None
+    except ValueError:  # some that are not written in Python don't tell
+        return
 
 
 def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
@@ -468,5 +499,9 @@ def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
 def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:
     check_plain(name, value)
     number = torch.as_tensor(value, dtype=torch.float64)
+    try:
+        number = torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
     if not bool((torch.isfinite(number) & (number > 0)).all()):
         raise InputError(f"{name} is {value}; it must be positive and finite")

@@ -32,6 +32,10 @@ def checked_target(path: str | Path) -> Path:
     InputError
         Not .mp4 or .gif, a folder, or in a folder that is missing or can't be written to.
     """
+    if not isinstance(path, (str, Path)):
+        raise InputError(
+            f"path is of type {type(path).__name__!r}; give a file name such as 'a.mp4'"
+        )
     target = Path(path)
     if target.suffix.lower() not in (".mp4", ".gif"):
         raise InputError(f"movie {str(target)!r} must end in .mp4 or .gif, not {target.suffix!r}")

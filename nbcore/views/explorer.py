@@ -39,10 +39,10 @@ PATIENCE_WORDS = "computing (the engine is compiled once for each number of bodi
 
 
 def explore(
-    source: str | None = None,
+    source: str | Path | None = None,
     *,
     settings: Simulation | None = None,
-    versus: str | None = None,
+    versus: str | Path | None = None,
     **parameters: Any,
 ) -> Explorer:
     """Explorer of a scenario or a file, ready to be shown.
@@ -62,7 +62,7 @@ def explore(
     Raises
     ------
     InputError
-        Both a source or parameters and settings are given.
+        Both a source or parameters and settings are given, or one is of a wrong type.
 
     Examples
     --------
@@ -70,8 +70,20 @@ def explore(
     """
     if settings is not None and (source is not None or parameters):
         raise InputError("settings hold a scenario already; leave source and parameters out")
+    if settings is not None and not isinstance(settings, Simulation):
+        raise InputError(
+            f"settings is of type {type(settings).__name__!r}; give those of a simulation, such as "
+            "nb.load_config('simulate').simulate"
+        )
+    for what, value in (("source", source), ("versus", versus)):
+        if not isinstance(value, (str, Path, type(None))):
+            raise InputError(
+                f"{what} is of type {type(value).__name__!r}; give a name or a path, because the "
+                "explorer stores its settings"
+            )
+    versus = None if versus is None else str(versus)
     if settings is None:
-        scenario = ScenarioConfig(source=source or "figure_eight", parameters=parameters)
+        scenario = ScenarioConfig(source=str(source or "figure_eight"), parameters=parameters)
         settings = Simulation(scenario=scenario, policy="default", tolerance=1e-6, t_end=20.0)
     return Explorer(settings, versus)
 

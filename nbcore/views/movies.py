@@ -104,8 +104,10 @@ def movie(
     """
     given = (max_frames, frames_per_second, width, height, trail)
     for (name, limit), value in zip(LEAST.items(), given, strict=True):
-        if value < limit:
-            raise InputError(f"{name} is {value}; give {limit} or more")
+        if not isinstance(value, (int, np.integer)) or value < limit:
+            raise InputError(f"{name} is {value!r}; give a whole number, {limit} or more")
+    if not isinstance(system, (int, np.integer)):
+        raise InputError(f"system is {system!r}; give the number of one of the batch")
     if look not in LOOKS:
         raise unknown_name("look", look, LOOKS)
     target = checked_target(path)
@@ -161,4 +163,10 @@ def _several(trajectory: Any) -> Sequence[Any]:
 def _opened(trajectory: Trajectory | str | Path) -> Trajectory:
     from nbcore.simulation.trajectory import Trajectory
 
-    return Trajectory.load(trajectory) if isinstance(trajectory, (str, Path)) else trajectory
+    found = Trajectory.load(trajectory) if isinstance(trajectory, (str, Path)) else trajectory
+    if not isinstance(found, Trajectory):
+        raise InputError(
+            f"trajectory is of type {type(found).__name__!r}; give what nb.simulate returned, or "
+            "the path of a stored run"
+        )
+    return found

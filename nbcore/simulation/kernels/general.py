@@ -6,6 +6,7 @@ Nothing is known to the compiler here but the number of bodies; see `learned` fo
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,17 +23,21 @@ __all__ = ["KNOWN", "General", "general", "keep", "looks_back", "recall", "remem
 
 Array = NDArray[np.float64]
 
-DESCRIBED = (
-    *("n_bodies", "n_dimensions", "total_mass"),
-    *(
-        f"{kind}_{what}"
-        for what in ("mass", "distance", "speed", "acceleration", "separation")
-        for kind in ("mean", "min", "max", "rms")
-    ),
-    "softening",
+# What `describe` computes: a name is here only with its number, or nothing would compile.
+Described = namedtuple(
+    "Described",
+    [
+        *("n_bodies", "n_dimensions", "total_mass"),
+        *(
+            f"{kind}_{what}"
+            for what in ("mass", "distance", "speed", "acceleration", "separation")
+            for kind in ("mean", "min", "max", "rms")
+        ),
+        "softening",
+    ],
 )
-KNOWN = (*SEEN, *DESCRIBED)
-N_SEEN, N_DESCRIBED, N_DELTAS = len(SEEN), len(DESCRIBED), len(DELTA_FEATURES)
+KNOWN = (*SEEN, *Described._fields)
+N_DELTAS = len(DELTA_FEATURES)
 
 
 class General(NamedTuple):
@@ -114,21 +119,30 @@ remember = either(is_general, _remember, _no, place=1)  # adds a step to it
 
 
 @njit(**PLAIN)
-def four(values, count, out, place):
-    """Mean, minimum, maximum and root mean square into `out`; returns the next place."""
+def four(values, count):
+    """Mean, minimum, maximum and root mean square."""
     mean, least, most, square = 0.0, math.inf, -math.inf, 0.0
     for k in range(count):
         mean += values[k]
         least, most = min(least, values[k]), max(most, values[k])
         square += values[k] * values[k]
-    out[place], out[place + 1] = mean / count, least
-    out[place + 2], out[place + 3] = most, (square / count) ** 0.5
-    return place + 4
+    return mean / count, least, most, (square / count) ** 0.5
 
 
 @njit(**PLAIN)
-def describe(bodies, axes, scales, m, x, v, a, eps2, out):
-    """Statistics of a state into `out`, in the order of DESCRIBED."""
+def sizes(vector, origin, unit, count, values):
+    """Distances of vectors from an origin, in a unit: their `four`; `values` is room for them."""
+    for i in range(count):
+        r2 = 0.0
+        for d in range(3):
+            r2 += (vector[d, i] - origin[d]) ** 2
+        values[i] = r2**0.5 / unit
+    return four(values, count)
+
+
+@njit(**PLAIN)
+def describe(bodies, axes, scales, m, x, v, a, eps2):
+    """Statistics of a state."""
     n = size(bodies)
     values = np.empty(n * (n - 1) // 2 + n)
     centre, drift, mass = np.zeros(3), np.zeros(3), 0.0
@@ -138,15 +152,9 @@ def describe(bodies, axes, scales, m, x, v, a, eps2, out):
         for i in range(n):
             centre[d] += m[i] / mass * x[d, i]
             drift[d] += m[i] / mass * v[d, i]
-    out[0], out[1], out[2] = n, size(axes), mass
-    place = four(m, n, out, 3)
-    for vector, origin, unit in ((x, centre, 0), (v, drift, 1), (a, np.zeros(3), 2)):
-        for i in range(n):
-            r2 = 0.0
-            for d in range(3):
-                r2 += (vector[d, i] - origin[d]) ** 2
-            values[i] = r2**0.5 / scales[unit]
-        place = four(values, n, out, place)
+    distances = sizes(x, centre, scales[0], n, values)
+    speeds = sizes(v, drift, scales[1], n, values)
+    pulls = sizes(a, np.zeros(3), scales[2], n, values)
     pair = 0
     for i in range(n):
         for j in range(i + 1, n):
@@ -155,18 +163,22 @@ def describe(bodies, axes, scales, m, x, v, a, eps2, out):
                 r2 += (x[d, j] - x[d, i]) ** 2
             values[pair] = r2**0.5 / scales[0]
             pair += 1
-    place = four(values, pair, out, place)
-    out[place] = eps2**0.5 / scales[0]
+    separations = four(values, pair)
+    first = (float(n), float(size(axes)), mass)
+    numbers = first + four(m, n) + distances + speeds + pulls + separations
+    return Described(*(*numbers, eps2**0.5 / scales[0]))
 
 
 @njit(**LAW)
 def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     log_tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
-    known = np.empty(N_SEEN + N_DESCRIBED)
-    for k in range(N_SEEN):
+    described = describe(bodies, axes, rule.scales[b], m, x, v, a, eps2)
+    known = np.empty(len(seen) + len(described))
+    for k in range(len(seen)):
         known[k] = seen[k]
-    describe(bodies, axes, rule.scales[b], m, x, v, a, eps2, known[N_SEEN:])
+    for k in range(len(described)):
+        known[len(seen) + k] = described[k]
     inputs = np.empty(len(rule.mean))
     for k in range(len(rule.features)):
         inputs[k] = known[rule.features[k]]

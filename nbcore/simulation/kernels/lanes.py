@@ -7,7 +7,6 @@ Without numba (NUMBA_DISABLE_JIT=1) lanes are NumPy arrays.
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 

@@ -42,14 +42,29 @@ crowding, rate_contrast, depth, compactness, virial = (
     for name in ("crowding", "rate_contrast", "depth", "compactness", "virial")
 )
 
-SEEN = (
-    "log_tolerance",
-    *("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
-    *("crowding", "rate_contrast", "depth", "compactness", "virial"),
-)
+
+class Seen(NamedTuple):
+    """What `weigh` computes: a name is here only with its number, or nothing would compile."""
+
+    log_tolerance: float
+    fly_by: float
+    binding: float
+    radial: float
+    heaviness: float
+    asymmetry: float
+    perturbation: float
+    crowding: float
+    rate_contrast: float
+    depth: float
+    compactness: float
+    virial: float
+
+
+SEEN = Seen._fields
 OF_PAIRS = 8  # of these, rounded up to fours, that no feature of the whole system is among
 LEAST_WHOLE = 1e-300
 INPUTS = 16  # inputs of the network: those above, and zeros
+assert len(SEEN) <= INPUTS
 _Inputs = (0,) * INPUTS
 
 
@@ -226,7 +241,7 @@ def weigh(sees, n_pairs, log_tolerance, G, total_mass, unit4, sums):
         ratio(p5, w5),
         ratio(p6, w6),
     )
-    return q, (*seen, *whole)
+    return q, Seen(*(*seen, *whole))
 
 
 @njit(**LAW)

@@ -10,6 +10,7 @@ from numba import njit
 from numba.extending import overload
 from numpy.typing import NDArray
 
+from nbcore.physics import body_errors
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.conserved import (
     all_finite,
@@ -41,7 +42,6 @@ from nbcore.simulation.kernels.orbits import (
 from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
 from nbcore.simulation.kernels.shapes import PLAIN, padded, scratch, size, vectors, with_active
 from nbcore.simulation.kernels.steps import clear, copy, step
-from nbcore.physics import body_errors
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import (
     AIM,

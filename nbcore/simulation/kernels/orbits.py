@@ -7,7 +7,7 @@ otherwise one after the other.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -30,7 +30,17 @@ from nbcore.simulation.kernels.shapes import (
     size,
 )
 
-__all__ = ["ERROR", "WORST", "Orbits", "add_kick", "commit", "look_for_partners", "measure", "pair_up", "span"]
+__all__ = [
+    "ERROR",
+    "WORST",
+    "Orbits",
+    "add_kick",
+    "commit",
+    "look_for_partners",
+    "measure",
+    "pair_up",
+    "span",
+]
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,108 @@
+"""What an external field must offer, so that bodies can move in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from nbcore.errors import InputError
+
+if TYPE_CHECKING:
+    from nbcore.physics.state import State
+
+__all__ = ["Field", "check_field", "check_field_at", "name_of", "part_of"]
+
+
+class Field(Protocol):
+    """An external field; `TidalField` is one, and any object with these will do.
+
+    Tensors are float64. Runs in a field of one's own are made by the torch engine. Some methods
+    need more, and say so where it is missing:
+
+    - `power(position, mass, time, G)`, Σ m ∂Φ/∂t (B,) [E/T], where the field is moving: with it
+      the energy less the work of the field is what is conserved;
+    - `derivative(position, velocity, known, time, G)` for hermite4 and for the criteria of bodies,
+      and `tidal_tensor(position, time, G)` for the criterion 'tidal', as of `TidalField`.
+
+    Examples
+    --------
+    >>> class Trap:
+    ...     moving = False
+    ...
+    ...     def acceleration(self, position, time, G):
+    ...         return -position
+    ...
+    ...     def potential_energy(self, position, mass, time, G):
+    ...         return (mass * position.square().sum(-1)).sum(-1) / 2
+    """
+
+    @property
+    def moving(self) -> bool:
+        """Whether it depends on time, so that the energy of the bodies alone is not conserved."""
+        ...
+
+    def acceleration(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+        """Of bodies at positions (B, N, D) and times (B,): (B, N, D) [L/T²]."""
+        ...
+
+    def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> Tensor:
+        """Σ m Φ over the bodies, masses (B, N): (B,) [E]."""
+        ...
+
+
+def check_field(field: Any) -> None:
+    """Raise InputError for what is neither None nor a field."""
+    if field is None:
+        return
+    needed = ["moving", "acceleration", "potential_energy"]
+    if getattr(field, "moving", False):
+        needed.append("power")
+    missing = [name for name in needed if not hasattr(field, name)]
+    lacks = "it is a class" if isinstance(field, type) else f"it has no {', '.join(missing)}"
+    if isinstance(field, type) or missing:
+        raise InputError(
+            f"field is {field!r}, which is no external field ({lacks}); give a TidalField, or an "
+            "object with all that nbcore.physics.external.Field names"
+        )
+
+
+def check_field_at(state: State) -> None:
+    """Raise InputError where the field of a state gives no numbers of the right shape for it."""
+    field, x = state.field, state.position
+    if field is None:
+        return
+    check_field(field)
+    answers = {
+        "acceleration": (field.acceleration(x, state.time, state.G), x.shape),
+        "potential_energy": (
+            field.potential_energy(x, state.mass, state.time, state.G),
+            state.time.shape,
+        ),
+    }
+    if field.moving:
+        power = part_of(field, "power", "a moving field")
+        answers["power"] = (power(x, state.mass, state.time, state.G), state.time.shape)
+    for name, (answer, shape) in answers.items():
+        if not isinstance(answer, Tensor) or answer.shape != shape:
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise InputError(
+                f"{name} of the field {name_of(field)!r} returned {found}; "
+                f"it must be a tensor of shape {tuple(shape)}"
+            )
+
+
+def part_of(field: Any, name: str, who: str) -> Any:
+    """Method of a field that not every field has, or InputError that says who needs it."""
+    found = getattr(field, name, None)
+    if found is None:
+        raise InputError(
+            f"{who} needs {name!r} of a field, which {name_of(field)!r} has not; write it as "
+            "TidalField has it, or choose another integrator or criterion"
+        )
+    return found
+
+
+def name_of(field: Any) -> str:
+    """Name of a field for messages."""
+    return type(field).__name__

@@ -1,0 +1,265 @@
+"""What `simulate` takes for a state and for a policy, and how a configuration names a policy."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.config import Simulation
+from nbcore.errors import InputError, unknown_name
+from nbcore.physics import scenarios
+from nbcore.physics.external import check_field_at
+from nbcore.physics.fields import TidalField
+from nbcore.physics.rebound_io import from_rebound
+from nbcore.physics.state import PerSystem, State
+from nbcore.stepping.checkpoints import load_policy, shipped_policies, shipped_policy
+from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.policies import (
+    UNTRAINED,
+    Criterion,
+    Custom,
+    FixedStep,
+    LearnedPolicy,
+    Policy,
+    as_policy,
+    untrained,
+)
+from nbcore.stepping.suites import Suite
+
+__all__ = [
+    "DEFAULT_INTEGRATOR",
+    "check_kinds",
+    "named_policy",
+    "policy_of",
+    "state_of",
+    "warn_of_untrained",
+    "why_no_step",
+]
+
+AUTO = "auto"
+DEFAULT_INTEGRATOR = "suzuki4"
+DEFAULT_POLICY = "default"  # among those that are shipped
+DEFAULT_ETA: float = Simulation.model_fields["eta"].default
+ARRAYS = ("mass", "position", "velocity")
+STATES = (
+    "a State, the name of a scenario, the path of a file, a rebound.Simulation, or "
+    "(mass, position, velocity)"
+)
+
+
+def state_of(given: Any) -> State:
+    """State that is given, named, stored, or made of arrays.
+
+    Parameters
+    ----------
+    given
+        A State; the name of a scenario; the path of a file that `scenarios.load` reads; a
+        rebound.Simulation; a tuple or list of mass, position and velocity; or a dict of these and
+        others of the arguments of `State.from_arrays`.
+
+    Raises
+    ------
+    InputError
+        It is none of these, or can't be used.
+    """
+    state = given if isinstance(given, State) else _made(given)
+    if type(state.field) is not TidalField:
+        check_field_at(state)
+    return state
+
+
+def _made(given: Any) -> State:
+    if isinstance(given, (str, os.PathLike)):
+        return _named(given)
+    if any(kind.__module__.partition(".")[0] == "rebound" for kind in type(given).__mro__):
+        return from_rebound(given)
+    if isinstance(given, Mapping):
+        known = (*ARRAYS, "G", "softening", "field", "time")
+        for name in given:
+            if name not in known:
+                raise unknown_name("entry of a state", name, known)
+        missing = [repr(name) for name in ARRAYS if name not in given]
+        if missing:
+            raise InputError(f"the state has no {', '.join(missing)}; give {', '.join(ARRAYS)}")
+        return State.from_arrays(**given)
+    if isinstance(given, (tuple, list)):
+        if any(isinstance(each, State) for each in given):
+            raise InputError("state is a list of states; join them with State.concatenate")
+        if len(given) != len(ARRAYS):
+            raise InputError(
+                f"state is a {type(given).__name__} of {len(given)}; give (mass, position, "
+                "velocity), or State.from_arrays(…) for more"
+            )
+        return State.from_arrays(*given)
+    if isinstance(getattr(given, "final", None), State):
+        raise InputError("state is a trajectory; to start where it ended, give trajectory.final")
+    raise InputError(f"state is of type {type(given).__name__!r}; give {STATES}")
+
+
+def _named(given: str | os.PathLike[str]) -> State:
+    if given in scenarios.SCENARIOS:
+        return scenarios.make(str(given))
+    if isinstance(given, os.PathLike) or PurePath(given).suffix:
+        return scenarios.load(Path(given))
+    raise InputError(
+        f"{unknown_name('scenario', given, scenarios.SCENARIOS)}; or give the path of a file"
+    )
+
+
+def check_kinds(**given: Any) -> None:
+    """Raise InputError for an argument of `simulate` that is of the wrong type; None is taken."""
+    for name, value in given.items():
+        kinds, words = KINDS[name]
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(f"{name} is {value!r}; give {words}, or leave it out")
+
+
+def named_policy(
+    name: str | os.PathLike[str],
+    *,
+    eta: float = DEFAULT_ETA,
+    dt: float | None = None,
+    integrator: str | None = None,
+    setting: str = "policy",
+    others: Sequence[str] = (),
+) -> Policy | Suite:
+    """Policy by its name.
+
+    Parameters
+    ----------
+    name
+        Of a criterion or a shipped policy, "fixed", "untrained", or the path of a checkpoint or a
+        run's folder.
+    eta
+        Of a criterion.
+    dt
+        Of equal steps; None where they can't be asked for by name.
+    integrator
+        Of an untrained policy.
+    setting, others
+        How an error calls the name, and names that the caller knows beside those above.
+
+    Raises
+    ------
+    InputError
+        There is none of this name, or it can't be read.
+    """
+    if name == "fixed":
+        if dt is None:
+            raise InputError(f"{setting} 'fixed' needs its step; give nb.FixedStep(dt)")
+        return FixedStep(dt)
+    if name == UNTRAINED:
+        return untrained(DEFAULT_INTEGRATOR if integrator in (None, AUTO) else integrator)
+    if name in CRITERIA:
+        return Criterion(str(name), eta)
+    shipped = shipped_policies()
+    if name in shipped:
+        return load_policy(shipped[str(name)])
+    if isinstance(name, os.PathLike) or PurePath(name).suffix or Path(name).is_dir():
+        return load_policy(Path(name))
+    raise unknown_name(setting, name, ["fixed", UNTRAINED, *others, *shipped, *CRITERIA])
+
+
+def policy_of(given: Any, integrator: str | None, tolerance: float) -> tuple[Policy, str | None]:
+    """Policy of a run, and its integrator if one is named or chosen by now.
+
+    Parameters
+    ----------
+    given
+        As `simulate` takes it.
+    tolerance
+        The strictest one.
+    """
+    policy = given
+    if policy is None:
+        policy = _default_policy(integrator)
+    elif isinstance(policy, (str, os.PathLike)):
+        policy = named_policy(policy, integrator=integrator)
+    if isinstance(policy, Suite):
+        if integrator in (None, AUTO):
+            return policy.best(tolerance), None
+        member = policy.of(integrator)
+        if member is None:
+            raise InputError(
+                f"the policies of the suite were trained for {_integrators(policy)}, not for "
+                f"{integrator!r}; use one of these, or integrator='auto'"
+            )
+        return member, integrator
+    policy = as_policy(policy)
+    if integrator == AUTO:
+        raise InputError(
+            f"integrator is 'auto' and the policy {policy} can't choose one; "
+            "name an integrator, or use nb.load_policy('default')"
+        )
+    return policy, integrator
+
+
+def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
+    shipped = shipped_policy(DEFAULT_POLICY)
+    if integrator in (None, AUTO) or (isinstance(shipped, Suite) and shipped.of(integrator)):
+        return shipped
+    return untrained(integrator)
+
+
+def warn_of_untrained(given: Any, chosen: Policy, integrator: str) -> None:
+    """Warn where nobody chose the policy, and none was trained for the integrator."""
+    if given is not None or not isinstance(chosen, LearnedPolicy) or str(chosen) != UNTRAINED:
+        return
+    shipped = shipped_policy(DEFAULT_POLICY)
+    trained = f"one of {_integrators(shipped)}, or " if isinstance(shipped, Suite) else ""
+    warnings.warn(
+        f"no trained policy is shipped for {integrator!r}, so that an untrained one, which is a "
+        f"classical criterion, chooses the steps; use {trained}integrator='auto', or say so with "
+        f"policy='{UNTRAINED}'",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _integrators(suite: Suite) -> str:
+    return ", ".join(repr(member.spec.integrator) for member in suite.members)
+
+
+def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Tensor) -> str:
+    """What a rule of the user's own says of the first system that it gave no step, or nothing.
+
+    Parameters
+    ----------
+    at, failed
+        The end of the run, and the systems (B,) that it stopped for want of a step.
+    """
+    if not isinstance(policy, Custom) or not bool(failed.any()):
+        return ""
+    dt = policy(at, tolerance)
+    bad = failed & ~((dt > 0) & torch.isfinite(dt))
+    if not bool(bad.any()):
+        return ""
+    first = int(np.flatnonzero(bad.cpu().numpy())[0])
+    return (
+        f"; the rule {str(policy)!r} returned dt = {float(dt[first])} for system {first}, "
+        "and a step must be positive and finite"
+    )
+
+
+_NAME, _NUMBER = (str, "a name"), ((int, float, np.number), "a number")
+_SWITCH = ((bool, np.bool_), "True or False")
+KINDS: dict[str, tuple[Any, str]] = {
+    "integrator": _NAME,
+    "stepping": _NAME,
+    "engine": _NAME,
+    "max_steps": ((int, np.integer), "a whole number"),
+    "collision_distance": _NUMBER,
+    "escape_distance": _NUMBER,
+    "guard": _SWITCH,
+    "error_control": _SWITCH,
+    "progress": _SWITCH,
+    "path": ((str, os.PathLike), "a path"),
+    "stop": (Callable, "a function"),
+}
