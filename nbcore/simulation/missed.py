@@ -20,7 +20,7 @@ def warn_of_error(trajectory: Trajectory) -> None:
     summary, asked = trajectory.summary, np.asarray(trajectory.about["tolerance"])
     errors = np.array([summary["max_energy_error"], summary["max_body_error"]])
     over = np.where(np.isnan(errors), 0.0, errors) / asked  # NaN where bodies were not followed
-    missed = (over > MARGIN).any(axis=0)
+    missed = np.atleast_1d((over > MARGIN).any(axis=0))
     if not missed.any():
         return
     system = int(over.max(axis=0).argmax())

@@ -18,6 +18,7 @@ from nbcore.physics import elementwise
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
+    held,
     load,
     of_numbers,
     store,
@@ -194,7 +195,7 @@ def _features(bodies, axes, turn, given, sums):
     yours = meet(bodies, turn, mass)
     r2 = separation2(bodies, turn, x, eps2)
     inverse = elementwise.inverse_root(r2)
-    mu = G * (mass + yours)
+    mu = held(bodies, G * (mass + yours))
     own = mu * (inverse * inverse * inverse)
     for d in range(size(axes)):
         excess = apart(bodies, turn, a, d) + own * apart(bodies, turn, x, d)
