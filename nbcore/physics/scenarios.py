@@ -243,11 +243,67 @@ def hierarchical_triple(
     return mass, bodies[0], bodies[1]
 
 
+def hierarchies(
+    *,
+    n_systems: Count = 16,
+    pair_mass: PositiveRange = (1e-6, 1.0),
+    mass_ratio: NotNegativeRange = (1e-3, 1.0),
+    size: PositiveRange = (0.1, 0.3),
+    pair_eccentricity: BelowOne = 0.3,
+    eccentricity: BelowOne = 0.3,
+    inclination: NotNegative = 30.0,
+    seed: Seed = 0,
+    dimensions: Dimensions = 3,
+) -> Arrays:
+    """Close pairs in orbit with a third body of mass 1: planets with moons, light binaries, triples.
+
+    The third body is the last; the semi-major axis of its orbit with the pair is 1.
+
+    Parameters
+    ----------
+    n_systems
+        B.
+    pair_mass
+        Of the pair [mass of the third body]; range, uniform in the logarithm.
+    mass_ratio
+        Within the pair; range, uniform in the logarithm; 0 for a massless moon.
+    size
+        Semi-major axis of the pair in units of its Hill radius; a range. Stable up to about 0.4,
+        retrograde or eccentric ones less or more.
+    pair_eccentricity, eccentricity
+        Of the pair's orbit and of that with the third body: upper ends of uniform ranges.
+    inclination
+        Of the pair's orbit, upper end of a uniform range [degrees]; 0 for a planar system.
+    seed
+        Of the random numbers.
+    dimensions
+        2 or 3; 2 needs inclination 0.
+    """
+    _needs_depth(inclination, dimensions)
+    rng = np.random.default_rng(seed)
+    both = _logarithmic(rng, "pair_mass", pair_mass, (n_systems,))
+    ratio = _logarithmic(rng, "mass_ratio", mass_ratio, (n_systems,))
+    hill = np.cbrt(both / (3 * (1 + both)))
+    near, far, tilt, a = rng.uniform(
+        (0, 0, 0, size[0]), (pair_eccentricity, eccentricity, inclination, size[1]), (n_systems, 4)
+    ).T
+    phases, angles = rng.uniform(0, 1, (2, n_systems)), rng.uniform(0, 360, (3, n_systems))
+    pair = both[:, None] * _shared(1.0, ratio)
+    inner = orbit(both, a * hill * (1 - far), near, phases[0], tilt, angles[0], angles[1])
+    outer = orbit(1 + both, 1.0, far, phases[1], 0.0, angles[2], 0.0)
+    mass = np.concatenate([pair, np.ones((n_systems, 1))], axis=1)
+    position, velocity = (
+        at_rest(mass, np.concatenate([about_barycentre(pair, close), wide[:, None]], axis=1))
+        for close, wide in zip(inner, outer, strict=True)
+    )
+    return _cut(mass, position, velocity, dimensions)
+
+
 def planetary_system(
     *,
     n_systems: Count = 1,
     n_planets: Count = 4,
-    planet_mass: PositiveRange = (1e-5, 1e-5),
+    planet_mass: NotNegativeRange = (1e-5, 1e-5),
     spacing: Positive = 10.0,
     innermost: Positive = 1.0,
     eccentricity: BelowOne = 0.01,
@@ -262,7 +318,7 @@ def planetary_system(
     n_systems, n_planets
         B and N − 1.
     planet_mass
-        Range, uniform in the logarithm [star's mass].
+        Range, uniform in the logarithm [star's mass]; 0 for massless planets.
     spacing
         Between neighbours in mutual Hill radii; below about 8 systems go unstable soon.
     innermost
@@ -283,7 +339,7 @@ def planetary_system(
     _needs_depth(inclination, dimensions)
     rng = np.random.default_rng(seed)
     shape = (n_systems, n_planets)
-    planets = np.exp(rng.uniform(np.log(planet_mass[0]), np.log(planet_mass[1]), shape))
+    planets = _logarithmic(rng, "planet_mass", planet_mass, shape)
     e, tilt = rng.uniform(0, eccentricity, shape), rng.uniform(0, inclination, shape)
     phase, argument, node = rng.uniform(0, 1, (3, *shape))
     half_gap = spacing / 2 * np.cbrt((planets[:, 1:] + planets[:, :-1]) / 3)
@@ -430,6 +486,17 @@ def _stored(name: str, dimensions: int) -> Arrays:
     return mass, np.pad(position, depth), np.pad(velocity, depth)
 
 
+def _logarithmic(
+    rng: np.random.Generator, name: str, ends: tuple[float, float], shape: tuple[int, ...]
+) -> Array:
+    """Draws from a range, uniform in the logarithm; zeros where both ends are 0."""
+    if ends == (0.0, 0.0):
+        return np.zeros(shape)
+    if ends[0] == 0:
+        raise InputError(f"{name} is {ends}; give a range of positive numbers, or 0 alone")
+    return np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]), shape))
+
+
 def _needs_depth(inclination: float, dimensions: int) -> None:
     if dimensions == 2 and inclination != 0:
         raise InputError(
@@ -474,6 +541,7 @@ SCENARIOS: dict[str, Callable[..., Arrays]] = {
     "kepler": kepler,
     "kepler_orbits": kepler_orbits,
     "hierarchical_triple": hierarchical_triple,
+    "hierarchies": hierarchies,
     "planetary_system": planetary_system,
     "few_body": few_body,
     "plummer": plummer,
