@@ -119,11 +119,12 @@ def _problem(family: FamilyConfig, split: str) -> Problem:
 
 def _bound(problem: Problem, source: str) -> Problem:
     """Those of the systems that are bound: others fly apart, and teach nothing for long."""
-    bound = gravity.energy(problem.state) < 0
+    # None at all is that of massless bodies about a star.
+    bound = gravity.energy(problem.state) <= 0
     if not bool(bound.any()):
         raise InputError(
             f"none of the {len(bound)} systems of {source!r} is bound, so they would fly apart; "
-            "training needs systems with a negative energy"
+            "training needs systems with no positive energy"
         )
     return problem if bool(bound.all()) else problem.select(bound)
 
