@@ -28,6 +28,7 @@ from numba.core import config, event
 from nbcore.physics import gravity
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, General
@@ -104,8 +105,7 @@ def integrate(
         state.softening,
         is_reversible,
         limits.max_steps,
-        limits.collision_distance or 0.0,
-        limits.escape_distance or np.inf,
+        *limits.watch,
         *_guard(guard, state),
         *_error_control(error_control),
     )
@@ -153,7 +153,14 @@ def integrate(
         torch.as_tensor(systems.n_redone),
         torch.as_tensor(evaluations),
         torch.as_tensor(systems.max_errors.T.copy()),
+        _events(systems),
     )
+
+
+def _events(systems: Systems) -> Events:
+    """What ended the runs; here the numbers of bodies leave the engine."""
+    time, first, second, distance = torch.as_tensor(systems.event.T.copy())
+    return Events(time, first.long(), second.long(), distance)
 
 
 def _systems(
@@ -174,6 +181,7 @@ def _systems(
 
     dt = first_step(state, propose) if is_reversible else propose(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
+    events = at_start(state, limits.watch)
     quantities = zip((energy, momentum, angular), monitor.scales, strict=True)
     sizes = [gravity.relative_size(*each) for each in quantities]
     n_systems = state.n_systems
@@ -193,7 +201,7 @@ def _systems(
         dt=_array(dt),
         made=np.full(n_systems, np.nan),
         work=_array(state.work),
-        status=np.full(n_systems, int(Status.RUNNING)),
+        status=events.ends(torch.full((n_systems,), int(Status.RUNNING))).numpy(),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
@@ -205,6 +213,7 @@ def _systems(
         initial=initial,
         scale=_array(torch.stack(sizes, dim=1)),
         t_end=_array(limits.t_end),
+        event=_array(torch.stack([each.double() for each in events], dim=1)),
     )
 
 

@@ -86,7 +86,10 @@ def simulate(
     max_steps
         Most steps of each system; 10 million unless given.
     collision_distance, escape_distance
-        Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
+        Stop a system where two bodies come closer, or one is farther from the centre of mass [L]:
+        at that time, also within a step, where the step then ends and is recorded like the end of
+        a run; and before the first step where it is so at the start. Which bodies, when and how far
+        is `Trajectory.events`. Two bodies without mass don't see each other, and so don't meet.
     guard
         Redo, once, a step that changes the energy by more than ten tolerances, with a step of the
         smooth pair criterion; where that happens often, that criterion makes all further steps.
@@ -146,7 +149,7 @@ def simulate(
         observer.abandon()
         raise
     counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
-    numbers = (outcome.status, *counts, *outcome.max_errors)
+    numbers = (outcome.status, *counts, *outcome.max_errors, *outcome.events)
     about = {
         "integrator": name,
         "policy": str(chosen),

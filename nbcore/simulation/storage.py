@@ -32,7 +32,8 @@ _PER_RECORD = ("time", "dt", "energy_error", "momentum_error", "angular_momentum
 RECORDED = (*_PER_RECORD, "position", "velocity")
 _MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
 _FINAL = ("position", "velocity", "time", "work")
-SUMMARY = ("status", "n_steps", "n_redone", "n_force_evaluations", *_MAXIMA)
+_EVENTS = ("event_time", "event_first", "event_second", "event_distance")
+SUMMARY = ("status", "n_steps", "n_redone", "n_force_evaluations", *_MAXIMA, *_EVENTS)
 
 
 class Store:
@@ -144,7 +145,11 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
     field = None if attributes["field"] is None else TidalField(**attributes["field"])
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
-        summary = {name: np.asarray(group[name]) for name in SUMMARY}
+        # Runs that were stored before a number was measured don't have it.
+        unknown = np.full(n_systems, np.nan)
+        summary = {
+            name: np.asarray(group[name]) if name in group else unknown for name in SUMMARY
+        }
         end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
     else:
         if records == 0:

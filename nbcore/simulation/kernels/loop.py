@@ -14,10 +14,9 @@ from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
-    closest,
-    farthest,
     kinetic_energy,
 )
+from nbcore.simulation.kernels.events import first_event
 from nbcore.simulation.kernels.forces import potential_energy
 from nbcore.simulation.kernels.general import (
     General,
@@ -84,6 +83,7 @@ class Systems(NamedTuple):
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
     t_end: Array
+    event: Array  # (B, 4) time, bodies (−1: none), distance; NaN: nothing was met
 
 
 class Limits(NamedTuple):
@@ -166,23 +166,13 @@ def write(bodies, records, b, row, time, dt, de, dp2, dl2, scale, x, v):
             records.velocity[b, k, i, d] = v[d, i]
 
 
-@njit(**PLAIN)
-def judge(bodies, m, x, collision, escape, status):
-    """Status after a step where bodies may meet or escape; of several reasons the first counts."""
-    if collision > 0 and closest(bodies, x) < collision:
-        return COLLISION
-    if escape < math.inf and farthest(bodies, m, x) > escape:
-        return ESCAPE
-    return status
-
-
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     xw, vw, xl, vl = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xl0, vl0 = vectors(bodies), vectors(bodies)
+    xl0, vl0, aw, jw = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     # Out of their tuples, so that no reference is counted in the loop.
@@ -220,6 +210,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
             own, status, good = systems.taken_over[b], RUNNING, 0
+            met, other = -1, -1  # bodies of a contact, or one that has escaped
             stretch, look, seen = systems.stretch[b], systems.look[b], systems.seen[b]
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
@@ -234,7 +225,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
                 before, time = time, t_end if is_last else time + h
-                if next_time <= time or looks_back(rule) or guarded:
+                if next_time <= time or looks_back(rule) or guarded or watched:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
@@ -269,6 +260,27 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                         failed = True
                         break
                     energy = math.inf
+                if watched:
+                    # Copies, because what is handed to a function can't stay in registers.
+                    copy(bodies, x, xw)
+                    copy(bodies, v, vw)
+                    copy(bodies, a, aw)
+                    copy(bodies, jerk, jw)
+                    part, met, other, distance, potential, part_done = first_event(
+                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, xw, vw, aw, jw,
+                        G, eps2, collision, escape,
+                    )  # fmt: skip
+                    if met >= 0:  # the step ends there
+                        copy(bodies, xw, x)
+                        copy(bodies, vw, v)
+                        copy(bodies, aw, a)
+                        copy(bodies, jw, jerk)
+                        if part < h:
+                            time = before + part
+                        h, done = part, part_done
+                        energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
+                        event = systems.event[b]
+                        event[0], event[1], event[2], event[3] = time, met, other, distance
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -277,8 +289,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = SUCCESS
                 elif n_steps >= max_steps:
                     status = MAX_STEPS
-                if watched:
-                    status = judge(bodies, m, x, collision, escape, status)
+                if met >= 0:
+                    status = COLLISION if other >= 0 else ESCAPE
                 grew, made = h >= made, h
                 if every > 0 and n_steps % every == 0:
                     # Copies, because what is handed to a function can't stay in registers.
