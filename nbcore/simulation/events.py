@@ -236,9 +236,7 @@ def _misses(points: tuple[Tensor, ...], early: Tensor, late: Tensor) -> Tensor:
 
 def _squares(points: list[Tensor]) -> Tensor:
     """Bernstein coefficients of r² on cubics with these control points, (7, B, …)."""
-    products = [
-        torch.linalg.vecdot(points[i], points[j]) for i in range(4) for j in range(i, 4)
-    ]
+    products = [torch.linalg.vecdot(points[i], points[j]) for i in range(4) for j in range(i, 4)]
     return torch.stack(square_coefficients(*products))
 
 

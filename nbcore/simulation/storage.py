@@ -147,9 +147,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
         n_records = np.asarray(group["n_records"])
         # Runs that were stored before a number was measured don't have it.
         unknown = np.full(n_systems, np.nan)
-        summary = {
-            name: np.asarray(group[name]) if name in group else unknown for name in SUMMARY
-        }
+        summary = {name: np.asarray(group[name]) if name in group else unknown for name in SUMMARY}
         end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
     else:
         if records == 0:
