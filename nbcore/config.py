@@ -298,9 +298,9 @@ class Simulation(Section):
     max_steps: Count | None = None
     """Most steps of each system."""
     collision_distance: Positive | None = None
-    """A system stops with COLLISION when two bodies come closer [L]."""
+    """A system stops with COLLISION where two bodies come closer, within a step, too [L]."""
     escape_distance: Positive | None = None
-    """A system stops with ESCAPE when a body is farther from the centre of mass [L]."""
+    """A system stops with ESCAPE where a body is farther from the centre of mass [L]."""
     progress: bool = True
     """Show a progress bar."""
 

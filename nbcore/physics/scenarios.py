@@ -255,7 +255,7 @@ def hierarchies(
     seed: Seed = 0,
     dimensions: Dimensions = 3,
 ) -> Arrays:
-    """Close pairs in orbit with a third body of mass 1: planets with moons, light binaries, triples.
+    """Close pairs in orbit with a third body of mass 1: moons, light binaries, triples.
 
     The third body is the last; the semi-major axis of its orbit with the pair is 1.
 

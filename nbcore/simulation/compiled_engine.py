@@ -31,6 +31,7 @@ from nbcore.physics.external import name_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, General
@@ -119,8 +120,7 @@ def integrate(
         state.softening,
         is_reversible,
         limits.max_steps,
-        limits.collision_distance or 0.0,
-        limits.escape_distance or np.inf,
+        *limits.watch,
         follow,
         *_guard(guard, state),
         *_error_control(error_control),
@@ -173,7 +173,20 @@ def integrate(
             _body_by_body(systems.off[:, row : row + 1], back)[..., 0] if follow else unknown
             for row in (ERROR, WORST)
         ),
+        _events(systems, order),
     )
+
+
+def _events(systems: Systems, order: np.ndarray) -> Events:
+    """What ended the runs; here the numbers of bodies leave the engine."""
+    time, first, second, distance = torch.as_tensor(systems.event.T.copy())
+    return Events(time, _renamed(first, order), _renamed(second, order), distance)
+
+
+def _renamed(bodies: torch.Tensor, names: np.ndarray) -> torch.Tensor:
+    """Bodies (B,) by their names (B, N); −1, which is none, stays."""
+    whom = torch.as_tensor(names).gather(1, bodies.long().clamp(min=0)[:, None])[:, 0]
+    return torch.where(bodies >= 0, whom, -1)
 
 
 def _systems(
@@ -195,8 +208,11 @@ def _systems(
 
     dt = first_step(state, propose) if is_reversible else propose(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
+    events = at_start(state, limits.watch)
     n_systems = state.n_systems
     place = np.argsort(order, axis=1)
+    met, other = _renamed(events.first, place), _renamed(events.second, place)
+    events = events._replace(first=met, second=other)
     partner = np.take_along_axis(place, partners(state).numpy(), axis=1)
     initial = np.zeros((n_systems, 7))
     initial[:, 0] = energy[:, 0]
@@ -216,7 +232,7 @@ def _systems(
         dt=_array(dt),
         made=np.full(n_systems, np.nan),
         work=_array(state.work),
-        status=np.full(n_systems, int(Status.RUNNING)),
+        status=events.ends(torch.full((n_systems,), int(Status.RUNNING))).numpy(),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
@@ -230,6 +246,7 @@ def _systems(
         initial=initial,
         scale=_array(torch.stack(monitor.scales, dim=1)),
         t_end=_array(limits.t_end),
+        event=_array(torch.stack([each.double() for each in events], dim=1)),
     )
 
 

@@ -98,7 +98,10 @@ def simulate(
     max_steps
         Most steps of each system; 10 million unless given.
     collision_distance, escape_distance
-        Stop a system where two bodies come closer, or one is farther from the centre of mass [L].
+        Stop a system where two bodies come closer, or one is farther from the centre of mass [L]:
+        at that time, also within a step, where the step then ends and is recorded like the end of
+        a run; and before the first step where it is so at the start. Which bodies, when and how far
+        is `Trajectory.events`. Two bodies without mass don't see each other, and so don't meet.
     guard
         Redo, once, a step that changes the energy, or a body's orbit, by more than ten tolerances,
         with a step of the smooth pair criterion; where that happens often, that criterion makes
@@ -182,7 +185,7 @@ def simulate(
         raise
     counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
     largest, worst = outcome.max_body_errors.max(dim=1)
-    numbers = (outcome.status, *counts, *outcome.max_errors, largest, worst)
+    numbers = (outcome.status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
     about = {
         "integrator": name,
         "policy": str(chosen),

@@ -43,9 +43,10 @@ _AXES = {"body_error": 3, "position": 4, "velocity": 4}  # of what is recorded o
 RECORDED = (*_PER_RECORD, *_AXES)
 _MAXIMA = ("max_energy_error", "max_momentum_error", "max_angular_momentum_error")
 _FINAL = ("position", "velocity", "time", "work")
+_EVENTS = ("event_time", "event_first", "event_second", "event_distance")
 SUMMARY = (
     *("status", "n_steps", "n_redone", "n_force_evaluations"),
-    *(*_MAXIMA, "max_body_error", "worst_body"),
+    *(*_MAXIMA, "max_body_error", "worst_body", *_EVENTS),
 )
 
 
@@ -158,7 +159,9 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
     field = field_from(attributes["field"])
     if attributes["complete"]:
         n_records = np.asarray(group["n_records"])
-        summary = {name: np.asarray(group[name]) for name in SUMMARY}
+        # Runs that were stored before a number was measured don't have it.
+        unknown = np.full(n_systems, np.nan)
+        summary = {name: np.asarray(group[name]) if name in group else unknown for name in SUMMARY}
         end = {name: np.asarray(group[f"final_{name}"]) for name in _FINAL}
     else:
         if records == 0:

@@ -12,6 +12,7 @@ from nbcore.physics import gravity
 from nbcore.physics.body_errors import BodyErrors, steps_between_looks
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.events import Events, Watch, at_start, first_event
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FIRST_LOOK, ErrorControl, Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
@@ -40,6 +41,11 @@ class Limits:
     collision_distance: float | None = None
     escape_distance: float | None = None
     stop: Callable[[], bool] | None = None
+
+    @property
+    def watch(self) -> Watch:
+        """What ends a system before its end."""
+        return Watch(self.collision_distance or 0.0, self.escape_distance or torch.inf)
 
 
 class Monitor:
@@ -103,6 +109,8 @@ class Outcome:
         (B, N) errors of the bodies' orbits as they are at the end, NaN if they were not followed.
     max_body_errors
         (B, N) the largest of them over every step.
+    events
+        Contacts and escapes.
     """
 
     state: State
@@ -113,6 +121,7 @@ class Outcome:
     max_errors: Tensor
     body_errors: Tensor
     max_body_errors: Tensor
+    events: Events
 
 
 # called after each step with the states before and after, the steps (0 where a system has ended),
@@ -160,7 +169,8 @@ def integrate(
 
     monitor = Monitor(state)
     is_reversible = stepping == "reversible"
-    status = torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64)
+    events = at_start(state, limits.watch)
+    status = events.ends(torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64))
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
@@ -211,13 +221,23 @@ def integrate(
                 h = torch.where(finite, h, 0.0)
                 if orbits is not None and followed is not None:
                     followed = followed.where(finite, orbits)
+            met = events
+            if limits.watch.is_on:
+                after, h, found = first_event(state, after, h, integrator, limits.watch)
+                ends = found.first >= 0
+                met = found.where(ends, events)
+                if orbits is not None and followed is not None and bool(ends.any()):
+                    told = orbits.watch(state)
+                    integrator.step(state, h, told)
+                    followed = orbits.after(after, told)[0].where(ends, followed)
             errors = monitor.errors(after)
             count = n_steps + (running & finite & ~redo)
-            judged = _judge(status, after, count, last, limits)
+            judged = _judge(status, met, count, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
             both = orbits, followed
-            state, status, n_steps, max_errors, orbits = after, judged, count, worst, followed
+            state, status, n_steps, max_errors = after, judged, count, worst
+            events, orbits = met, followed
             observe(before, state, h, errors, both, status)
             running = status == Status.RUNNING
             if not bool(running.any()):
@@ -252,7 +272,7 @@ def integrate(
     evaluations += n_redone * integrator.evaluations
     unknown = torch.full_like(state.mass, torch.nan)
     of_bodies = (unknown, unknown) if orbits is None else (orbits.error, orbits.worst)
-    return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies)
+    return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies, events)
 
 
 def _why_not(h: PerSystem) -> Tensor:
@@ -260,22 +280,14 @@ def _why_not(h: PerSystem) -> Tensor:
     return torch.where(finite, int(Status.DT_UNDERFLOW), int(Status.NON_FINITE))
 
 
-def _judge(status: Tensor, state: State, n_steps: Tensor, last: Tensor, limits: Limits) -> Tensor:
+def _judge(status: Tensor, met: Events, n_steps: Tensor, last: Tensor, limits: Limits) -> Tensor:
     """Status after a step; of several reasons to stop the first one below counts."""
+    status = met.ends(status).where(status == Status.RUNNING, status)
 
     def end(where: Tensor, as_: Status) -> None:
         nonlocal status
         status = status.where(~where | (status != Status.RUNNING), int(as_))
 
-    if limits.collision_distance is not None:
-        i, j = gravity.pair_indices(state.n_bodies, state.position.device)
-        separation = state.position[:, i] - state.position[:, j]
-        closest = torch.linalg.vector_norm(separation, dim=-1).amin(dim=1)
-        end(closest < limits.collision_distance, Status.COLLISION)
-    if limits.escape_distance is not None:
-        offset = state.position - gravity.centre_of_mass(state)[0]
-        farthest = torch.linalg.vector_norm(offset, dim=-1).amax(dim=1)
-        end(farthest > limits.escape_distance, Status.ESCAPE)
     end(last, Status.SUCCESS)
     end(n_steps >= limits.max_steps, Status.MAX_STEPS)
     return status

@@ -164,7 +164,7 @@ class Trajectory:
     def n_force_evaluations(self) -> Any:
         """Force evaluations of the steps and of the criterion; each derivative counts as one.
 
-        Interpolation to output times is not part of it, since it changes no step.
+        Interpolation to output times and the search for contacts and escapes are not part of it.
         """
         return self._number("n_force_evaluations")
 
@@ -173,6 +173,29 @@ class Trajectory:
         """How the run ended: a `Status`, or (B,) of their numbers for a batch."""
         values = self.summary["status"]
         return values if self.batched else Status(int(values[0]))
+
+    @property
+    def events(self):
+        """Contacts and escapes, a pandas.DataFrame with a row for each.
+
+        Columns are `system`, `time` [T], `kind` ("collision" or "escape"), `bodies` (a tuple: two
+        of a collision, one of an escape) and `distance` [L], between the two or from the centre
+        of mass.
+        """
+        import pandas as pd
+
+        names = ("time", "first", "second", "distance")
+        time, first, second, distance = (self.summary[f"event_{name}"] for name in names)
+        met = np.flatnonzero(np.isfinite(time))
+        pairs = [(int(first[k]), int(second[k])) for k in met]
+        columns = {
+            "system": met,
+            "time": time[met],
+            "kind": ["collision" if j >= 0 else "escape" for _, j in pairs],
+            "bodies": [(i, j) if j >= 0 else (i,) for i, j in pairs],
+            "distance": distance[met],
+        }
+        return pd.DataFrame(columns).astype({"kind": object, "bodies": object})
 
     @property
     def mass(self) -> np.ndarray:

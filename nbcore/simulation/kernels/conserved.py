@@ -1,15 +1,13 @@
-"""What should stay the same during a run, and what should not happen."""
+"""What should stay the same during a run."""
 
 from __future__ import annotations
-
-import math
 
 from numba import njit
 
 from nbcore.simulation.kernels.lanes import load, total
 from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size
 
-__all__ = ["all_finite", "changes", "closest", "farthest", "kinetic_energy"]
+__all__ = ["all_finite", "changes", "kinetic_energy"]
 
 
 @njit(**LAW)
@@ -78,34 +76,3 @@ def all_finite(bodies, axes, x, v):
         for i in range(size(bodies)):
             total += (x[d, i] - x[d, i]) + (v[d, i] - v[d, i])
     return total == 0.0
-
-
-@njit(**PLAIN)
-def closest(bodies, x):
-    """Smallest separation of two bodies."""
-    least = math.inf
-    for i in range(size(bodies)):
-        for j in range(i + 1, size(bodies)):
-            r2 = 0.0
-            for d in range(3):
-                r2 += (x[d, j] - x[d, i]) ** 2
-            least = min(least, r2)
-    return least**0.5
-
-
-@njit(**PLAIN)
-def farthest(bodies, m, x):
-    """Largest distance from the centre of mass."""
-    mass = 0.0
-    for i in range(size(bodies)):
-        mass += m[i]
-    most = 0.0
-    for i in range(size(bodies)):
-        r2 = 0.0
-        for d in range(3):
-            centre = 0.0
-            for k in range(size(bodies)):
-                centre += m[k] / mass * x[d, k]
-            r2 += (x[d, i] - centre) ** 2
-        most = max(most, r2)
-    return most**0.5

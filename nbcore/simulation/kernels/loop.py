@@ -15,10 +15,9 @@ from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
-    closest,
-    farthest,
     kinetic_energy,
 )
+from nbcore.simulation.kernels.events import first_event
 from nbcore.simulation.kernels.forces import potential_energy
 from nbcore.simulation.kernels.general import (
     General,
@@ -104,6 +103,7 @@ class Systems(NamedTuple):
     initial: Array  # (B, 7) energy, momentum, angular momentum
     scale: Array  # (B, 3) of their errors
     t_end: Array
+    event: Array  # (B, 4) time, bodies (−1: none), distance; NaN: nothing was met
 
 
 class Limits(NamedTuple):
@@ -192,16 +192,6 @@ def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x,
 
 
 @njit(**PLAIN)
-def judge(bodies, m, x, collision, escape, status):
-    """Status after a step where bodies may meet or escape; of several reasons the first counts."""
-    if collision > 0 and closest(bodies, x) < collision:
-        return COLLISION
-    if escape < math.inf and farthest(bodies, m, x) > escape:
-        return ESCAPE
-    return status
-
-
-@njit(**PLAIN)
 def most_off(bodies, off):
     """Largest error of any body's orbit so far."""
     most = 0.0
@@ -224,7 +214,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     xw, vw, xl, vl = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xl0, vl0 = vectors(bodies), vectors(bodies)
+    xl0, vl0, aw, jw = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     lows = (xl, vl)
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     pair, mean, sizes = (
@@ -284,6 +274,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
             own, status, good = systems.taken_over[b], RUNNING, 0
+            met, other = -1, -1  # bodies of a contact, or one that has escaped
             stretch, look, seen = systems.stretch[b], systems.look[b], systems.seen[b]
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
@@ -298,7 +289,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
                 before, time = time, t_end if is_last else time + h
-                if next_time <= time or looks_back(rule) or guarded:
+                if next_time <= time or looks_back(rule) or guarded or watched:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
@@ -337,6 +328,29 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                         failed = True
                         break
                     energy = math.inf
+                if watched:
+                    # Copies, because what is handed to a function can't stay in registers.
+                    copy(bodies, x, xw)
+                    copy(bodies, v, vw)
+                    copy(bodies, a, aw)
+                    copy(bodies, jerk, jw)
+                    part, met, other, distance, potential, part_done, anew = first_event(
+                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, xw, vw, aw, jw,
+                        G, eps2, orbits, collision, escape,
+                    )  # fmt: skip
+                    if met >= 0:  # the step ends there
+                        copy(bodies, xw, x)
+                        copy(bodies, vw, v)
+                        copy(bodies, aw, a)
+                        copy(bodies, jw, jerk)
+                        if part < h:
+                            time = before + part
+                        h, done = part, part_done
+                        energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
+                        event = systems.event[b]
+                        event[0], event[1], event[2], event[3] = time, met, other, distance
+                    if followed and anew:
+                        measure(bodies, orbits, x, v, eps2)
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -345,8 +359,8 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = SUCCESS
                 elif n_steps >= max_steps:
                     status = MAX_STEPS
-                if watched:
-                    status = judge(bodies, m, x, collision, escape, status)
+                if met >= 0:
+                    status = COLLISION if other >= 0 else ESCAPE
                 grew, made = h >= made, h
                 if next_time <= time:
                     row = between(

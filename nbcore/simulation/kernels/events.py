@@ -1,0 +1,180 @@
+"""The first contact or escape within a step; see `simulation.events`."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from nbcore.simulation import events
+from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
+from nbcore.simulation.kernels.shapes import PLAIN, active, scratch, size, vectors
+from nbcore.simulation.kernels.steps import clear, copy, step
+
+__all__ = ["first_event"]
+
+square_coefficients = njit(**PLAIN)(events.square_coefficients)
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def first_event(
+    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, x, v, a, jerk, G, eps2, orbits,
+    collision, escape,
+):  # fmt: skip
+    """Find the event and put its state in the place of that after the step.
+
+    Returns
+    -------
+    Time until then, its bodies and distance, the potential energy and the work of a moving field;
+    −1 for the bodies, and nothing that counts for the rest, where there is none. Last whether any
+    part was gone through, so that `orbits` was told anew of the time until then.
+    """
+    contact, beyond = collision * (1 - DEPTH), escape * (1 + DEPTH)
+    if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
+        return h, -1, -1, math.nan, 0.0, 0.0, False
+    xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
+    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
+    lows = (xl, vl)
+    copy(bodies, x0, xs)
+    copy(bodies, v0, vs)
+    copy(bodies, a0, as_)
+    part, width, end, tries = 0.0, h, h, 0
+    potential, done = 0.0, 0.0
+    while True:
+        least = NARROWEST if tries < PATIENCE else COARSEST
+        first, second, distance = happens(bodies, axes, m, x, contact, beyond)
+        if first >= 0:
+            if width <= FINEST * h:
+                return end, first, second, distance, potential, done, True
+            width /= 2
+        elif width > least * h and is_possible(
+            bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond
+        ):
+            width /= 2
+        elif end >= h:
+            return h, -1, -1, math.nan, potential, done, tries > 0
+        else:
+            copy(bodies, x, xs)
+            copy(bodies, v, vs)
+            copy(bodies, a, as_)
+            part, width = end, 2 * width
+        end = h if width >= h - part else part + width
+        width = end - part
+        copy(bodies, x0, x)
+        copy(bodies, v0, v)
+        copy(bodies, a0, a)
+        copy(bodies, j0, jerk)
+        clear(bodies, xl)
+        clear(bodies, vl)
+        clear(bodies, orbits.gone)
+        potential, done = step(
+            bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, end, G, eps2, phi, orbits
+        )
+        tries += 1
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def happens(bodies, axes, m, x, contact, beyond):
+    """Bodies and distance of the closest contact, otherwise of the farthest escape, or −1."""
+    first, second, bound2 = -1, -1, contact * contact
+    if contact > 0:
+        for i in range(active(bodies)):
+            for j in range(i + 1, size(bodies)):
+                r2 = 0.0
+                for d in range(size(axes)):
+                    r2 += (x[d, j] - x[d, i]) ** 2
+                if r2 < bound2 and (m[i] > 0 or m[j] > 0):
+                    first, second, bound2 = i, j, r2
+    if first >= 0 or beyond == math.inf:
+        return first, second, math.sqrt(bound2)
+    centre, bound2 = vectors((0,)), beyond * beyond
+    weigh(bodies, axes, m, x, centre)
+    for i in range(size(bodies)):
+        r2 = 0.0
+        for d in range(size(axes)):
+            r2 += (x[d, i] - centre[d, 0]) ** 2
+        if r2 > bound2:
+            first, bound2 = i, r2
+    return first, second, math.sqrt(bound2)
+
+
+@njit(**PLAIN)
+def weigh(bodies, axes, m, x, centre):
+    """Put the centre of mass into a (3, 1)."""
+    mass = 0.0
+    for i in range(size(bodies)):
+        mass += m[i]
+    for d in range(size(axes)):
+        total = 0.0
+        for i in range(size(bodies)):
+            total += m[i] / mass * x[d, i]
+        centre[d, 0] = total
+
+
+@njit(error_model="numpy", fastmath={"contract"})
+def is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
+    """Whether a contact or an escape may lie between two states."""
+    # the inner control points of the cubics
+    p, q = vectors(bodies), vectors(bodies)
+    misses, reach = scratch(bodies, 1, 1, 0.0)[0], scratch(bodies, 1, 1, 0.0)[0]
+    for i in range(size(bodies)):
+        early = late = one = two = three = 0.0
+        for d in range(size(axes)):
+            P, Q = x0[d, i] + h / 3 * v0[d, i], x[d, i] - h / 3 * v[d, i]
+            p[d, i], q[d, i] = P, Q
+            early += (h * h * a0[d, i] - 6 * (x0[d, i] - 2 * P + Q)) ** 2
+            late += (h * h * a[d, i] - 6 * (P - 2 * Q + x[d, i])) ** 2
+            one += (P - x0[d, i]) ** 2
+            two += (Q - x0[d, i]) ** 2
+            three += (x[d, i] - x0[d, i]) ** 2
+        misses[i] = MISSES * math.sqrt(max(early, late))
+        reach[i] = misses[i] + math.sqrt(max(one, two, three))
+    if contact > 0:
+        for i in range(active(bodies)):
+            for j in range(i + 1, size(bodies)):
+                r2 = 0.0
+                for d in range(size(axes)):
+                    r2 += (x0[d, j] - x0[d, i]) ** 2
+                # Most pairs are too far apart to meet, wherever they go.
+                if r2 > (contact + reach[i] + reach[j]) ** 2 or (m[i] == 0 and m[j] == 0):
+                    continue
+                least = bounds(axes, x0, p, q, x, i, x0, p, q, x, j)[0]
+                if least < (contact + misses[i] + misses[j]) ** 2:
+                    return True
+    if beyond == math.inf:
+        return False
+    c0, c1, c2, c3 = vectors((0,)), vectors((0,)), vectors((0,)), vectors((0,))
+    weigh(bodies, axes, m, x0, c0)
+    weigh(bodies, axes, m, p, c1)
+    weigh(bodies, axes, m, q, c2)
+    weigh(bodies, axes, m, x, c3)
+    mass, centre_misses = 0.0, 0.0
+    for i in range(size(bodies)):
+        mass += m[i]
+        centre_misses += m[i] * misses[i]
+    for i in range(size(bodies)):
+        most = bounds(axes, x0, p, q, x, i, c0, c1, c2, c3, 0)[1]
+        if most > max(beyond - misses[i] - centre_misses / mass, 0.0) ** 2:
+            return True
+    return False
+
+
+@njit(**PLAIN)
+def bounds(axes, p0, p1, p2, p3, i, q0, q1, q2, q3, j):
+    """Bounds of r² between two that move on cubics, from their control points (3, …)."""
+    p00 = p01 = p02 = p03 = p11 = p12 = p13 = p22 = p23 = p33 = 0.0
+    for d in range(size(axes)):
+        A, B = p0[d, i] - q0[d, j], p1[d, i] - q1[d, j]
+        C, D = p2[d, i] - q2[d, j], p3[d, i] - q3[d, j]
+        p00 += A * A
+        p01 += A * B
+        p02 += A * C
+        p03 += A * D
+        p11 += B * B
+        p12 += B * C
+        p13 += B * D
+        p22 += C * C
+        p23 += C * D
+        p33 += D * D
+    each = square_coefficients(p00, p01, p02, p03, p11, p12, p13, p22, p23, p33)
+    return min(each), max(each)
