@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.integrators import Hermite, Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.novelty import warn_of_novelty
@@ -29,7 +29,7 @@ from nbcore.stepping.control import ErrorControl, get_control, guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy, as_policy, untrained
 from nbcore.stepping.suites import Suite
 
-__all__ = ["ENGINES", "simulate"]
+__all__ = ["ENGINES", "check", "simulate"]
 
 DEFAULT_INTEGRATOR = "suzuki4"
 DEFAULT_POLICY = "default"  # among those that are shipped
@@ -164,6 +164,35 @@ def simulate(
     if learned:
         warn_of_novelty(learned, state, trajectory)
     return trajectory
+
+
+def check(
+    state: State,
+    t_end: float | Any,
+    policy: object = None,
+    *,
+    integrator: str | None = None,
+    tolerance: float | Any = 1e-6,
+    stepping: str | None = None,
+    engine: str = "auto",
+    record: int | str | Any | None = None,
+    max_steps: int | None = None,
+    **_: Any,
+) -> None:
+    """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
+    end = _t_end(state, t_end, max_steps)
+    accepted = _per_system(state, "tolerance", tolerance)
+    chosen, integrator = _policy(policy, integrator, float(accepted.min()))
+    learned = chosen if isinstance(chosen, LearnedPolicy) else None
+    stepping = stepping or (learned.spec.stepping if learned else "plain")
+    _, scheme = _integrator(integrator, chosen, stepping)
+    if isinstance(scheme, Hermite):
+        scheme.check(state)
+    if state.field is not None:
+        state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
+    _record(record, state, end)
+    if engine != "auto":  # which always finds one, and to look for it imports the compiler
+        _engine(engine, state, chosen, scheme)
 
 
 class _Observer:
