@@ -269,7 +269,7 @@ def test_an_interrupt_ends_with_130_and_one_line(project):
     stub = HEADER + START + f"# %%\nopen({str(started)!r}, 'w')\nimport time\ntime.sleep(60)\n"
     (project / "notebooks/40_waits.py").write_text(stub, encoding="utf-8")
     script = (
-        "from pathlib import Path; from nbcore.runs import checks, cli, notebooks, provenance, records\n"
+        "from pathlib import Path; from nbcore.runs import cli, notebooks, provenance, records\n"
         "notebooks.NOTEBOOKS = Path('notebooks'); records.OUTPUTS = Path('outputs')\n"
         "cli.main(['notebook', '40_waits', '-p', 'preset=small.toml', '-q'])"
     )

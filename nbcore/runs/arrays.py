@@ -275,11 +275,8 @@ def _beside(overrides: Sequence[str], members: Sequence[Mapping[str, Any]]) -> l
     found = []
     for settings in members:
         sections = [key.removesuffix("source") for key in settings if key.endswith(".source")]
-        beside = {
-            key: value
-            for key, value in parsed(overrides)
-            if sections and (key.startswith(tuple(sections)) or key.startswith("movie."))
-        }
+        kept = (*sections, "movie.", "simulate.periods", "simulate.t_end") if sections else ()
+        beside = {key: value for key, value in parsed(overrides) if key.startswith(kept)}
         found.append({**beside, **settings})
     return found
 
