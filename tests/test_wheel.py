@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("wheel")]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Folder that a wheel of the sources is installed in, with its dependencies left where they are."""
+    """Folder that a wheel is installed in; what it depends on is there already."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
