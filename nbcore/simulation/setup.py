@@ -154,7 +154,8 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
         return trained
     if config.policy == "fixed":
         return FixedStep(config.dt)
-    if PurePath(config.policy).suffix or Path(config.policy).is_dir():
+    path = PurePath(config.policy)
+    if path.suffix or len(path.parts) > 1 or Path(path).is_dir():
         return load_policy(config.policy)
     if config.policy in CRITERIA:
         return Criterion(config.policy, config.eta)
