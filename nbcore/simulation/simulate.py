@@ -185,7 +185,7 @@ def check(
     chosen, integrator = _policy(policy, integrator, float(accepted.min()))
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else "plain")
-    _, scheme = _integrator(integrator, chosen, stepping)
+    scheme = _integrator(integrator, chosen, stepping)[1]
     if isinstance(scheme, Hermite):
         scheme.check(state)
     if state.field is not None:
