@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
+from nbcore.places import SHIPPED
 
 __all__ = [
     "Benchmark",
@@ -37,11 +39,14 @@ __all__ = [
     "load_config",
     "make_config",
     "parse_value",
+    "parsed",
+    "preset_comment",
     "preset_names",
     "save_config",
+    "with_settings",
 ]
 
-PRESETS = Path(__file__).resolve().parents[1] / "configs"
+PRESETS = SHIPPED / "configs"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -525,6 +530,12 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def preset_comment(name: str) -> str:
+    """First line of the comment that a preset begins with."""
+    first, *_ = (PRESETS / f"{name}.toml").read_text(encoding="utf-8").split("\n")
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
 def load_config(
     preset: str | Path | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()
 ) -> Config:
@@ -535,8 +546,9 @@ def load_config(
     preset
         Path of a TOML file, or name of one in configs/; None for the defaults.
     overrides
-        Dotted keys and values: «train.epochs=100» or {"train.epochs": 100}. A value is read as
-        TOML, as plain text where it is not TOML, and `none` clears an optional field.
+        Dotted keys and values: «train.epochs=100» or {"train.epochs": 100}; the second of the
+        families to train on is train.families.1. A value is read as TOML, as plain text where it
+        is not TOML, and `none` clears an optional field. See `with_settings`.
 
     Raises
     ------
@@ -544,10 +556,82 @@ def load_config(
         The file is missing or not TOML; a key is unknown; a value is of the wrong type or out of
         range.
     """
-    table = {} if preset is None else _read(preset)
-    for key, value in _items(overrides):
-        _set(table, key, value)
-    return make_config(table)
+    return make_config(with_settings({} if preset is None else _read(preset), overrides))
+
+
+def with_settings(
+    table: Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any]
+) -> dict[str, Any]:
+    """A copy of a nested table with dotted settings, sharing what they leave alone.
+
+    A new source of a scenario drops what the old one left: its parameters, units and field, the
+    length of the run in its periods, the choice of what a movie shows of it, and, of a training,
+    the families that stood in the scenario's place. What the same overrides set stays, in whatever
+    order they come.
+
+    Raises
+    ------
+    InputError
+        An override can't be read.
+    """
+    items = list(parsed(overrides))
+    changed = _applied(table, items)
+    cleared = _cleared(table, changed, {key for key, _ in items})
+    return changed if cleared is table else _applied(cleared, items)
+
+
+def _applied(table: Mapping[str, Any], items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    copy = dict(table)
+    for key, value in items:
+        _set(copy, key, value)
+    return copy
+
+
+def _cleared(
+    table: Mapping[str, Any], changed: Mapping[str, Any], given: set[str]
+) -> Mapping[str, Any]:
+    """The table without what depends on sources of scenarios that are others now."""
+    count = len(_at(table, "train.families") or ())
+    sections = ["simulate.scenario", "train.scenario"]
+    for section in [*sections, *(f"train.families.{k}" for k in range(count))]:
+        keys = [f"{section}.{name}" for name in ScenarioConfig.model_fields]
+        if _source(table, section) != _source(changed, section):
+            table = _without(table, keys)
+            if section == "simulate.scenario":
+                table = _without(table, ("movie.system", "movie.frame"))
+                if _at(table, "simulate.periods") is not None:
+                    table = _without(table, ("simulate.periods", "simulate.t_end"))
+    number = "simulate.scenario.parameters.n_systems"
+    if _at(table, number) != _at(changed, number):
+        table = _without(table, ("movie.system",))
+    if "train.scenario.source" in given or "train.scenario" in given:
+        table = _without(table, ("train.families",))
+    return table
+
+
+def _source(table: Mapping[str, Any], section: str) -> Any:
+    return _at(table, f"{section}.source") or ScenarioConfig().source
+
+
+def _at(table: Any, key: str) -> Any:
+    """Value at a dotted key, or None."""
+    for name in key.split("."):
+        if isinstance(table, (list, tuple)) and name.isdigit() and int(name) < len(table):
+            table = table[int(name)]
+        else:
+            table = table.get(name) if isinstance(table, Mapping) else None
+    return table
+
+
+def _without(table: Mapping[str, Any], keys: Iterable[str]) -> Mapping[str, Any]:
+    """A copy without some dotted keys."""
+    for key in keys:
+        section, _, last = key.rpartition(".")
+        inner = _at(table, section)
+        if isinstance(inner, Mapping) and last in inner:
+            rest = {name: value for name, value in inner.items() if name != last}
+            table = _applied(table, [(section, rest)])
+    return table
 
 
 def make_config(table: Mapping[str, Any]) -> Config:
@@ -577,10 +661,12 @@ def _to_table(section: Section) -> dict[str, Any]:
 
 def _read(preset: str | Path) -> dict[str, Any]:
     path = Path(preset)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():  # a folder may have the name of a preset
         path = PRESETS / f"{preset}.toml"
         if not path.exists():
             raise unknown_name("preset", preset, preset_names())
+    elif not path.exists() and path.parent == Path("configs"):  # as in a checkout, from elsewhere
+        path = PRESETS / path.name
     if not path.is_file():
         raise InputError(
             f"config {str(path)!r} does not exist; presets in configs/ are: "
@@ -601,7 +687,14 @@ def _clear_none(value: Any) -> Any:
     return None if value == "none" else value
 
 
-def _items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def parsed(overrides: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Dotted keys with their values, «none» as None.
+
+    Raises
+    ------
+    InputError
+        One does not read key=value.
+    """
     if isinstance(overrides, Mapping):
         yield from ((key, _clear_none(value)) for key, value in overrides.items())
         return
@@ -623,13 +716,30 @@ def parse_value(text: str) -> Any:
 
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for name in sections:
-        inner = table.get(name)
-        inner = dict(inner) if isinstance(inner, dict) else {}
-        table[name] = inner
-        table = inner
-    table[last] = value
+    inner: Any = table
+    names = key.split(".")
+    for name, below in pairwise(names):
+        old = inner[_place(inner, name, key)] if _has(inner, name) else None
+        if isinstance(old, (list, tuple)) and old and below.isdigit():
+            new: Any = list(old)
+        else:
+            new = dict(old) if isinstance(old, dict) else {}
+        inner[_place(inner, name, key)] = new
+        inner = new
+    inner[_place(inner, names[-1], key)] = value
+
+
+def _has(inner: Any, name: str) -> bool:
+    return isinstance(inner, list) or name in inner
+
+
+def _place(inner: Any, name: str, key: str) -> Any:
+    """Index in a list, or key in a table."""
+    if not isinstance(inner, list):
+        return name
+    if not name.isdigit() or int(name) >= len(inner):
+        raise InputError(f"override {key!r}: there are {len(inner)}, numbered from 0")
+    return int(name)
 
 
 def _explain(problem: Any) -> str:

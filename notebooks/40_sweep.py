@@ -42,7 +42,10 @@ found = nb.sweep(config, run.path)
 with nb.plots.style():
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     nb.search.history(found.study, left)
-    nb.search.importance(found.study, middle)
+    if (found.trials["state"] == "complete").sum() > 3:  # fewer don't tell what decides
+        nb.search.importance(found.study, middle)
+    else:
+        middle.set_axis_off()
     if len(config.sweep.objectives) > 1:
         nb.search.pareto(found.study, right)
     else:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nbcore import config
-from nbcore.runs import cli, notebooks, provenance, records
+from nbcore.runs import checks, cli, notebooks, provenance, records
 
 HEADER = """\
 # ---
@@ -85,6 +85,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(records, "OUTPUTS", tmp_path / "outputs")
     monkeypatch.setattr(config, "PRESETS", tmp_path)
+    monkeypatch.setattr(checks, "CHECKS", {})  # of the real notebooks
     return tmp_path
 
 

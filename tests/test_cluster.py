@@ -131,6 +131,13 @@ def test_the_rows_of_a_table_are_members_too(tmp_path):
         (("train", "--cluster", "slrm"), "'slurm'"),
         (("train", "--config", "nope"), "preset 'nope' is unknown"),
         (("train", "--run", "a/b"), "must be one plain folder"),
+        (("train", "--over", "train.integrator=leapfrog,leepfrog"), "member 1"),
+        (("simulate", "--over", "simulate.scenario.parameters.n_bodies=3,1"), "member 1"),
+        (("simulate", "--over", "simulate.scenario.source=kepler,gone.csv"), "'gone.csv' does not"),
+        (("simulate", "--over", "simulate.policy=default,trained", "--dry-run"), "member 1"),
+        (("both", "--over", "simulate.integrator=suzuki4,leapfrog"), "has order 2"),
+        (("sweep", "--over", "train.optimiser=adam,adm"), "did you mean 'adam'"),
+        (("benchmark", "--over", 'benchmark.families=[["five_body"], ["x"]]'), "family 'x'"),
     ],
 )
 def test_wrong_input_is_one_line_and_sends_nothing(arguments, words, outputs):
@@ -139,6 +146,22 @@ def test_wrong_input_is_one_line_and_sends_nothing(arguments, words, outputs):
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not outputs.exists() or not list(outputs.iterdir())
+
+
+def test_what_is_set_for_all_stays_beside_the_source_of_a_member(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "again", lambda _: 1)
+    settings = ["simulate.scenario.parameters={n_systems=2}", "movie.system=1", "movie.look=dark"]
+    array = arrays.submit(
+        *("simulate", "20_simulate", "simulate", settings),
+        members=members_module.grid(["simulate.scenario.source=few_body,kepler_orbits"]),
+        root=tmp_path,
+    )
+    for number, source in enumerate(("few_body", "kepler_orbits")):
+        given = array.parameters(number)
+        config = load_config(given["preset"], given["overrides"])
+        assert config.simulate.scenario.source == source
+        assert config.simulate.scenario.parameters == {"n_systems": 2}
+        assert (config.movie.system, config.movie.look) == (1, "dark")
 
 
 def test_without_slurm_it_says_what_to_use(monkeypatch):
@@ -244,8 +267,9 @@ def test_an_array_that_still_has_jobs_is_not_sent_again(tmp_path, monkeypatch):
 def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_path):
     """What a cluster does to an array, and how it comes out."""
     table = tmp_path / "members.csv"
-    rows = [f"{k},{'nonesuch' if k == 5 else 'leapfrog'},{400 if k == 2 else 2}" for k in range(8)]
-    table.write_text("\n".join(["train.seed,train.integrator,train.epochs", *rows]))
+    # A pool of one state is too small, which shows once the orbits are run.
+    rows = [f"{k},{1 if k == 5 else 64},{400 if k == 2 else 2}" for k in range(8)]
+    table.write_text("\n".join(["train.seed,train.pool_size,train.epochs", *rows]))
     options = [part for setting in TINY for part in ("-s", setting)]
     result = nbcore(
         *("submit", "train", "-c", "smoke", "--table", str(table), "--run", "eight", *options),
@@ -270,7 +294,7 @@ def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_pat
     assert [(a["state"], a["exit_code"]) for a in before] == [("interrupted", 140)] * len(before)
     assert before
     assert last["state"] == "done"
-    settings = {"train.seed": 2, "train.integrator": "leapfrog", "train.epochs": 400}
+    settings = {"train.seed": 2, "train.pool_size": 64, "train.epochs": 400}
     alone = train(load_config("smoke", [*TINY, *(f"{k}={v}" for k, v in settings.items())]))
     trained = load_policy(preempted.checkpoint_file).state_dict()
     for name, value in alone.policy.state_dict().items():
@@ -279,12 +303,12 @@ def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_pat
 
     standing = nbcore("status", "eight").stdout
     assert "8 members: 7 done, 1 failed" in standing
-    assert "integrator 'nonesuch' is unknown" in standing
+    assert "left 1 states" in standing
     printed = nbcore("logs", "eight").stdout
-    assert "member 5 failed: InputError: integrator 'nonesuch' is unknown" in printed
+    assert "member 5 failed: InputError: the training systems left 1 states" in printed
     collected = nbcore("collect", "eight").stdout
     assert "7 of 8 done" in collected
-    assert "nonesuch" in collected
+    assert "left 1 states" in collected
     frame = pd.read_parquet(outputs / "eight/table.parquet")
     assert frame["loss"].notna().sum() == 7
     assert frame["attempts"].tolist() == [len(before) + 1 if k == 2 else 1 for k in range(8)]

@@ -5,7 +5,15 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from nbcore import config as configuration
-from nbcore.config import Config, load_config, make_config, preset_names, save_config
+from nbcore.config import (
+    Config,
+    ScenarioConfig,
+    load_config,
+    make_config,
+    preset_names,
+    save_config,
+    with_settings,
+)
 from nbcore.errors import InputError, unknown_name
 
 
@@ -171,3 +179,97 @@ def test_every_field_has_a_meaning():
 def test_an_unknown_name_is_told_with_the_nearest_or_with_all():
     assert "did you mean 'leapfrog'?" in str(unknown_name("integrator", "leepfrog", ["leapfrog"]))
     assert str(unknown_name("x", "q", ["b", "a"])) == "x 'q' is unknown. Known: a, b"
+
+
+OWN = {
+    "simulate": {
+        "scenario": {
+            "source": "kepler",
+            "parameters": {"eccentricity": 0.9},
+            "G": 4.0,
+            "softening": 0.1,
+            "field": {"mass": 1.0, "position": [9.0, 0.0]},
+        },
+        "t_end": None,
+        "periods": 3.0,
+        "tolerance": 1e-7,
+    },
+    "movie": {"system": 3, "frame": 1, "look": "dark"},
+    "train": {
+        "epochs": 7,
+        "families": [
+            {"source": "few_body", "parameters": {"seed": 1}, "t_end": 2.0},
+            {"source": "kepler", "parameters": {"eccentricity": 0.5}, "periods": 4.0},
+        ],
+    },
+}
+SOURCE = "simulate.scenario.source=mine.csv"
+
+
+@pytest.mark.parametrize("overrides", [[SOURCE], ["simulate.scenario={source='mine.csv'}"]])
+def test_a_new_source_drops_what_belonged_to_the_old_one(overrides):
+    config = make_config(with_settings(OWN, overrides))
+    assert config.simulate.scenario == ScenarioConfig(source="mine.csv")
+    assert (config.simulate.t_end, config.simulate.periods) == (10.0, None)
+    assert (config.movie.system, config.movie.frame) == (0, "inertial")
+    kept = (config.simulate.tolerance, config.movie.look, config.train.epochs)
+    assert kept == (1e-7, "dark", 7)
+    assert len(config.train.families) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_is_set_beside_a_new_source_stays_in_either_order(order):
+    source = "simulate.scenario.source=few_body"
+    beside = ["simulate.scenario.parameters.n_bodies=4", "simulate.scenario.G=2.0"]
+    beside += ["movie.system=2", "simulate.t_end=none", "simulate.periods=5.0"]
+    config = make_config(with_settings(OWN, [source, *beside][::order]))
+    scenario = config.simulate.scenario
+    assert (scenario.source, scenario.parameters) == ("few_body", {"n_bodies": 4})
+    assert (scenario.G, scenario.softening, scenario.field) == (2.0, None, None)
+    assert (config.movie.system, config.simulate.periods) == (2, 5.0)
+
+
+def test_the_same_source_drops_nothing():
+    for overrides in (["simulate.scenario.source=kepler"], ["simulate.scenario.G=2.0"]):
+        config = make_config(with_settings(OWN, overrides))
+        assert config.simulate.scenario.parameters == {"eccentricity": 0.9}
+        assert (config.simulate.periods, config.movie.system) == (3.0, 3)
+    # The source that a table does not name is the default one.
+    table = {"simulate": {"scenario": {"parameters": {"n_bodies": 5}}}}
+    config = make_config(with_settings(table, ["simulate.scenario.source=few_body"]))
+    assert config.simulate.scenario.parameters == {"n_bodies": 5}
+
+
+def test_another_number_of_systems_drops_the_choice_of_one():
+    config = load_config("quickstart", ["simulate.scenario.parameters.n_systems=2"])
+    assert config.movie.system == 0
+    assert load_config("quickstart", ["simulate.scenario.parameters.seed=2"]).movie.system == 3
+
+
+def test_a_family_is_changed_by_its_number():
+    config = make_config(with_settings(OWN, ["train.families.1.source=mine.csv"]))
+    first, second = config.train.families
+    assert first.parameters == {"seed": 1}
+    assert (second.source, second.parameters, second.periods) == ("mine.csv", {}, 4.0)
+    with pytest.raises(InputError, match="there are 2, numbered from 0"):
+        with_settings(OWN, ["train.families.2.source=mine.csv"])
+
+
+def test_a_new_scenario_to_train_on_takes_the_place_of_families():
+    config = make_config(with_settings(OWN, ["train.scenario.source=mine.csv"]))
+    assert (config.train.scenario.source, config.train.families) == ("mine.csv", ())
+
+
+def test_settings_leave_the_table_that_they_change_as_it_was():
+    before = repr(OWN)
+    with_settings(OWN, [SOURCE, "train.families.0.source=b.csv", "train.epochs=1"])
+    assert repr(OWN) == before
+
+
+def test_a_shipped_preset_is_found_by_its_path_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/smoke.toml") == load_config("smoke")
+    (tmp_path / "smoke").mkdir()
+    assert load_config("smoke") == load_config("configs/smoke.toml")
+    with pytest.raises(InputError, match="does not exist"):
+        load_config("configs/smok.toml")

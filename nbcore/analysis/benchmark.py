@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from nbcore.analysis import peers as others
 from nbcore.analysis.families import FAMILIES, get_family
-from nbcore.analysis.methods import methods
+from nbcore.analysis.methods import Method, methods
 from nbcore.analysis.timing import machine, on_threads
 from nbcore.analysis.work_precision import measured
 from nbcore.atomic import replacing
 from nbcore.config import Benchmark
 from nbcore.errors import InputError, unknown_name
 
-__all__ = ["TABLE_FILE", "load_table", "run_benchmark"]
+__all__ = ["TABLE_FILE", "check_benchmark", "load_table", "run_benchmark"]
 
 TABLE_FILE = "benchmark.parquet"  # in a run folder
 
@@ -53,10 +53,7 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
     InputError
         A name in the configuration is unknown, or what writes Parquet is not installed.
     """
-    names = list(FAMILIES if config.families is None else config.families)
-    for name in names:
-        get_family(name)
-    ours, (peers, left_out) = methods(config), _installed(config)
+    names, ours, peers, left_out = check_benchmark(config)
     if folder is not None and find_spec("pyarrow") is None:
         raise InputError("writing the table needs pyarrow, which is not installed; install it")
     about = {"machine": machine(), "config": config.model_dump(mode="json")}
@@ -74,6 +71,28 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
                 with replacing(Path(folder) / TABLE_FILE) as part:
                     table.to_parquet(part)
     return table
+
+
+def check_benchmark(
+    config: Benchmark,
+) -> tuple[list[str], list[Method], list[str], dict[str, str]]:
+    """Families, our methods, the peers that can run, and those that can't with the reason.
+
+    Raises
+    ------
+    InputError
+        A name in the configuration is unknown, or nothing is left to run.
+    """
+    names = list(FAMILIES if config.families is None else config.families)
+    for name in names:
+        get_family(name)
+    ours, (peers, left_out) = methods(config), _installed(config)
+    if not names or not ours:
+        raise InputError(
+            "the benchmark has nothing to run; name one in benchmark.families, and one in "
+            "benchmark.integrators"
+        )
+    return names, ours, peers, left_out
 
 
 def load_table(folder: str | Path) -> pd.DataFrame:

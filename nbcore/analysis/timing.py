@@ -15,10 +15,11 @@ from typing import Any
 import numba
 import torch
 
+from nbcore.places import CHECKOUT
+
 __all__ = ["machine", "on_threads"]
 
 PACKAGES = ("aitimestepper", "numpy", "numba", "torch", "rebound", "heyoka", "scipy")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -84,8 +85,10 @@ def _version(package: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """What git says of the sources, or None where it has nothing to say."""
+    if CHECKOUT is None:  # what git says is of a repository that happens to lie around
+        return None
     quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    command = ["git", "-C", str(ROOT), *arguments]
+    command = ["git", "-C", str(CHECKOUT), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet)
     except (OSError, subprocess.CalledProcessError):

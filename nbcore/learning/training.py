@@ -23,6 +23,7 @@ from nbcore.learning.optimisation import Learner
 from nbcore.learning.schemes import SCHEMES, Scheme, warm_up
 from nbcore.learning.systems import draw_tolerances, training_problems, visited_states
 from nbcore.physics.state import State
+from nbcore.simulation.simulate import check
 from nbcore.simulation.threads import threads_for
 from nbcore.stepping.checkpoints import POLICY_FILE, load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.policies import LearnedPolicy, untrained
@@ -34,6 +35,7 @@ __all__ = [
     "POLICY_FILE",
     "TRAINING_FILE",
     "TrainingResult",
+    "check_training",
     "make_policy",
     "train",
 ]
@@ -134,6 +136,80 @@ def train(
     return TrainingResult(suite, history, parts[0].systems, folder)
 
 
+def check_training(config: Config, run_dir: str | Path | None = None) -> list[LearnedPolicy]:
+    """Raise InputError where `train` would, as far as it shows before anything is run.
+
+    Returns
+    -------
+    The untrained policy, or that of each member.
+    """
+    folder = None if run_dir is None else Path(run_dir)
+    if not config.train.members:
+        return [_check_one(config, folder)]
+    made = []
+    for k, settings in enumerate(config.train.members):
+        own = _member(config, settings)
+        if own.train.scheme != "evolution" or not own.train.evolution.calibration_systems:
+            raise InputError(
+                f"train.members make a suite, of which each must be calibrated, and member {k} is "
+                "not: use the scheme 'evolution' with evolution.calibration_systems of 1 or more"
+            )
+        made.append(_check_one(own, None if folder is None else folder / f"member_{k}"))
+    return made
+
+
+def _check_one(config: Config, run_dir: Path | None) -> LearnedPolicy:
+    c = config.train
+    _device(c.device)
+    if run_dir is not None and (run_dir / TRAINING_FILE).exists():
+        _begun(run_dir / TRAINING_FILE, config)
+    with torch.random.fork_rng():
+        policy = make_policy(config.network, c.integrator, c.stepping)
+        if c.start is not None:
+            _start_from(policy, c.start, c.integrator)
+        problems, learner = training_problems(c), Learner(policy, c)
+        if c.scheme != "oracle":  # whose labels are many runs
+            SCHEMES[c.scheme](learner, problems, [])
+        for each in problems:
+            check(each.state, each.t_end, policy)
+    return policy
+
+
+def _start_from(policy: LearnedPolicy, path: str, integrator: str) -> None:
+    """Take over the network and the stretch of a policy of the same shape."""
+    found = load_policy(path)
+    if isinstance(found, Suite):
+        found = found.of(integrator)
+    if found is None or found.names != policy.names:
+        raise InputError(
+            f"train.start is {path!r}, which has no policy for {integrator!r} with the same "
+            "features; train one, or start without"
+        )
+    try:
+        policy.load_state_dict(found.state_dict())
+    except RuntimeError:
+        raise InputError(
+            f"train.start is {path!r}, whose network has widths {found.spec.hidden}; "
+            "make network.hidden the same"
+        ) from None
+    policy.stretch(found.spec.stretch / policy.spec.stretch)
+
+
+def _begun(path: Path, config: Config) -> dict[str, Any]:
+    """What a training left, if it was begun with the same settings."""
+    tree = load_tree(path, kind="training")
+    now = _settings(config)
+    for section in ("network", "train"):
+        for key, value in now[section].items():
+            before = tree["settings"][section].get(key)
+            if before != value and key not in FREE_TO_CHANGE:
+                raise InputError(
+                    f"the training in {str(path.parent)!r} was begun with {section}.{key} = "
+                    f"{before}, not {value}; go on with the same settings, or start a new run"
+                )
+    return tree
+
+
 def _recorded(path: Path, watch: Watch | None) -> Watch:
     """Write the history as it goes, and at first what an earlier part of the training left."""
     begun = False
@@ -188,7 +264,7 @@ class _Trainer:
         self.problems = [each.to(device) for each in training_problems(c)]
         self.policy = make_policy(config.network, c.integrator, c.stepping).to(device)
         if c.start is not None:
-            self._start_from(c.start)
+            _start_from(self.policy, c.start, c.integrator)
         if c.scheme == "evolution":
             stretch_to_tolerance(self.policy, self.problems, c)
         learner = Learner(self.policy, c)
@@ -207,26 +283,6 @@ class _Trainer:
         self._seconds, self._saved = 0.0, 0.0
         if run_dir is not None and (run_dir / TRAINING_FILE).exists():
             self._resume(run_dir / TRAINING_FILE)
-
-    def _start_from(self, path: str) -> None:
-        """Take over the network and the stretch of a policy of the same shape."""
-        policy = load_policy(path)
-        if isinstance(policy, Suite):
-            policy = policy.of(self.config.train.integrator)
-        if policy is None or policy.names != self.policy.names:
-            raise InputError(
-                f"train.start is {path!r}, which has no policy for "
-                f"{self.config.train.integrator!r} with the same features; train one, or start "
-                "without"
-            )
-        try:
-            self.policy.load_state_dict(policy.state_dict())
-        except RuntimeError:
-            raise InputError(
-                f"train.start is {path!r}, whose network has widths {policy.spec.hidden}; "
-                "make network.hidden the same"
-            ) from None
-        self.policy.stretch(policy.spec.stretch / self.policy.spec.stretch)
 
     def run(self, watch: Watch | None) -> None:
         """Epoch after epoch until a limit is reached; the checkpoint is written at the end."""
@@ -307,16 +363,7 @@ class _Trainer:
         self._saved = time.monotonic()
 
     def _resume(self, path: Path) -> None:
-        tree = load_tree(path, kind="training")
-        now = _settings(self.config)
-        for section in ("network", "train"):
-            for key, value in now[section].items():
-                before = tree["settings"][section].get(key)
-                if before != value and key not in FREE_TO_CHANGE:
-                    raise InputError(
-                        f"the training in {str(path.parent)!r} was begun with {section}.{key} = "
-                        f"{before}, not {value}; go on with the same settings, or start a new run"
-                    )
+        tree = _begun(path, self.config)
         self.policy.load_state_dict(tree["weights"])
         self.policy.stretch(tree["stretch"] / self.policy.spec.stretch)
         self.history, self._seconds = tree["history"], tree["seconds"]

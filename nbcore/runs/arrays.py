@@ -34,11 +34,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
-from nbcore.config import load_config, make_config
+from nbcore.config import load_config, make_config, parsed, with_settings
 from nbcore.errors import InputError, unknown_name
 from nbcore.jsonfiles import flat, read_json, write_json
 from nbcore.runs import cluster, notebooks, provenance
-from nbcore.runs.members import with_settings
+from nbcore.runs.checks import check_members
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted
 
@@ -200,10 +200,17 @@ def known_command(command: str | None, known: Iterable[str]) -> str:
     return command
 
 
-def script(given: Mapping[str, Any], name: str, n_members: int) -> str:
-    """What `submit` would hand to the scheduler, its configuration checked."""
-    config = load_config(given["preset"], given["overrides"])
-    return cluster.batch_script(config.cluster, name, n_members)
+def script(
+    notebook: str,
+    preset: str | Path | None,
+    overrides: Sequence[str],
+    members: Sequence[Mapping[str, Any]],
+    name: str,
+) -> str:
+    """What `submit` would hand to the scheduler, with all that it checks."""
+    config = load_config(preset, overrides)
+    check_members(notebook, config.model_dump(), _beside(overrides, members))
+    return cluster.batch_script(config.cluster, name, len(members))
 
 
 def submit(
@@ -234,24 +241,20 @@ def submit(
     Raises
     ------
     InputError
-        The configuration of a member is wrong, the name is taken, or there is no such scheduler;
-        nothing is sent.
+        A member would fail, the name is taken, or there is no such scheduler; nothing is sent.
     """
     config = load_config(preset, overrides)
     executor = cluster.executor_of(config.cluster)
     table = config.model_dump()
-    for number, settings in enumerate(members):
-        try:
-            make_config(with_settings(table, settings))
-        except InputError as error:
-            raise InputError(f"member {number} ({dict(settings)}): {error}") from None
+    members = _beside(overrides, members)
+    check_members(notebook, table, members)
     run = Run.create(name, label=command, root=root)
     group = config.tracking.group or run.path.name
     run.save_config(make_config(with_settings(table, {"tracking.group": group})))
     index = {
         "command": command,
         "notebook": notebook,
-        "members": [dict(settings) for settings in members],
+        "members": members,
         "n_jobs": cluster.n_jobs(config.cluster, executor, len(members)),
         "executor": executor,
         "cluster": config.cluster.model_dump(),
@@ -265,6 +268,17 @@ def submit(
         shutil.rmtree(run.path)  # nothing was sent, and the name is free again
         raise
     return array
+
+
+def _beside(overrides: Sequence[str], members: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Members, with what was set for all where a member's own source would drop it."""
+    found = []
+    for settings in members:
+        sections = [key.removesuffix("source") for key in settings if key.endswith(".source")]
+        kept = (*sections, "movie.", "simulate.periods", "simulate.t_end") if sections else ()
+        beside = {key: value for key, value in parsed(overrides) if key.startswith(kept)}
+        found.append({**beside, **settings})
+    return found
 
 
 def again(array: Array) -> int:

@@ -7,13 +7,16 @@ What is slow to import is imported where it is used, so that --help answers at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nbcore.errors import InputError
 from nbcore.runs.commands import (
+    complain,
     errors_reported,
     parse_parameters,
     resume_notebook,
@@ -27,7 +30,50 @@ __all__ = ["app", "main"]
 
 MOVIE = "70_movie"
 
+
+class OneLine(TyperGroup):
+    """The commands; one that is not understood is answered in a line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        if not args:
+            return super().parse_args(ctx, args)  # shows the help
+        with _in_one_line():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Find the command, read its options and run it."""
+        with _in_one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of click, which typer may have its own copy of
+            raise
+        refused: Any = error
+        asked = getattr(refused.ctx, "command_path", "nbcore")
+        message = refused.format_message().rstrip(".?").replace(". Did you", "; did you")
+        complain(f"{message[:1].lower()}{message[1:]}; {_remedy(message)}see {asked} -h")
+        raise typer.Exit(2) from None
+
+
+def _remedy(message: str) -> str:
+    """What helps where something is missing."""
+    if "'RUN'" in message or "'ARRAY'" in message:
+        return "`nbcore runs` lists what there is; "
+    if "'NAME'" in message:
+        from nbcore.runs.notebooks import names
+
+        return f"one of {', '.join(names())}; "
+    return "settings are changed by --set KEY=VALUE; " if "such option" in message else ""
+
+
 app = typer.Typer(
+    cls=OneLine,
     help="Learned adaptive time steps for gravitational N-body runs.",
     epilog="Each run lands in a folder of its own in outputs/.",
     pretty_exceptions_enable=False,
@@ -43,7 +89,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         help="Preset in configs/, or path of a TOML file. "
-        "[default: quickstart; of a sweep or a benchmark that name]",
+        "[default: quickstart; of simulate, sweep and benchmark that of the same name]",
     ),
 ]
 SetOption = Annotated[
@@ -119,7 +165,7 @@ def _headless(notebook: str, preset: str) -> Callable[..., None]:
 # command: notebook, preset, what it does
 HEADLESS = {
     "train": ("10_train", "quickstart", "Train a policy"),
-    "simulate": ("20_simulate", "quickstart", "Simulate with a policy"),
+    "simulate": ("20_simulate", "simulate", "Simulate with a policy"),
     "both": ("00_quickstart", "quickstart", "Train a policy, then simulate with it"),
     "sweep": ("40_sweep", "sweep", "Search for the best settings of a training"),
     "benchmark": ("50_benchmark", "benchmark", "Compare what an accuracy costs with other codes"),
@@ -128,9 +174,14 @@ for _name, (_notebook, _preset, _help) in HEADLESS.items():
     app.command(_name, help=f"{_help} (notebook {_notebook}).")(_headless(_notebook, _preset))
 
 
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: its path, or its name in outputs/.")
+]
+
+
 @app.command()
 def movie(
-    run: Annotated[str, typer.Argument(help="A run: its path, or its name in outputs/.")],
+    run: RunArgument,
     settings: SetOption = None,
     traceback: TracebackOption = False,
     quiet: QuietOption = False,
@@ -143,7 +194,9 @@ def movie(
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="Name in notebooks/, such as 30_diagnose.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name in notebooks/, such as 30_diagnose.")
+    ],
     parameters: Annotated[
         list[str] | None,
         typer.Option(
@@ -164,7 +217,7 @@ def notebook(
 @app.command()
 def runs(
     folder: Annotated[
-        str | None, typer.Argument(help="Folder of runs. [default: the project's outputs/]")
+        str | None, typer.Argument(help="Folder of runs. [default: outputs/]")
     ] = None,
 ) -> None:
     """List the runs there are: how they stand, how old they are, and what came out."""
@@ -176,7 +229,7 @@ def runs(
 
 @app.command()
 def rerun(
-    run: Annotated[str, typer.Argument(help="A run: its path, or its name in outputs/.")],
+    run: RunArgument,
     new: RunOption = None,
     traceback: TracebackOption = False,
     quiet: QuietOption = False,
@@ -195,6 +248,8 @@ def rerun(
             )
         if (now := code_of()) != origin["code"]:
             warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
+        if not old.config_file.is_file():
+            raise InputError(f"run {str(old.path)!r} has no config.toml to be repeated with")
         parameters = settings_of(str(old.config_file), None)
         run_notebook(origin["notebook"], parameters, new, quiet=quiet)
 
@@ -257,7 +312,8 @@ def submit(
             notebook, preset, _ = HEADLESS[command]
             given = settings_of(config, chosen, preset)
             if dry_run:
-                typer.echo(arrays.script(given, run or command, len(chosen_members)))
+                name = run or command
+                typer.echo(arrays.script(notebook, members=chosen_members, name=name, **given))
                 return
             array = arrays.submit(command, notebook, members=chosen_members, name=run, **given)
             cluster_jobs = array.n_jobs
@@ -316,9 +372,7 @@ def presets() -> None:
     from nbcore import config
 
     for name in config.preset_names():
-        first, *_ = (config.PRESETS / f"{name}.toml").read_text(encoding="utf-8").split("\n")
-        comment = first.lstrip("# ") if first.startswith("#") else ""
-        typer.echo(f"{name:<14} {comment}".rstrip())
+        typer.echo(f"{name:<14} {config.preset_comment(name)}".rstrip())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbcore.runs.records import Run
 
 __all__ = [
+    "complain",
     "errors_reported",
     "parse_parameters",
     "resume_notebook",
@@ -59,10 +60,11 @@ def run_notebook(
     quiet: bool,
 ) -> None:
     """Check everything that can be checked, then make or open the folder, then run."""
-    from nbcore.config import load_config
+    from nbcore.config import Config, load_config, preset_comment, preset_names
     from nbcore.runs import notebooks
+    from nbcore.runs.checks import check
     from nbcore.runs.provenance import command_line
-    from nbcore.runs.records import Run
+    from nbcore.runs.records import Run, checked_name
 
     defaults = notebooks.default_parameters(name)
     notebooks.check_parameters(name, parameters)
@@ -71,18 +73,24 @@ def run_notebook(
         given["preset"] = _absolute(given["preset"])
     known = {**defaults, **given}
     run_dir = parameters.get("run_dir")
-    if "preset" in known:
-        load_config(known["preset"], known.get("overrides", []))
-    elif run_dir is not None and known.get("overrides"):
-        load_config(Run.open(run_dir).config_file, known["overrides"])
-
-    if run_dir is not None:
-        if run_name is not None:
-            raise InputError("--run names a new folder; leave it out where a run_dir is given")
-        run = Run.open(run_dir)
-    elif notebooks.reads_a_run(name):
+    run = None if run_dir is None else Run.open(run_dir)
+    if run is not None and run_name is not None:
+        raise InputError("--run names a new folder; leave it out where a run_dir is given")
+    if run is None and notebooks.reads_a_run(name):
         raise InputError(f"notebook {name} looks at a run; say which: -p run=outputs/NAME")
-    else:
+    if run_name is not None:
+        checked_name(run_name)
+    config = Config()
+    overrides = known.get("overrides") or []
+    if "preset" in known:
+        config = load_config(known["preset"], overrides)
+    elif run is not None and (overrides or run.config_file.is_file()):
+        config = load_config(run.config_file, overrides)
+    check(name, config, run, known)
+
+    if not quiet and run is None and known.get("preset") in preset_names():
+        typer.echo(f"{known['preset']}: {preset_comment(known['preset'])}", err=True)
+    if run is None:
         run = Run.create(run_name, label=name.lstrip("0123456789_") or name)
 
     executed = notebooks.execute(
@@ -140,17 +148,17 @@ def errors_reported(traceback: bool) -> Iterator[None]:
     except InputError as error:
         if traceback:
             tracebacks.print_exc()
-        _complain(error)
+        complain(error)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         raise typer.Exit(130) from None
     except RuntimeError as error:
         from nbcore.runs.notebooks import NotebookError
         from nbcore.runs.signals import Interrupted
 
         if isinstance(error, Interrupted):
-            _complain(f"{error}; what was done is kept, --resume goes on")
+            complain(f"{error}; what was done is kept, --resume goes on")
             raise typer.Exit(error.exit_code) from None
         if not isinstance(error, NotebookError):
             raise
@@ -163,7 +171,7 @@ def _report_failure(error: NotebookError, traceback: bool) -> None:
         typer.echo(error.traceback, err=True)
     kept = short(error.notebook)
     if error.is_input_error:
-        _complain(f"{error.evalue} (notebook: {kept})")
+        complain(f"{error.evalue} (notebook: {kept})")
         return
     typer.echo(f"error: {error.ename}: {error.evalue}", err=True)
     if error.cell_line:
@@ -176,5 +184,6 @@ def warn(message: object) -> None:
     typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
-def _complain(message: object) -> None:
+def complain(message: object) -> None:
+    """One line on stderr, of an error."""
     typer.echo(f"error: {' '.join(str(message).split())}", err=True)

@@ -41,6 +41,8 @@ def listed(folder: str | Path | None = None) -> list[Row]:
         There is no such folder.
     """
     root = records.OUTPUTS if folder is None else Path(folder)
+    if folder is None and not root.exists():  # it is made with the first run
+        return []
     if not root.is_dir():
         raise InputError(
             f"folder {str(root)!r} does not exist; runs are in {str(records.OUTPUTS)!r}"

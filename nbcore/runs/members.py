@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from nbcore.config import parse_value
 from nbcore.errors import InputError
 
-__all__ = ["grid", "members_of", "with_settings"]
+__all__ = ["grid", "members_of"]
 
 
 def members_of(over: Sequence[str], table: str | Path | None) -> list[dict[str, Any]]:
@@ -76,17 +76,3 @@ def _values(text: str, values: str) -> list[Any]:
             raise InputError(f"--over {text!r}: this range has no number in it")
         return list(numbers)
     return [parse_value(part.strip()) for part in values.split(",")]
-
-
-def with_settings(table: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a nested table with dotted settings, sharing what they leave alone."""
-    table = dict(table)
-    for key, value in settings.items():
-        *sections, last = key.split(".")
-        inner = table
-        for name in sections:
-            below = inner.get(name)
-            inner[name] = dict(below) if isinstance(below, dict) else {}
-            inner = inner[name]
-        inner[last] = value
-    return table

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nbcore.atomic import replacing
 from nbcore.config import load_config
 from nbcore.errors import InputError, unknown_name
+from nbcore.places import SHIPPED, needs_checkout
 from nbcore.runs import execution
 from nbcore.runs.gallery import write_gallery
 from nbcore.runs.provenance import attempt, seeds_of, state
@@ -42,7 +43,7 @@ __all__ = [
     "sync",
 ]
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = SHIPPED / "notebooks"
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a notebook is run with to be small, where it is not the preset that the others share.
@@ -365,6 +366,7 @@ def _write_pair(name: str, executed: str) -> Path:
 
 
 if __name__ == "__main__":
+    needs_checkout("making the notebooks anew")
     for pair in sync(sys.argv[1:] or None):
         print(pair)
     print(write_gallery(NOTEBOOKS))

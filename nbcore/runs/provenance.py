@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from nbcore.config import Config, load_config
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, write_json
+from nbcore.places import CHECKOUT
 from nbcore.runs.records import Run
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "state",
 ]
 
-PROJECT = Path(__file__).resolve().parents[2]
 
 # All that is kept of the environment: what a scheduler says of the job. No secret is among it.
 ENVIRONMENT = (
@@ -282,7 +282,9 @@ def code_of() -> dict[str, Any]:
     """Commit of the code that runs, and whether files differ from it; None where git can't say."""
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(PROJECT), *arguments]
+        if CHECKOUT is None:  # git would speak of a repository that happens to lie around
+            return None
+        command = ["git", "-C", str(CHECKOUT), *arguments]
         try:
             made = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         except (OSError, subprocess.SubprocessError):

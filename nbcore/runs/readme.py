@@ -14,6 +14,7 @@ from typing import Any
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError
+from nbcore.places import SHIPPED, needs_checkout
 from nbcore.runs.records import Run
 
 __all__ = [
@@ -25,13 +26,13 @@ __all__ = [
     "write_results",
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- results: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of results -->"
 BENCHMARK_BEGIN = "<!-- benchmark: python -m nbcore.runs.readme outputs/RUN -->"
 BENCHMARK_END = "<!-- end of benchmark -->"
-FIGURES = ROOT / "notebooks" / "figures"
+FIGURES = SHIPPED / "notebooks" / "figures"
 PICTURE = FIGURES / "comparison.png"
-CARD = ROOT / "nbcore" / "stepping" / "pretrained" / "default.md"
+README = SHIPPED / "README.md"
+CARD = Path(__file__).parents[1] / "stepping" / "pretrained" / "default.md"
 
 
 def results_table(comparison: dict[str, dict[str, Any]]) -> str:
@@ -61,7 +62,7 @@ def benchmark_table(run: Run) -> str:
     return f"{short_table(table)}\n\nWhere peers are quicker:\n\n{where_peers_win(table)}"
 
 
-def write_results(run: Run, readme: Path = ROOT / "README.md", picture: Path = PICTURE) -> None:
+def write_results(run: Run, readme: Path = README, picture: Path = PICTURE) -> None:
     """Replace the table between README's marks, and the picture, by those of a run."""
     metrics = run.load_metrics()
     if "comparison" not in metrics:
@@ -71,14 +72,14 @@ def write_results(run: Run, readme: Path = ROOT / "README.md", picture: Path = P
     shutil.copyfile(run.figures / "comparison.png", picture)
 
 
-def write_benchmark(run: Run, readme: Path = ROOT / "README.md") -> None:
+def write_benchmark(run: Run, readme: Path = README) -> None:
     """Replace the benchmark's table between README's marks by that of a run."""
     _replace_between(BENCHMARK_BEGIN, BENCHMARK_END, benchmark_table(run), readme)
 
 
 def write_gains(
     run: Run,
-    readme: Path = ROOT / "README.md",
+    readme: Path = README,
     card: Path = CARD,
     picture: Path = FIGURES / "gains.png",
 ) -> None:
@@ -117,6 +118,9 @@ def _replace_between(begin: str, end: str, text: str, readme: Path) -> None:
 
 
 if __name__ == "__main__":
+    needs_checkout("writing results into README")
+    if len(sys.argv) != 2:
+        raise SystemExit("error: name a run, such as outputs/RUN, or ablation")
     if sys.argv[1] == "ablation":
         from nbcore.analysis.ablation import ablation, as_markdown
 

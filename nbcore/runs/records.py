@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nbcore.config import Config, load_config, save_config
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, read_lines, write_json
+from nbcore.places import OUTPUTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from nbcore.stepping.policies import LearnedPolicy
     from nbcore.stepping.suites import Suite
 
-__all__ = ["Run"]
-
-OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
+__all__ = ["OUTPUTS", "Run", "checked_name"]
 
 
 class Run:
@@ -53,7 +52,8 @@ class Run:
         label
             What an automatic name begins with.
         root
-            Where the folder is made; outputs/ of the project unless given.
+            Where the folder is made; unless given, the folder that the environment variable
+            NBCORE_OUTPUTS names, or outputs/ of a checkout, or of the working directory.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class Run:
             The name is not a plain folder name, or is taken.
         """
         root = OUTPUTS if root is None else Path(root)
-        stem = _checked(f"{label}-{datetime.now():%Y%m%d-%H%M%S}" if name is None else name)
+        stem = checked_name(f"{label}-{datetime.now():%Y%m%d-%H%M%S}" if name is None else name)
         root.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             path = root.resolve() / (stem if number == 1 else f"{stem}-{number}")
@@ -173,12 +173,19 @@ class Run:
 
     def save_figure(self, figure: Figure, name: str) -> Path:
         """Write figures/<name>.png."""
-        path = self.figures / f"{_checked(name)}.png"
+        path = self.figures / f"{checked_name(name)}.png"
         figure.savefig(path, dpi=150)
         return path
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """Return a name that can be that of a folder or file.
+
+    Raises
+    ------
+    InputError
+        It can't.
+    """
     if not re.fullmatch(r"\w[\w.+=-]{0,119}", name):
         raise InputError(
             f"name {name!r} must be one plain folder or file name: letters, digits and "

@@ -25,12 +25,11 @@ from tqdm import tqdm
 
 from nbcore.analysis.scoring import Judge
 from nbcore.atomic import replacing
-from nbcore.config import Config, Sweep, make_config, save_config
+from nbcore.config import Config, Sweep, make_config, save_config, with_settings
 from nbcore.errors import InputError
 from nbcore.jsonfiles import write_lines
-from nbcore.learning.training import train
+from nbcore.learning.training import check_training, train
 from nbcore.runs import cluster, provenance
-from nbcore.runs.members import with_settings
 from nbcore.runs.records import Run
 from nbcore.stepping.policies import LearnedPolicy
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-__all__ = ["JOURNAL", "SweepResult", "open_study", "sweep", "trials_of"]
+__all__ = ["JOURNAL", "SweepResult", "check_sweep", "open_study", "sweep", "trials_of"]
 
 JOURNAL = "journal.log"
 LOOK_EVERY = 0.5  # seconds
@@ -104,7 +103,7 @@ def sweep(config: Config, run_dir: str | Path) -> SweepResult:
     """
     run = Run(Path(run_dir))
     run.save_config(config)
-    _check(config)
+    check_sweep(config)
     study = open_study(config.sweep, run)
     if config.sweep.sampler == "grid" and not study.trials:
         for settings in _grid(config.sweep):
@@ -321,11 +320,17 @@ def _result(study: optuna.Study, config: Config, run: Run) -> SweepResult:
     return SweepResult(study, table, best, run.path / "best.toml")
 
 
-def _check(config: Config) -> None:
-    """Raise InputError for a space that can't be searched, before anything is run."""
+def check_sweep(config: Config) -> None:
+    """Raise InputError for a search that can't be made, before anything is run.
+
+    Every choice and both ends of every range are tried, each with the other settings as they are.
+    """
     table = config.model_dump()
     if config.train.members:
         raise InputError("a sweep trains single policies; set train.members to []")
+    if config.sweep.workers > 1:
+        cluster.executor_of(config.cluster)
+    check_training(config)
     for key, where in config.sweep.space.items():
         if key.split(".")[0] not in ("train", "network"):
             raise InputError(
@@ -341,7 +346,11 @@ def _check(config: Config) -> None:
         if not ends or ("choices" not in where and not where["low"] < where["high"]):
             raise InputError(f"sweep.space.{key} = {where} leaves nothing to choose from")
         for value in ends:
-            make_config(with_settings(table, {key: value}))
+            own = make_config(with_settings(table, {key: value}))
+            try:
+                check_training(own)
+            except InputError as error:
+                raise InputError(f"sweep.space.{key}, {value!r}: {error}") from None
         if config.sweep.sampler == "grid" and "choices" not in where and "step" not in where:
             raise InputError(f"sweep.space.{key}: a grid needs choices, or low, high and step")
 

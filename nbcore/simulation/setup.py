@@ -17,7 +17,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.simulation.inputs import named_policy
-from nbcore.simulation.simulate import simulate
+from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import training_systems
 from nbcore.stepping.policies import Policy
@@ -51,6 +51,10 @@ class Setup:
         """Simulate; keyword arguments replace those of the setup (see `simulate`)."""
         return simulate(self.state, self.t_end, self.policy, **{**self.options, **changes})
 
+    def check(self) -> None:
+        """Raise InputError where `run` would refuse to; nothing is compiled or run."""
+        check(self.state, self.t_end, self.policy, **self.options)
+
     def with_policy(self, policy: Policy | Suite) -> Setup:
         """Make the same run with another choice of steps."""
         return dataclasses.replace(self, policy=policy)
@@ -82,7 +86,7 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
     if config.t_end is not None:
         t_end = t_end + config.t_end
     if config.periods is not None:
-        t_end = t_end + config.periods * torch.as_tensor(scenarios.two_body_period(state))
+        t_end = t_end + config.periods * _periods(state)
     return Setup(
         state=state,
         t_end=t_end,
@@ -101,6 +105,15 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
             "progress": config.progress,
         },
     )
+
+
+def _periods(state: State) -> Tensor:
+    try:
+        return torch.as_tensor(scenarios.two_body_period(state))
+    except InputError as error:
+        raise InputError(
+            f"simulate.periods: {error} (simulate.t_end=…, with simulate.periods=none)"
+        ) from None
 
 
 def initial_state(scenario: ScenarioConfig) -> State:
@@ -135,8 +148,8 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
     if config.policy == "trained":
         if trained is None:
             raise InputError(
-                "simulate.policy is 'trained' and nothing was trained in this run; "
-                "name a checkpoint or a criterion"
+                "simulate.policy is 'trained' and nothing was trained in this run; name 'default', "
+                "the folder of a training, or a criterion, or train first with `nbcore both`"
             )
         return trained
     return named_policy(

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.body_errors import BodyErrors
-from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.integrators import Hermite, Integrator, get_integrator
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
@@ -39,7 +39,7 @@ from nbcore.simulation.trajectory import Recorder, Trajectory
 from nbcore.stepping.control import ErrorControl, get_control, guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
 
-__all__ = ["ENGINES", "simulate"]
+__all__ = ["ENGINES", "check", "simulate"]
 
 DEFAULT_MAX_STEPS = 10_000_000
 
@@ -146,18 +146,9 @@ def simulate(
         stop=stop,
     )
     state = state_of(state)
-    end = _t_end(state, t_end, max_steps)
-    accepted = _per_system(state, "tolerance", tolerance)
-    if not bool(((accepted > 0) & (accepted < 1)).all()):
-        raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
-    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
-    learned = chosen if isinstance(chosen, LearnedPolicy) else None
-    stepping = stepping or (learned.spec.stepping if learned else "plain")
-    name, scheme = _integrator(integrator, chosen, stepping)
-    check_plain("max_steps", max_steps)
+    plan = _plan(state, t_end, policy, integrator, tolerance, stepping, max_steps)
+    end, accepted, chosen, learned, stepping, name, scheme = plan
     warn_of_untrained(policy, chosen, name)
-    if max_steps is not None and max_steps < 1:
-        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
         check_plain(f"{what}_distance", limit)
         if limit is not None and not limit > 0:
@@ -207,6 +198,67 @@ def simulate(
     if learned:
         warn_of_novelty(learned, given, trajectory)
     return trajectory
+
+
+def check(
+    state: State,
+    t_end: float | Any,
+    policy: object = None,
+    *,
+    integrator: str | None = None,
+    tolerance: float | Any = 1e-6,
+    stepping: str | None = None,
+    engine: str = "auto",
+    record: int | str | Any | None = None,
+    max_steps: int | None = None,
+    **_: Any,
+) -> None:
+    """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
+    plan = _plan(state, t_end, policy, integrator, tolerance, stepping, max_steps)
+    scheme = plan.scheme
+    if isinstance(scheme, Hermite):
+        scheme.check(state)
+    if state.field is not None:
+        state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
+    _record(record, state, plan.t_end)
+    if engine != "auto":  # which always finds one, and to look for it imports the compiler
+        _engine(engine, state, plan.policy, scheme)
+
+
+class _Plan(NamedTuple):
+    """What a run is to be, as far as its arguments say."""
+
+    t_end: PerSystem
+    tolerance: PerSystem
+    policy: Policy
+    learned: LearnedPolicy | None
+    stepping: str
+    integrator: str
+    scheme: Integrator
+
+
+def _plan(
+    state: State,
+    t_end: Any,
+    policy: Any,
+    integrator: str | None,
+    tolerance: Any,
+    stepping: str | None,
+    max_steps: int | None,
+) -> _Plan:
+    check_plain("max_steps", max_steps)
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
+    end = _t_end(state, t_end, max_steps)
+    accepted = _per_system(state, "tolerance", tolerance)
+    if not bool(((accepted > 0) & (accepted < 1)).all()):
+        raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
+    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
+    learned = chosen if isinstance(chosen, LearnedPolicy) else None
+    stepping = stepping or (learned.spec.stepping if learned else "plain")
+    return _Plan(
+        end, accepted, chosen, learned, stepping, *_integrator(integrator, chosen, stepping)
+    )
 
 
 class _Observer:
