@@ -154,8 +154,12 @@ def integrate(
     start += 2 * policy.evaluations * is_reversible
     evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
     evaluations += systems.n_redone * integrator.evaluations
-    unknown = torch.full_like(state.mass, torch.nan)
     d, back = state.n_dimensions, np.argsort(order, axis=1)
+
+    def of_bodies(row: int) -> torch.Tensor:
+        kept = _body_by_body(systems.off[:, row : row + 1], back)[..., 0]
+        return kept if follow else torch.full_like(kept, torch.nan)
+
     final = state.replace(
         position=_body_by_body(systems.position, back)[..., :d].contiguous(),
         velocity=_body_by_body(systems.velocity, back)[..., :d].contiguous(),
@@ -169,10 +173,8 @@ def integrate(
         torch.as_tensor(systems.n_redone),
         torch.as_tensor(evaluations),
         torch.as_tensor(systems.max_errors.T.copy()),
-        *(
-            _body_by_body(systems.off[:, row : row + 1], back)[..., 0] if follow else unknown
-            for row in (ERROR, WORST)
-        ),
+        of_bodies(ERROR),
+        of_bodies(WORST),
         _events(systems, order),
     )
 
