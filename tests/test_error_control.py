@@ -37,9 +37,9 @@ def test_what_a_look_changes_in_both_engines(error, seen, decades, order):
     assert stretched(*args) == pytest.approx(found, rel=1e-14)
 
 
-def test_all_changes_together_stay_within_two_decades_of_the_error():
+def test_all_changes_together_shorten_by_two_decades_and_lengthen_by_less_than_a_factor_3():
     stretch, tolerance = torch.ones(1).double(), torch.ones(1).double()
-    for error, most in ((1e-9, 10**0.5), (1e9, 10**-0.5)):
+    for error, most in ((1e-9, 10**0.1), (1e9, 10**-0.5)):
         for k in range(9):
             error_now = torch.tensor([error * 2**k]).double()
             stretch = ErrorControl(tolerance, 4).stretched(stretch, error_now, error_now / 2)

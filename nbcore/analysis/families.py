@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nbcore.errors import unknown_name
 from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
+from nbcore.physics.orbits import at_rest, orbit
 from nbcore.physics.seeds import stream
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
@@ -151,6 +152,23 @@ def _kozai_triples(*, n_systems: int, seed: int | np.random.SeedSequence) -> Sta
     return State.concatenate(triples)
 
 
+def _comets(*, n_systems: int, seed: int | np.random.SeedSequence) -> State:
+    """Massless comets of a star with a giant planet, from far out on orbits that cross its own."""
+    rng = np.random.default_rng(seed)
+    a, e, when, where, planet = rng.uniform(
+        (2, 0.9, 0.4, 0, 0), (4, 0.97, 0.6, 360, 1), (n_systems, 5)
+    ).T
+    mass = np.tile([1.0, 1e-3, 0.0], (n_systems, 1))
+    star = np.zeros((n_systems, 2))
+    giant = orbit(1 + 1e-3, 1.0, 0.05, planet)
+    comet = orbit(1.0, a, e, when, 0.0, where)
+    vectors = (
+        np.stack([star, near[..., :2], far[..., :2]], axis=1)
+        for near, far in zip(giant, comet, strict=True)
+    )
+    return State.from_arrays(mass, *(at_rest(mass, each) for each in vectors))
+
+
 def _two_bodies(eccentricity: float) -> Family:
     """Masses from 1 : 10 to 1 : 1, from any phase of the orbit."""
     make = _drawn(
@@ -177,6 +195,25 @@ FAMILIES: dict[str, Family] = {
     ),
     "three_body_from_rest": Family(
         "3 bodies from rest", _drawn("few_body", mass_range=(0.5, 1.0), virial_ratio=0.0), 5.0
+    ),
+    "two_body_massless": Family(
+        "a massless body, e = 0.7",
+        _drawn("kepler_orbits", eccentricity=0.7, mass_ratio=0.0, phase=(0.0, 1.0)),
+        10,
+        in_periods=True,
+        regular=True,
+    ),
+    "comets": Family("massless comets, a giant planet", _comets, 60.0),
+    "moons": Family(
+        "planets with light moons",
+        _drawn("hierarchies", pair_mass=(1e-6, 1e-3), mass_ratio=(1e-8, 1e-2), size=(0.1, 0.2)),
+        12.0,
+    ),
+    "planets_light": Family(
+        "4 light planets, e up to 0.3",
+        _drawn("planetary_system", planet_mass=(1e-9, 1e-5), spacing=30.0, eccentricity=0.3),
+        120.0,
+        regular=True,
     ),
     "kozai_triple": Family("Kozai triples", _kozai_triples, 300.0, regular=True),
     "planets_quiet": Family("4 planets, quiet", _drawn("planetary_system"), 120.0, regular=True),

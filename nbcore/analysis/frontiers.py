@@ -153,5 +153,7 @@ COSTS = {"wall_seconds": "wall time of a system [s]", "n_force_evaluations": "fo
 ERRORS = {
     "max_energy_error": "max energy error",
     "final_energy_error": "final energy error",
+    "max_body_error": "max error of a body's orbit",
+    "final_body_error": "error of a body's orbit at the end",
     "position_error": "position error at the end",
 }

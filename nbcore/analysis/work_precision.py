@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -140,7 +140,9 @@ class _Batch:
         most = limit // (get_integrator(method.integrator).evaluations + policy.evaluations)
         run, seconds = _simulate(method, setting, at, most)
         last, summary = run.n_records - 1, run.summary
-        final = np.asarray(run.arrays["energy_error"])[np.arange(len(last)), last]
+        ends = np.arange(len(last)), last
+        final = np.asarray(run.arrays["energy_error"])[ends]
+        final_body = np.asarray(run.arrays["body_error"])[ends].max(axis=1)
         position = position_errors(run.final.position.numpy(), truth)
         about = {
             "method": method.name,
@@ -158,7 +160,13 @@ class _Batch:
                     Status(int(summary["status"][k])).name,
                     int(summary["n_steps"][k]),
                     float(summary["n_force_evaluations"][k]),
-                    (summary["max_energy_error"][k], final[k], position[k]),
+                    {
+                        "max_energy_error": summary["max_energy_error"][k],
+                        "final_energy_error": final[k],
+                        "max_body_error": summary["max_body_error"][k],
+                        "final_body_error": final_body[k],
+                        "position_error": position[k],
+                    },
                 ),
             }
             for k in range(at.state.n_systems)
@@ -198,7 +206,13 @@ class _OneByOne:
             prepared = others.PEERS[name].prepare(one, float(at.t_end[k]), setting)
             run = prepared.measure(limit // EVALUATIONS_PER_PEER_STEP)
             (position,) = position_errors(run.position[None], truth[k : k + 1])
-            errors = (run.max_energy_error, run.final_energy_error, position)
+            errors = {
+                "max_energy_error": run.max_energy_error,
+                "final_energy_error": run.final_energy_error,
+                "max_body_error": math.nan,
+                "final_body_error": math.nan,
+                "position_error": position,
+            }
             outcome = _outcome(run.status, run.n_steps, run.n_force_evaluations, errors)
             self.rows.append({**about, "setting": setting, "system": k, **outcome})
             self._setup.append(prepared.setup_seconds)
@@ -280,19 +294,15 @@ def _simulate(
         return run, time.perf_counter() - start
 
 
-def _outcome(status: str, n_steps: int, evaluations: float, errors: Iterable[float]) -> Row:
+def _outcome(status: str, n_steps: int, evaluations: float, errors: Mapping[str, float]) -> Row:
     """Columns of how a run ended; what did not reach the end has errors without bound."""
-    largest, final, position = map(float, errors)
-    if status != Status.SUCCESS.name:
-        largest = final = math.inf
-        position = math.nan if math.isnan(position) else math.inf
+    lost = status != Status.SUCCESS.name
     return {
         "status": status,
         "n_steps": n_steps,
         "n_force_evaluations": evaluations,
-        "max_energy_error": largest,
-        "final_energy_error": final,
-        "position_error": position,
+        # What is not known of a method stays so.
+        **{k: math.inf if lost and not math.isnan(v) else float(v) for k, v in errors.items()},
     }
 
 

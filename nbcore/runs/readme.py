@@ -88,9 +88,10 @@ def write_gains(
     from nbcore.analysis.benchmark import load_table
 
     table = load_table(run.path)
-    last = gains.gains(table, "final_energy_error", stepping="reversible")
+    last = gains.gains(table, "final_body_error", stepping="reversible")
     texts = {
         "gains": gains.as_markdown(gains.gains(table)),
+        "energy": gains.as_markdown(gains.gains(table, "max_energy_error")),
         "end": gains.as_markdown(last),
         "shares": gains.shares_as_markdown(gains.calibration_shares(table)),
     }

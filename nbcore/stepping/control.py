@@ -40,6 +40,7 @@ __all__ = [
     "LOOKS",
     "MOST_DECADES",
     "MOST_DECADES_AT_ONCE",
+    "MOST_DECADES_LONGER",
     "SMALLEST",
     "SOME_REDONE",
     "STEPS_TO_ONE_REDONE",
@@ -65,6 +66,8 @@ LEAST_OFF = 0.22  # decades below the aim that are near enough
 GROWTH = 1.05  # since the last look, without which an error beyond the aim is left alone
 GAIN = 0.4  # share of the decades off that is made good
 MOST_DECADES_AT_ONCE, MOST_DECADES = 1.0, 2.0  # of the error, in one change and all together
+# Longer steps than the policy's are a bet that nothing worse is to come, and may lose this much.
+MOST_DECADES_LONGER = 0.4
 SMALLEST = 1e-300  # error, which may be zero
 
 Proposal = Callable[[State], PerSystem]
@@ -176,8 +179,8 @@ class ErrorControl(NamedTuple):
         off = (error.clamp(min=SMALLEST) / (AIM * self.tolerance)).log10()
         change = (off < -LEAST_OFF) | ((off > 0) & (error > GROWTH * seen))
         decades = (-GAIN * off).clamp(-MOST_DECADES_AT_ONCE, MOST_DECADES_AT_ONCE)
-        most = 10 ** (MOST_DECADES / self.order)
-        new = (stretch * 10 ** (decades / self.order)).clamp(1 / most, most)
+        least, most = (10 ** (d / self.order) for d in (-MOST_DECADES, MOST_DECADES_LONGER))
+        new = (stretch * 10 ** (decades / self.order)).clamp(least, most)
         return torch.where(change, new, stretch)
 
     @staticmethod

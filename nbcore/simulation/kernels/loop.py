@@ -51,6 +51,7 @@ from nbcore.stepping.control import (
     LOOKS,
     MOST_DECADES,
     MOST_DECADES_AT_ONCE,
+    MOST_DECADES_LONGER,
     SMALLEST,
     SOME_REDONE,
     STEPS_TO_ONE_REDONE,
@@ -171,8 +172,8 @@ def stretched(stretch, error, seen, tolerance, order):
     if off >= -LEAST_OFF and not (off > 0 and error > GROWTH * seen):
         return stretch
     decades = min(max(-GAIN * off, -MOST_DECADES_AT_ONCE), MOST_DECADES_AT_ONCE)
-    most = 10 ** (MOST_DECADES / order)
-    return min(max(stretch * 10 ** (decades / order), 1 / most), most)
+    least, most = 10 ** (-MOST_DECADES / order), 10 ** (MOST_DECADES_LONGER / order)
+    return min(max(stretch * 10 ** (decades / order), least), most)
 
 
 @njit(error_model="numpy")
