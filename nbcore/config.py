@@ -383,7 +383,7 @@ class Movie(Section):
     trail: Count = 60
     """Length of the trails in frames."""
     panels: tuple[str, ...] = ("errors", "dt")
-    """What is drawn beside the orbits: errors, energy, energy_error, momentum_error,
+    """What is drawn beside the orbits: errors, energy, energy_error, body_error, momentum_error,
     angular_momentum_error, dt, separation."""
     frame: CountOrZero | Literal["inertial", "rotating"] = "inertial"
     """What is at rest: nothing that moves, the bodies 0 and 1, or the body of a number."""

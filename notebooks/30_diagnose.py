@@ -32,7 +32,9 @@ shown = trajectory.system(system)
 
 # %% tags=["headline"]
 print(f"system {system}: {shown.status!s}, {shown.n_steps} steps by {shown.policy}")
-print(f"max energy error {shown.max_energy_error:.2e}, asked for {shown.tolerance:.0e}")
+print(f"max error of the energy {shown.max_energy_error:.2e}", end=", ")
+print(f"of an orbit {shown.max_body_error:.2e} (body {shown.worst_body:.0f})", end="; ")
+print(f"asked for {shown.tolerance:.0e}: {'kept' if shown.kept_tolerance else 'missed'}")
 if shown.expected_error is not None:
     low, _, high = shown.expected_error
     print(f"four of five such runs end between {low:.0e} and {high:.0e}")

@@ -103,6 +103,7 @@ def metrics(trajectory: Trajectory) -> dict[str, Any]:
         "n_steps",
         "n_force_evaluations",
         "max_energy_error",
+        "max_body_error",
         "max_angular_momentum_error",
     ):
         out[f"{name}_median"] = float(np.median(summary[name]))
@@ -110,6 +111,8 @@ def metrics(trajectory: Trajectory) -> dict[str, Any]:
     last = trajectory.n_records - 1
     error = np.asarray(trajectory.arrays["energy_error"])[np.arange(len(last)), last]
     out["final_energy_error_median"] = float(np.median(error))
+    if np.isfinite(summary["max_body_error"]).any():
+        out["kept_tolerance"] = float(np.mean(trajectory.kept_tolerance))
     about = trajectory.about
     out |= {name: about[name] for name in ("integrator", "policy", "stepping")}
     out["tolerance"] = float(np.median(about["tolerance"]))

@@ -76,7 +76,7 @@ def orbits(trajectory: Trajectory, ax: Axes) -> list[Artist]:
 
 
 def errors(trajectory: Trajectory, ax: Axes) -> list[Artist]:
-    """Relative errors of the conserved quantities along the record, and the tolerance.
+    """Errors of the worst body's orbit and of the conserved quantities, and the tolerance.
 
     Records without any error (the first one, at least) have no place on a log axis and are left
     out.
@@ -86,6 +86,7 @@ def errors(trajectory: Trajectory, ax: Axes) -> list[Artist]:
         "energy": (trajectory.energy_error, COLOURS[0]),
         "angular momentum": (trajectory.angular_momentum_error, COLOURS[2]),
         "momentum": (trajectory.momentum_error, COLOURS[3]),
+        "worst orbit": (worst_orbit(trajectory), COLOURS[1]),
     }
     artists: list[Artist] = []
     for label, (values, colour) in curves.items():
@@ -133,7 +134,12 @@ def along_time(trajectories: Sequence[Trajectory], ax: Axes, quantity: str) -> l
         look: dict[str, Any] = {"color": colour_of(k), "lw": 1.0, "label": named}
         artists += _log_curve(ax, each.time, values(each), **look)
     asked = trajectories[0].tolerance
-    if quantity == "energy_error" and asked is not None and np.isfinite(asked) and asked > 0:
+    if (
+        quantity in ("energy_error", "body_error")
+        and asked is not None
+        and np.isfinite(asked)
+        and asked > 0
+    ):
         artists.append(ax.axhline(asked, color=colour_of(6), ls="--", lw=1.0, label="tolerance"))
     _log_axis(ax, artists, empty=f"no {label} above zero")
     _time_axis(ax, max(trajectories, key=lambda each: each.time[-1]))
@@ -311,7 +317,8 @@ def summary_figure(trajectory: Trajectory, figure: Figure | None = None) -> Figu
         panels["errors"].tick_params(labelbottom=False)
         figure.suptitle(
             f"{trajectory.integrator}, {trajectory.policy}, {trajectory.stepping}: "
-            f"max energy error {trajectory.max_energy_error:.2e} with "
+            f"max error of energy {trajectory.max_energy_error:.1e}, of a body's orbit "
+            f"{trajectory.max_body_error:.1e}, with "
             f"{counted(trajectory.n_force_evaluations)} force evaluations",
             fontsize=10,
         )
@@ -358,6 +365,11 @@ def _column(history: Sequence[Mapping[str, Any]], name: str) -> Floats:
     return np.array([row.get(name, np.nan) for row in history], dtype=float)
 
 
+def worst_orbit(trajectory: Trajectory) -> Floats:
+    """(T,) error of the body whose orbit is worst at each record."""
+    return trajectory.body_error.max(axis=-1)
+
+
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
@@ -371,6 +383,7 @@ def _errors(trajectories: Sequence[Trajectory], ax: Axes) -> list[Artist]:
 # Quantities of a trajectory that are positive: label of the axis, and values (T,).
 QUANTITIES: dict[str, tuple[str, Callable[[Trajectory], Floats]]] = {
     "energy_error": ("energy error", lambda t: t.energy_error),
+    "body_error": ("error of the worst orbit", worst_orbit),
     "momentum_error": ("momentum error", lambda t: t.momentum_error),
     "angular_momentum_error": ("angular momentum error", lambda t: t.angular_momentum_error),
     "dt": ("dt [T]", lambda t: t.dt),
