@@ -46,7 +46,7 @@ run.save_metrics(epochs=len(result.history))
 """
 SIMULATION = NOTEBOOK.replace(
     "result = nb.train(config, run.path)",
-    "result = nb.setup(config.simulate).run(path=run.trajectory_file)",
+    "result = nb.setup(config.simulate).run(resume=run.trajectory_file)",
 ).replace("epochs=len(result.history)", "steps=int(result.n_steps.sum())")
 SETTINGS = [
     *("train.pool_size=64", "train.batch_size=16", "train.batches=2", "train.progress=false"),

@@ -48,7 +48,7 @@ def resume_notebook(notebook: str, resume: str, settings: list[str] | None, *, q
             "resume it with the command that made it"
         )
     parameters = {**settings_of(str(run.config_file), settings), "run_dir": str(run.path)}
-    run_notebook(notebook, parameters, None, quiet=quiet)
+    run_notebook(notebook, parameters, None, quiet=quiet, resume=True)
 
 
 def run_notebook(
@@ -57,6 +57,7 @@ def run_notebook(
     run_name: str | None,
     *,
     quiet: bool,
+    resume: bool = False,
 ) -> None:
     """Check everything that can be checked, then make or open the folder, then run."""
     from nbcore.config import load_config
@@ -86,7 +87,12 @@ def run_notebook(
         run = Run.create(run_name, label=name.lstrip("0123456789_") or name)
 
     executed = notebooks.execute(
-        name, run, parameters=given, progress=not quiet, command=command_line()
+        name,
+        run,
+        parameters=given,
+        progress=not quiet,
+        command=command_line(),
+        resume=resume,
     )
     _report(run, executed)
 

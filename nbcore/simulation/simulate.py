@@ -6,6 +6,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.novelty import warn_of_novelty
+from nbcore.simulation.resumption import Begun, Keeper, begin, refuse
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
@@ -34,16 +37,17 @@ __all__ = ["ENGINES", "simulate"]
 DEFAULT_INTEGRATOR = "suzuki4"
 DEFAULT_POLICY = "default"  # among those that are shipped
 AUTO = "auto"
+DEFAULT_TOLERANCE = 1e-6
 DEFAULT_MAX_STEPS = 10_000_000
 
 
 def simulate(
-    state: State,
-    t_end: float | Any,
+    state: State | None = None,
+    t_end: float | Any = None,
     policy: object = None,
     *,
     integrator: str | None = None,
-    tolerance: float | Any = 1e-6,
+    tolerance: float | Any = None,
     stepping: str | None = None,
     engine: str = "auto",
     record: int | str | Any | None = None,
@@ -51,10 +55,11 @@ def simulate(
     collision_distance: float | None = None,
     escape_distance: float | None = None,
     guard: bool | None = None,
-    error_control: bool = False,
+    error_control: bool | None = None,
     progress: bool = False,
     path: str | Path | None = None,
     stop: Callable[[], bool] | None = None,
+    resume: str | Path | None = None,
 ) -> Trajectory:
     """Integrate every system of a state to its end.
 
@@ -73,9 +78,9 @@ def simulate(
         otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance, of a
         batch for the strictest one.
     tolerance
-        Relative energy error that is accepted, in (0, 1); one number or (B,). Learned policies
-        aim at it with the maximum over every step; other policies don't heed it, save by
-        `error_control`.
+        Relative energy error that is accepted, in (0, 1); one number or (B,); 1e-6 unless given.
+        Learned policies aim at it with the maximum over every step; other policies don't heed it,
+        save by `error_control`.
     stepping
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
@@ -103,6 +108,12 @@ def simulate(
         Asked between steps, by the compiled engine some twenty times a second; where it says so,
         the run ends as by Ctrl-C: INTERRUPTED, with what was recorded. For runs on a thread, which
         Ctrl-C does not reach.
+    resume
+        Path of a stored run to go on with, bit for bit as if it had never stopped: interrupted,
+        killed or at its end. All that is not given is taken from there, and what is given must
+        agree, save t_end and max_steps, which may be later, engine="auto", progress and stop; a
+        policy of your own has to be given again. With a state, and nothing at the path yet, the run
+        begins there, so that a script that is run again goes on.
 
     Returns
     -------
@@ -114,6 +125,26 @@ def simulate(
         An argument can't be used. A system that fails while it is integrated is a status, and a
         warning names how many there are.
     """
+    begun = None
+    if resume is not None:
+        if path is not None:
+            raise InputError(
+                f"resume is {str(resume)!r} and path {str(path)!r}; a run goes on where it is "
+                "stored: leave path out"
+            )
+        path = resume
+        begun = Begun(resume) if state is None or Path(resume).exists() else None
+    if begun is not None:
+        given = (state, policy, integrator, tolerance, stepping, engine, record)
+        limits = (collision_distance, escape_distance, guard, error_control)
+        asked = _same(begun, given, limits)
+        state, policy, integrator, tolerance, stepping, engine, record = asked[:7]
+        collision_distance, escape_distance, guard, error_control = asked[7:]
+        t_end = begun.asked["t_end"] if t_end is None else t_end
+        max_steps = begun.asked["max_steps"] if max_steps is None else max_steps
+    if state is None or t_end is None:
+        raise InputError("give a state and t_end, or resume= with the path of a stored run")
+    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
     end = _t_end(state, t_end, max_steps)
     accepted = _per_system(state, "tolerance", tolerance)
     if not bool(((accepted > 0) & (accepted < 1)).all()):
@@ -136,7 +167,26 @@ def simulate(
     steering = ErrorControl(accepted, scheme.order) if error_control else None
     most = max_steps or DEFAULT_MAX_STEPS
     limits = Limits(end, most, collision_distance, escape_distance, stop)
-    observer = _Observer(state, scheme, limits, _record(record, state, end), progress, path)
+    recorded = _record(record, state, end)
+    if begun is not None and begun.has_ended and begun.stays(end, most):
+        return Trajectory.load(begun.path)
+    observer = _Observer(state, scheme, limits, recorded, progress, path, begun)
+    if path is not None and begun is None:
+        asked = {
+            "integrator": name,
+            "tolerance": accepted,
+            "stepping": stepping,
+            "engine": engine,
+            "record": recorded,
+            "max_steps": most,
+            "t_end": end,
+            "collision_distance": collision_distance,
+            "escape_distance": escape_distance,
+            "guard": guarded,
+            "error_control": steering is not None,
+        }
+        begin(Path(path), state, chosen, asked)
+    run = partial(run, keeper=observer.keeper)
     try:
         with threads_for(*state.position.shape):
             outcome = run(
@@ -177,6 +227,7 @@ class _Observer:
         record: int | Tensor,
         progress: bool,
         path: str | Path | None,
+        begun: Begun | None = None,
     ) -> None:
         self._integrator, self._limits, self.record = integrator, limits, record
         self._times = record if isinstance(record, Tensor) else None
@@ -186,15 +237,33 @@ class _Observer:
             rows = None
         else:
             rows = 2  # both ends
-        self.recorder = Recorder(state, path, rows)
+        known = begun.arrays(limits.t_end, limits.max_steps) if begun is not None else {}
+        self.row = np.zeros(state.n_systems, dtype=np.int64)
+        going = np.ones(state.n_systems, dtype=bool)
+        if known:
+            self.row, going = known["record.row"].copy(), known["status"] == Status.RUNNING
+        goes_on = None if begun is None else (self.row, going)
+        self.recorder = Recorder(state, path, rows, goes_on)
+        ends = {"t_end": limits.t_end, "max_steps": limits.max_steps}
+        self.keeper = (
+            None
+            if path is None
+            else Keeper(Path(path), ends, begun, known, self.recorder.put, self._beside)
+        )
         self.monitor = Monitor(state)
         self._start, self._steps = state.time, 0
         self._made = np.zeros(state.n_systems, dtype=np.int64)
-        self.row = np.zeros(state.n_systems, dtype=np.int64)
         self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
         self._shown = 0.0
         self._dt = torch.full_like(state.time, torch.nan)
         self._written = torch.full_like(state.time, -torch.inf)
+        if known:
+            self._made = known["record.made"].copy()
+            self._dt, self._written = (
+                torch.as_tensor(known[name].copy()).to(state.time.device)
+                for name in ("record.dt", "record.written")
+            )
+            return
         unchanged = (torch.zeros_like(state.time),) * 3
         if self._times is None:
             self._write(state, self._dt, unchanged, state.time > self._written)
@@ -203,6 +272,15 @@ class _Observer:
             at_start = self._times[0] == state.time
             self._write(state, self._dt, unchanged, at_start)
             self.row += at_start.cpu().numpy()
+
+    def _beside(self) -> dict[str, Any]:
+        """What the records go on by, beside the engine."""
+        return {
+            "record.row": self.row.copy(),
+            "record.made": self._made.copy(),
+            "record.dt": self._dt,
+            "record.written": self._written,
+        }
 
     def __call__(self, before, after, h, errors, status) -> None:
         self._steps += 1
@@ -286,16 +364,87 @@ class _Observer:
 
     def abandon(self) -> None:
         self._bar.close()
-        self.recorder.abandon()
+        if not self.recorder.abandon() and self.keeper is not None:
+            with suppress(Exception):  # such as a full disk, which is told of already
+                self.keeper.save()
 
     def finish(self, summary, final: State, about) -> Trajectory:
         if self._times is None:
             # last steps that were not due
-            self._write(final, self._dt, None, final.time > self._written)
+            due = final.time > self._written
+            due &= torch.as_tensor(self.recorder.holds(self.row), device=due.device)
+            self._write(final, self._dt, None, due)
         if not self._bar.disable:
             self._show(final.time, torch.as_tensor(summary["status"]))
         self._bar.close()
-        return self.recorder.finish(summary, final, about)
+        trajectory = self.recorder.finish(summary, final, about)
+        if self.keeper is not None:
+            self.keeper.save(records=False)
+        return trajectory
+
+
+def _same(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of a run that goes on, in the order in which they are given, once they agree."""
+    stored, path = begun.asked, begun.path
+    state, policy, integrator, tolerance, stepping, engine, record = given
+    if state is not None and (different := _difference(begun.state, state)):
+        refuse(path, *different)
+    accepted = stored["tolerance"]
+    if tolerance is not None:
+        asked = _per_system(begun.state, "tolerance", tolerance)
+        if not torch.equal(asked.cpu(), accepted):
+            refuse(path, "tolerance", _short(accepted), _short(asked))
+    if policy is not None:
+        policy, integrator = _policy(policy, integrator, float(accepted.min()))
+    if record is not None:
+        recorded = _record(record, begun.state, torch.full_like(begun.state.time, torch.inf))
+        if not np.array_equal(np.asarray(recorded), np.asarray(stored["record"])):
+            refuse(path, "record", _recorded(stored["record"]), _recorded(recorded))
+    chosen = {
+        "integrator": None if integrator == AUTO else integrator,
+        "stepping": stepping,
+        "engine": None if engine == "auto" else engine,
+    }
+    names = ("collision_distance", "escape_distance", "guard", "error_control")
+    for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():
+        if value is not None and value != stored[name]:
+            refuse(path, name, stored[name], value)
+    recorded = stored["record"] or "ends" if isinstance(stored["record"], int) else stored["record"]
+    return (
+        begun.state,
+        begun.policy(policy),  # pyright: ignore[reportArgumentType]
+        stored["integrator"],
+        accepted,
+        stored["stepping"],
+        stored["engine"],
+        recorded,
+        *(stored[name] for name in names),
+    )
+
+
+def _difference(one: State, other: State) -> tuple[str, Any, Any] | None:
+    """First attribute in which two initial states differ, and its two values."""
+    for name in ("G", "softening", "field"):
+        if getattr(one, name) != getattr(other, name):
+            return name, getattr(one, name), getattr(other, name)
+    for name in ("mass", "position", "velocity", "time"):
+        mine, theirs = (getattr(state, name).detach().cpu() for state in (one, other))
+        if mine.shape != theirs.shape:
+            return f"a {name} of shape", tuple(mine.shape), tuple(theirs.shape)
+        if not torch.equal(mine, theirs):
+            where = tuple((mine != theirs).nonzero()[0].tolist())
+            return f"{name}{list(where)}", float(mine[where]), float(theirs[where])
+    return None
+
+
+def _short(values: Tensor) -> float | list[float]:
+    return float(values[0]) if bool((values == values[0]).all()) else values.tolist()
+
+
+def _recorded(record: int | Tensor) -> str:
+    if isinstance(record, Tensor):
+        return f"{len(record)} times from {float(record[0])} to {float(record[-1])}"
+    return f"every {record} steps" if record else "ends"
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"

@@ -11,6 +11,7 @@ from torch import Tensor
 from nbcore.physics import gravity
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FIRST_LOOK, ErrorControl, Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
@@ -115,6 +116,7 @@ def integrate(
     observe: Observer,
     guard: Guard | None = None,
     error_control: ErrorControl | None = None,
+    keeper: Keeper | None = None,
 ) -> Outcome:
     """Run every system to its end; an interrupt ends the run and keeps what was done.
 
@@ -130,6 +132,8 @@ def integrate(
         Redoes steps that went wrong.
     error_control
         Makes steps longer or shorter by the error so far.
+    keeper
+        Knows where a stored run goes on, and keeps where it stands.
     """
     control = get_control(stepping)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -147,10 +151,37 @@ def integrate(
     stretch, seen = torch.ones_like(state.time), torch.zeros_like(state.time)
     look, made = torch.full_like(n_steps, FIRST_LOOK), torch.full_like(stretch, torch.nan)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
+
+    def stand() -> dict[str, Tensor]:
+        """All that the run goes on by, (B, …) each."""
+        values = {"position": state.position, "velocity": state.velocity, "time": state.time}
+        values |= {"work": state.work, "acceleration": state.acceleration, "jerk": state.jerk}
+        values |= {"status": status, "n_steps": n_steps, "n_redone": n_redone, "dt": dt}
+        values |= {"retried": retried, "energy": energy, "own": own, "stretch": stretch}
+        values |= {"seen": seen, "look": look, "made": made, "max_errors": max_errors.T}
+        values |= {f"memory.{name}": value for name, value in memory.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    known = {} if keeper is None else keeper.tensors(state.time)
+    if known:
+        names = ("position", "velocity", "time", "work", "acceleration", "jerk")
+        state = state.replace(**{name: known.get(name) for name in names})
+        memory = {k.removeprefix("memory."): v for k, v in known.items() if k.startswith("memory.")}
+        status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
+        retried, energy, own = known["retried"], known["energy"], known["own"]
+        stretch, seen, look, made = (known[name] for name in ("stretch", "seen", "look", "made"))
+        max_errors = known["max_errors"].T.contiguous()
     running = status == Status.RUNNING
     try:
-        dt = first_step(state, propose) if is_reversible else propose(state)
-        while bool(running.any()):
+        if known:
+            dt = known["dt"]
+        else:
+            dt = first_step(state, propose) if is_reversible else propose(state)
+        while True:
+            if keeper is not None:
+                keeper.note(stand())
+            if not bool(running.any()):
+                break
             if limits.stop is not None and limits.stop():
                 raise KeyboardInterrupt
             remaining = limits.t_end - state.time
@@ -188,11 +219,11 @@ def integrate(
             observe(before, state, h, errors, status)
             running = status == Status.RUNNING
             if not bool(running.any()):
-                break
+                continue
             memory = policy.advance(memory, before, state, h)
             proposed = stretch * propose(state)
             if guard is not None:
-                own |= guard.takes_over(n_redone, n_steps)
+                own = own | guard.takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
             previous = dt
             if error_control is not None:

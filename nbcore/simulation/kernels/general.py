@@ -18,7 +18,7 @@ from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_a, size, vec
 from nbcore.stepping.features import DELTA_FEATURES
 from nbcore.stepping.models import LARGEST_INPUT
 
-__all__ = ["KNOWN", "General", "general", "keep", "looks_back", "recall", "remember"]
+__all__ = ["KNOWN", "MEMORY", "General", "general", "keep", "looks_back", "recall", "remember"]
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,7 @@ DESCRIBED = (
     "softening",
 )
 KNOWN = (*SEEN, *DESCRIBED)
+MEMORY = ("deltas", "remembered")  # of a `General`, that a run changes
 N_SEEN, N_DESCRIBED, N_DELTAS = len(SEEN), len(DESCRIBED), len(DELTA_FEATURES)
 
 
