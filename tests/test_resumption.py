@@ -87,18 +87,30 @@ def assert_same(one, other):
 def stopped_thrice(state, t_end, policy, path, **options):
     """Interrupted three times, and then brought to its end."""
     simulate(state, t_end, policy, path=path, stop=after(3), **options)
-    for n in (4, 5):
-        assert (Trajectory.load(path).status == Status.INTERRUPTED).any()
-        simulate(resume=path, stop=after(n))
+    assert (Trajectory.load(path).status == Status.INTERRUPTED).any()
+    simulate(resume=path, stop=after(4))
+    # All that was asked for may be said once more, as a script does that is run again.
+    simulate(state, t_end, policy, resume=path, stop=after(5), **options)
+    assert (Trajectory.load(path).status == Status.INTERRUPTED).any()
     return simulate(resume=path)
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        ("classical", "every step"),
+        ("classical", "ends"),
+        ("classical", "reversible"),
+        ("fixed", "times"),
+        ("learned", "every third, watched"),
+        ("learned", "times"),
+        ("learned", "reversible"),
+        ("history", "every step"),
+        ("history", "every third, watched"),
+    ],
+)
 def test_three_interruptions_leave_no_trace(engine, policy, options, tmp_path):
-    if policy == "history" and options == "reversible":
-        pytest.skip("no such steps")
     path, chosen = tmp_path / "run.zarr", POLICIES[policy]()
     given = {"engine": engine, **OPTIONS[options]}
     whole = simulate(three(), T_END, chosen, **given)

@@ -139,7 +139,7 @@ class Begun:
                 f"the run at {str(path)!r} was begun by other code than this: it goes on, and may "
                 "differ in the last digits from one that was never stopped",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def _check_version(self, version: object) -> None:
@@ -259,7 +259,7 @@ def _alike(known: Mapping[str, Any], stored: Policy, given: Policy) -> bool:
 
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return np.array_equal(np.asarray(one), np.asarray(other))
+        return np.array_equal(*(torch.as_tensor(each).cpu().numpy() for each in (one, other)))
     return one == other
 
 

@@ -398,7 +398,9 @@ def _same(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tupl
         policy, integrator = _policy(policy, integrator, float(accepted.min()))
     if record is not None:
         recorded = _record(record, begun.state, torch.full_like(begun.state.time, torch.inf))
-        if not np.array_equal(np.asarray(recorded), np.asarray(stored["record"])):
+        if not np.array_equal(
+            *(torch.as_tensor(each).cpu() for each in (recorded, stored["record"]))
+        ):
             refuse(path, "record", _recorded(stored["record"]), _recorded(recorded))
     chosen = {
         "integrator": None if integrator == AUTO else integrator,
@@ -409,7 +411,8 @@ def _same(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tupl
     for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():
         if value is not None and value != stored[name]:
             refuse(path, name, stored[name], value)
-    recorded = stored["record"] or "ends" if isinstance(stored["record"], int) else stored["record"]
+    every = stored["record"]
+    recorded = every.numpy() if isinstance(every, Tensor) else every or "ends"
     return (
         begun.state,
         begun.policy(policy),  # pyright: ignore[reportArgumentType]
