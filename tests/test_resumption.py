@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from nbcore.stepping.policies import Criterion, FixedStep, untrained
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 RULE = Criterion("boekholt", 0.05)
-T_END = torch.tensor([0.4, 0.7, 1.0], dtype=torch.float64)
-STRICT = {"guard": True, "error_control": True, "tolerance": 1e-9}
+T_END = torch.tensor([0.2, 0.35, 0.5], dtype=torch.float64)
+STRICT = {"guard": True, "error_control": True, "tolerance": 1e-8}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ POLICIES = {
 OPTIONS = {
     "every step": {},
     "every third, watched": {"record": 3, **STRICT},
-    "times": {"record": np.linspace(0.0, 0.4, 40)},
+    "times": {"record": np.linspace(0.0, 0.2, 40)},
     "ends": {"record": "ends", "collision_distance": 0.02},
     "reversible": {"record": 2, "stepping": "reversible"},
 }
@@ -87,11 +88,11 @@ def assert_same(one, other):
 def stopped_thrice(state, t_end, policy, path, **options):
     """Interrupted three times, and then brought to its end."""
     simulate(state, t_end, policy, path=path, stop=after(3), **options)
-    assert (Trajectory.load(path).status == Status.INTERRUPTED).any()
+    assert Status.INTERRUPTED in Trajectory.load(path).summary["status"]
     simulate(resume=path, stop=after(4))
     # All that was asked for may be said once more, as a script does that is run again.
     simulate(state, t_end, policy, resume=path, stop=after(5), **options)
-    assert (Trajectory.load(path).status == Status.INTERRUPTED).any()
+    assert Status.INTERRUPTED in Trajectory.load(path).summary["status"]
     return simulate(resume=path)
 
 
@@ -167,12 +168,16 @@ def copies(monkeypatch, tmp_path):
     """What a kill would leave at each moment at which a file takes its place."""
     monkeypatch.setattr(resumption, "SECONDS", 0.0)
     monkeypatch.setattr(resumption, "LARGEST_SHARE", 1e9)
-    put, made = os.replace, []
+    put, made, moments, lock = os.replace, [], itertools.count(), threading.Lock()
+    others = shutil.ignore_patterns("*.partial", "*.part*")  # that are being written beside it
 
     def copied_before(source, target):
-        if (tmp_path / "run.zarr/resume/start.safetensors").exists():
-            made.append(shutil.copytree(tmp_path / "run.zarr", tmp_path / f"copy-{len(made)}"))
-        put(source, target)
+        with lock:
+            begun = (tmp_path / "run.zarr/resume/start.safetensors").exists()
+            if begun and next(moments) % 5 == 0:
+                copy = tmp_path / f"copy-{len(made)}"
+                made.append(shutil.copytree(tmp_path / "run.zarr", copy, ignore=others))
+            put(source, target)
 
     monkeypatch.setattr(os, "replace", copied_before)
     yield made
@@ -186,7 +191,7 @@ def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(engine, record, copies, 
     simulate(three(), T_END, RULE, path=tmp_path / "run.zarr", stop=after(12), **given)
     simulate(resume=tmp_path / "run.zarr", stop=after(12))
     left = list(copies)
-    assert len(left) > 50
+    assert len(left) > 12
     whole = simulate(three(), T_END, RULE, **given)
     for copy in left[:: len(left) // 12]:
         copies.clear()

@@ -32,7 +32,7 @@ from nbcore.simulation.status import Status
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
 
-__all__ = ["Begun", "Keeper", "begin", "code_version", "is_begun", "refuse"]
+__all__ = ["Begun", "Keeper", "begin", "code_version", "equal", "is_begun", "refuse"]
 
 VERSION = 1
 FOLDER = "resume"  # in the group; a group of its own, which readers of the records pass over
@@ -254,12 +254,14 @@ def _alike(known: Mapping[str, Any], stored: Policy, given: Policy) -> bool:
             )
         )
     mine = _described(given)
-    return all(_equal(value, mine[name]) for name, value in known.items())
+    return all(equal(value, mine[name]) for name, value in known.items())
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same, tensors or not."""
     if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return np.array_equal(*(torch.as_tensor(each).cpu().numpy() for each in (one, other)))
+        mine, theirs = (torch.as_tensor(each).cpu().numpy() for each in (one, other))
+        return np.array_equal(mine, theirs)
     return one == other
 
 

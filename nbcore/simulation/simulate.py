@@ -21,7 +21,7 @@ from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.novelty import warn_of_novelty
-from nbcore.simulation.resumption import Begun, Keeper, begin, refuse
+from nbcore.simulation.resumption import Begun, Keeper, begin, equal, refuse
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
@@ -398,9 +398,7 @@ def _same(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tupl
         policy, integrator = _policy(policy, integrator, float(accepted.min()))
     if record is not None:
         recorded = _record(record, begun.state, torch.full_like(begun.state.time, torch.inf))
-        if not np.array_equal(
-            *(torch.as_tensor(each).cpu() for each in (recorded, stored["record"]))
-        ):
+        if not equal(recorded, stored["record"]):
             refuse(path, "record", _recorded(stored["record"]), _recorded(recorded))
     chosen = {
         "integrator": None if integrator == AUTO else integrator,
