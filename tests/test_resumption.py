@@ -156,45 +156,46 @@ def test_an_end_that_is_moved_is_interrupted_and_moved_once_more(engine, tmp_pat
 def test_jerks_and_the_work_of_fields_go_on(engine, integrator, field, tmp_path):
     state = scenarios.make("kepler", eccentricity=0.5, field=field)
     given = {"engine": engine, "integrator": integrator}
-    whole = simulate(state, 3.0, RULE, **given)
-    assert_same(stopped_thrice(state, 3.0, RULE, tmp_path / "run.zarr", **given), whole)
+    whole = simulate(state, 20.0, RULE, **given)
+    assert_same(stopped_thrice(state, 20.0, RULE, tmp_path / "run.zarr", **given), whole)
 
 
 # Kills
 
 
-@pytest.fixture
-def copies(monkeypatch, tmp_path):
-    """What a kill would leave at each moment at which a file takes its place."""
-    monkeypatch.setattr(resumption, "SECONDS", 0.0)
-    monkeypatch.setattr(resumption, "LARGEST_SHARE", 1e9)
+def copies(path, monkeypatch, run):
+    """What kills would leave of a run, at moments at which a file is about to take its place."""
     put, made, moments, lock = os.replace, [], itertools.count(), threading.Lock()
     others = shutil.ignore_patterns("*.partial", "*.part*")  # that are being written beside it
 
     def copied_before(source, target):
         with lock:
-            begun = (tmp_path / "run.zarr/resume/start.safetensors").exists()
-            if begun and next(moments) % 5 == 0:
-                copy = tmp_path / f"copy-{len(made)}"
-                made.append(shutil.copytree(tmp_path / "run.zarr", copy, ignore=others))
+            if resumption.is_begun(path) and next(moments) % 5 == 0:
+                copy = path.with_name(f"copy-{len(made)}")
+                made.append(shutil.copytree(path, copy, ignore=others))
             put(source, target)
 
-    monkeypatch.setattr(os, "replace", copied_before)
-    yield made
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(resumption, "SECONDS", 0.0)
+        patch.setattr(resumption, "LARGEST_SHARE", 1e9)
+        patch.setattr(os, "replace", copied_before)
+        run()
+    return made
 
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
 @pytest.mark.parametrize("record", [None, 3])
-def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(engine, record, copies, tmp_path):
-    given = {"engine": engine, "record": record, **STRICT}
-    simulate(three(), T_END, RULE, path=tmp_path / "run.zarr", stop=after(12), **given)
-    simulate(resume=tmp_path / "run.zarr", stop=after(12))
-    left = list(copies)
+def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(engine, record, monkeypatch, tmp_path):
+    path, given = tmp_path / "run.zarr", {"engine": engine, "record": record, **STRICT}
+
+    def twice():
+        simulate(three(), T_END, RULE, path=path, stop=after(10), **given)
+        simulate(resume=path, stop=after(10))
+
+    left = copies(path, monkeypatch, twice)
     assert len(left) > 12
     whole = simulate(three(), T_END, RULE, **given)
-    for copy in left[:: len(left) // 12]:
-        copies.clear()
+    for copy in left[:: len(left) // 8]:
         readable = records_of(copy)
         assert np.array_equal(readable, whole.time[:, : readable.shape[1]][: len(readable)])
         assert_same(simulate(resume=copy), whole)
