@@ -178,7 +178,8 @@ def _controllers(pid: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
         family = [process, *process.children()]
-        return [each for each in family if local_jobs.NAME in each.cmdline()]
+        # Among the words of a shell, too, as long as that runs the lines of `setup`.
+        return [each for each in family if local_jobs.NAME in " ".join(each.cmdline())]
     return []
 
 
