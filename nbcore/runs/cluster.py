@@ -168,7 +168,7 @@ def interrupt(ids: Sequence[str], executor: Executor) -> None:
 
 
 def _controllers(pid: int) -> list[psutil.Process]:
-    """The process that runs a job, if it has this number or is a child of the one that has it.
+    """The process that runs a job, if it has this number.
 
     It hands signals on to the job. None if it has ended, or the number is somebody else's by now.
     """
@@ -177,9 +177,8 @@ def _controllers(pid: int) -> list[psutil.Process]:
             return []
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
-        family = [process, *process.children()]
-        # Among the words of a shell, too, as long as that runs the lines of `setup`.
-        return [each for each in family if local_jobs.NAME in " ".join(each.cmdline())]
+        # Among the words of a shell, as long as that runs the lines of `setup`.
+        return [process] if local_jobs.NAME in " ".join(process.cmdline()) else []
     return []
 
 
