@@ -474,7 +474,7 @@ class Cluster(Section):
     grace: Count = 90
     """How long before its time limit a job is told to save [s]."""
     requeues: CountOrZero = 100
-    """How often a job that ran out of time is queued again; here five times at most."""
+    """How often a job that ran out of time is queued again."""
     setup: tuple[str, ...] = ()
     """Lines of shell before each job, such as module load."""
 

@@ -41,7 +41,7 @@ result = nb.train(config, run.path)
 
 # %%
 setup = nb.setup(config.simulate, trained=result.policy)
-trajectory = setup.run(path=run.trajectory_file)
+trajectory = setup.run(resume=run.trajectory_file)
 shown = trajectory.system(config.movie.system)
 
 # %% [markdown]

@@ -30,7 +30,7 @@ config, run = nb.start_run(preset, overrides, run_dir, label="simulate")
 
 # %%
 setup = nb.setup(config.simulate, trained=run.policy())
-trajectory = setup.run(path=run.trajectory_file)
+trajectory = setup.run(resume=run.trajectory_file)
 shown = trajectory.system(config.movie.system)
 
 # %% tags=["headline"]

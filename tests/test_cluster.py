@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import slurm_node
+from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 from typer.testing import CliRunner
 
 from nbcore.config import Cluster, load_config
@@ -18,6 +20,9 @@ from nbcore.learning.training import train
 from nbcore.runs import arrays, cli, cluster, provenance, records, reports
 from nbcore.runs import members as members_module
 from nbcore.runs.records import Run
+from nbcore.simulation.setup import setup
+from nbcore.simulation.storage import RECORDED, SUMMARY
+from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import load_policy
 
 TINY = [
@@ -50,7 +55,7 @@ def nbcore(*arguments):
     return CliRunner().invoke(cli.app, list(arguments))
 
 
-def until(condition, seconds=240):
+def until(condition, seconds=1500):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -263,6 +268,7 @@ def test_an_array_that_still_has_jobs_is_not_sent_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("cluster")
 def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_path):
     """What a cluster does to an array, and how it comes out."""
@@ -283,7 +289,9 @@ def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_pat
     (attempt,) = provenance.provenance(preempted)["attempts"]
     if scheduler == "slurm":
         job = attempt["environment"]["SLURM_JOB_ID"]
-        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        command = ["scancel", "--signal=USR2", job]
+        # A busy SLURM says that the job can not be altered now, and to try again later.
+        until(lambda: subprocess.run(command, capture_output=True).returncode == 0)
     else:
         os.kill(attempt["pid"], 12)
     done = until(lambda: (s := arrays.states(array)).count("done") == 7 and s)
@@ -315,6 +323,7 @@ def test_eight_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_pat
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("cluster")
 def test_a_cancelled_array_keeps_what_is_done_and_goes_on(scheduler, outputs):
     options = [part for setting in TINY for part in ("-s", setting)]
@@ -337,13 +346,19 @@ def test_a_cancelled_array_keeps_what_is_done_and_goes_on(scheduler, outputs):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("cluster")
 def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
-    """Here, where a limit of a minute means one; SLURM counts in steps of half a minute."""
-    options = [part for setting in TINY for part in ("-s", setting)]
+    """Here, where a limit of a minute means one; SLURM counts in steps of half a minute.
+
+    The training takes so many seconds, whatever else the machine does, which is more than a job is
+    given and less than all of them are.
+    """
+    options = [part for setting in TINY if "epochs" not in setting for part in ("-s", setting)]
     result = nbcore(
         *("submit", "train", "-c", "smoke", "--run", "limit", "--cluster", "local", *options),
-        *("-s", "train.epochs=1000", "-s", "cluster.minutes=1", "-s", "cluster.grace=42"),
+        *("-s", "train.epochs=1000000", "-s", "train.max_seconds=30"),
+        *("-s", "cluster.minutes=1", "-s", "cluster.grace=30"),
     )
     assert result.exit_code == 0, result.output
     array = arrays.opened("limit")
@@ -352,7 +367,55 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
     assert before
     assert {each["error"] for each in before} == {"interrupted by SIGUSR2"}
     assert last["state"] == "done"
-    assert [row["epoch"] for row in array.member(0).load_history()] == list(range(1000))
+    history = array.member(0).load_history()
+    assert [row["epoch"] for row in history] == list(range(len(history)))
+
+
+SIMULATED = [
+    *("simulate.policy=fixed", "simulate.integrator=leapfrog", "simulate.dt=1e-8"),
+    *("simulate.record_every=100000", "simulate.max_steps=220_000_000", "movie.max_frames=2"),
+]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.filterwarnings("ignore:12 of 12 systems did not reach t_end")
+def test_a_simulation_under_a_time_limit_reaches_its_end_as_if_there_were_none(scheduler, outputs):
+    """Of more than a minute's work, of which a job does the part that its limit leaves it."""
+    options = [part for setting in SIMULATED for part in ("-s", setting)]
+    result = nbcore(
+        *("submit", "simulate", "-c", "smoke", "--run", "long", "--cluster", scheduler, *options),
+        *("-s", "cluster.minutes=1", "-s", f"cluster.grace={20 if scheduler == 'slurm' else 30}"),
+    )
+    assert result.exit_code == 0, result.output
+    whole = setup(load_config("smoke", SIMULATED).simulate).run(progress=False)
+    array = arrays.opened("long")
+    until(lambda: arrays.states(array) == ["done"])
+    *before, last = provenance.provenance(array.member(0))["attempts"]
+    assert len(before) >= 3
+    assert {each["error"] for each in before} == {"interrupted by SIGUSR2"}
+    assert last["state"] == "done"
+    made = Trajectory.load(array.member(0).trajectory_file)
+    for name in (*RECORDED, *SUMMARY):
+        assert np.array_equal(getattr(made, name), getattr(whole, name), equal_nan=True), name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("setup_lines", [(), ("export SOME=thing",)])
+def test_a_job_of_this_machine_is_started_again_as_often_as_it_asks_for(setup_lines, tmp_path):
+    started, again = tmp_path / "started", LOCAL_REQUEUE_RETURN_CODE
+
+    def count():
+        with started.open("a") as file:
+            file.write(os.environ.get("SOME", "") + "\n")
+        if len(started.read_text().splitlines()) < 9:
+            raise SystemExit(again)
+
+    ids = cluster.send([count], tmp_path / "jobs", Cluster(setup=setup_lines), "local", "often")
+    until(lambda: cluster.alive(ids, "local") == set())
+    line = "thing" if setup_lines else ""
+    assert started.read_text().splitlines() == [line] * 9
 
 
 def test_a_grace_that_the_limit_does_not_hold_is_refused():

@@ -6,6 +6,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from nbcore.errors import InputError
 from nbcore.jsonfiles import append_line, read_lines, write_lines
 from nbcore.runs import listing, provenance
 from nbcore.runs.records import Run
+from nbcore.simulation.setup import setup
 from nbcore.simulation.status import Status
+from nbcore.simulation.storage import RECORDED, SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import load_policy, load_tree
 
@@ -46,7 +49,7 @@ run.save_metrics(epochs=len(result.history))
 """
 SIMULATION = NOTEBOOK.replace(
     "result = nb.train(config, run.path)",
-    "result = nb.setup(config.simulate).run(path=run.trajectory_file)",
+    "result = nb.setup(config.simulate).run(resume=run.trajectory_file)",
 ).replace("epochs=len(result.history)", "steps=int(result.n_steps.sum())")
 SETTINGS = [
     *("train.pool_size=64", "train.batch_size=16", "train.batches=2", "train.progress=false"),
@@ -117,7 +120,12 @@ def training(run, rows=20):
 
 LONG = [
     *("simulate.policy=fixed", "simulate.integrator=leapfrog", "simulate.progress=false"),
-    *("simulate.record_every=1000", "simulate.max_steps=2_000_000_000", "simulate.dt=1e-7"),
+    *("simulate.record_every=1000", "simulate.max_steps=19_000_000", "simulate.dt=1e-7"),
+]
+
+
+LONG_OPTIONS = [
+    part for setting in LONG for part in ("--set", setting) if "max_steps" not in setting
 ]
 
 
@@ -144,21 +152,64 @@ def kernel_started_by(process):
         return kernel_of(process)
 
 
-def test_a_signal_in_a_simulation(start, tmp_path, row):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_a_simulation_that_goes_on(start, tmp_path, row, signum):
     options = [part for setting in LONG for part in ("--set", setting)]
     process = start("simulate", "--run", "one", *options)
     run = Run(tmp_path / "one")
     until(lambda: n_records(run) > 0)
-    process.send_signal(signal.SIGTERM)
+    kernel = kernel_of(process)
+    process.send_signal(signum)
     code, error = end_of(process)
-    assert code == 143
-    assert provenance.state(run) == "interrupted"
-    assert n_records(run) > 0
-    again = start("simulate", "--resume", str(run.path), "--set", "simulate.dt=0.01")
+    until(lambda: not Path(f"/proc/{kernel}").exists())
+    ending = "lost" if signum == signal.SIGKILL else "interrupted"
+    assert (code, provenance.state(run)) == (-9 if ending == "lost" else 143, ending)
+    recorded = Trajectory.load(run.trajectory_file)
+    assert (recorded.status == Status.INTERRUPTED).all()
+
+    other = start("simulate", "--resume", str(run.path), "--set", "simulate.dt=0.01")
+    code, refusal = end_of_failure(other)
+    assert code == 2
+    assert "was begun with policy = fixed step (dt = 1e-07), not fixed step (dt = 0.01)" in refusal
+    again = start("simulate", "--resume", str(run.path), "--set", "simulate.dt=1e-7")
     assert end_of(again) == (0, "")
     assert provenance.state(run) == "done"
-    assert (Trajectory.load(run.trajectory_file).status == Status.SUCCESS).all()
-    row("nothing that was recorded", error, code, "interrupted; made anew: done")
+    made = Trajectory.load(run.trajectory_file)
+    assert (made.n_records >= recorded.n_records).all()
+    whole = whole_run(run)
+    for name in (*RECORDED, *SUMMARY):
+        assert np.array_equal(getattr(made, name), getattr(whole, name), equal_nan=True), name
+    row("nothing", error or "nothing", code, f"{ending}; resumed: done, as if never stopped")
+
+
+def whole_run(run):
+    """The same simulation, never stopped."""
+    with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
+        return setup(run.load_config().simulate).run()
+
+
+def test_a_run_that_an_older_version_stored_is_kept_beside_the_new_one(start, tmp_path):
+    short = ["--set", "simulate.max_steps=2000", *LONG_OPTIONS]
+    assert end_of(start("simulate", "--run", "one", *short)) == (0, "")
+    run = Run(tmp_path / "one")
+    shutil.rmtree(run.trajectory_file / "resume")
+    before = Trajectory.load(run.trajectory_file).position
+    code, said = end_of(start("simulate", "--resume", str(run.path)))
+    assert (code, said) == (0, "the trajectory that was there is kept as trajectory-1.zarr")
+    for name in ("trajectory", "trajectory-1"):
+        assert np.array_equal(Trajectory.load(run.path / f"{name}.zarr").position, before)
+
+
+def test_the_end_of_a_simulation_that_is_done_is_moved(start, tmp_path):
+    short = ["--set", "simulate.max_steps=2000", *LONG_OPTIONS]
+    assert end_of(start("simulate", "--run", "one", *short)) == (0, "")
+    run = Run(tmp_path / "one")
+    more = start("simulate", "--resume", str(run.path), "--set", "simulate.max_steps=5500")
+    assert end_of(more) == (0, "")
+    assert [path.name for path in run.path.glob("*.zarr")] == ["trajectory.zarr"]
+    made, whole = Trajectory.load(run.trajectory_file), whole_run(run)
+    assert made.n_steps.tolist() == [5500] * len(made.n_steps)
+    assert np.array_equal(made.position, whole.position)
 
 
 def end_of(process):

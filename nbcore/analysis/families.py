@@ -162,11 +162,11 @@ def _comets(*, n_systems: int, seed: int | np.random.SeedSequence) -> State:
     star = np.zeros((n_systems, 2))
     giant = orbit(1 + 1e-3, 1.0, 0.05, planet)
     comet = orbit(1.0, a, e, when, 0.0, where)
-    vectors = (
-        np.stack([star, near[..., :2], far[..., :2]], axis=1)
+    position, velocity = (
+        at_rest(mass, np.stack([star, near[..., :2], far[..., :2]], axis=1))
         for near, far in zip(giant, comet, strict=True)
     )
-    return State.from_arrays(mass, *(at_rest(mass, each) for each in vectors))
+    return State.from_arrays(mass, position, velocity)
 
 
 def _two_bodies(eccentricity: float) -> Family:

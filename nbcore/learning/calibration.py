@@ -20,7 +20,9 @@ from nbcore.stepping.policies import LearnedPolicy, untrained
 __all__ = ["calibrate", "stretch_to_tolerance"]
 
 GRID = 10 ** np.arange(-14.0, 0.01, 0.5)
-MARGIN = 3.5  # factor beyond the tolerances of the training, either way: one more of the grid
+# Factors beyond the tolerances of the training: above one more of the grid; below more, for errors
+# of bodies fall more slowly there than what is asked for.
+BELOW, ABOVE = 300.0, 3.5
 MOST_STEPS = 200_000
 
 
@@ -31,7 +33,7 @@ def calibrate(policy: LearnedPolicy, config: Training) -> Calibration:
     """
     problems = [_some(each, config) for each in training_problems(config, "calibration")]
     low, high = config.tolerances
-    grid = GRID[(low / MARGIN <= GRID) & (high * MARGIN >= GRID)]
+    grid = GRID[(low / BELOW <= GRID) & (high * ABOVE >= GRID)]
     policy.calibration = None
     errors, costs = [], []
     for tolerance in grid:

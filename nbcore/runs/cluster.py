@@ -21,7 +21,7 @@ import psutil
 
 from nbcore.config import Cluster
 from nbcore.errors import InputError
-from nbcore.runs import records
+from nbcore.runs import local_jobs, records
 from nbcore.runs.provenance import one_line
 
 __all__ = [
@@ -100,9 +100,8 @@ def submitit_executor(folder: Path, cluster: Cluster, executor: Executor, name: 
         slurm.update_parameters(**_sbatch(cluster, name))
         return slurm
     local = LocalExecutor(folder, max_num_timeout=cluster.requeues)
-    local.update_parameters(
-        timeout_min=cluster.minutes, signal_delay_s=cluster.grace, setup=list(cluster.setup)
-    )
+    setup = [*cluster.setup, local_jobs.instead_of_submitits(folder)]
+    local.update_parameters(timeout_min=cluster.minutes, signal_delay_s=cluster.grace, setup=setup)
     return local
 
 
@@ -169,7 +168,7 @@ def interrupt(ids: Sequence[str], executor: Executor) -> None:
 
 
 def _controllers(pid: int) -> list[psutil.Process]:
-    """The process of submitit that has this number or is a child of the shell that has it.
+    """The process that runs a job, if it has this number.
 
     It hands signals on to the job. None if it has ended, or the number is somebody else's by now.
     """
@@ -178,8 +177,8 @@ def _controllers(pid: int) -> list[psutil.Process]:
             return []
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
-        family = [process, *process.children()]
-        return [each for each in family if "submitit.local._local" in each.cmdline()]
+        # Among the words of a shell, as long as that runs the lines of `setup`.
+        return [process] if local_jobs.NAME in " ".join(process.cmdline()) else []
     return []
 
 

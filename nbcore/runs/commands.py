@@ -49,7 +49,7 @@ def resume_notebook(notebook: str, resume: str, settings: list[str] | None, *, q
             "resume it with the command that made it"
         )
     parameters = {**settings_of(str(run.config_file), settings), "run_dir": str(run.path)}
-    run_notebook(notebook, parameters, None, quiet=quiet)
+    run_notebook(notebook, parameters, None, quiet=quiet, resume=True)
 
 
 def run_notebook(
@@ -58,6 +58,7 @@ def run_notebook(
     run_name: str | None,
     *,
     quiet: bool,
+    resume: bool = False,
 ) -> None:
     """Check everything that can be checked, then make or open the folder, then run."""
     from nbcore.config import Config, load_config, preset_comment, preset_names
@@ -94,7 +95,12 @@ def run_notebook(
         run = Run.create(run_name, label=name.lstrip("0123456789_") or name)
 
     executed = notebooks.execute(
-        name, run, parameters=given, progress=not quiet, command=command_line()
+        name,
+        run,
+        parameters=given,
+        progress=not quiet,
+        command=command_line(),
+        resume=resume,
     )
     _report(run, executed)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
-from nbcore.config import load_config
+from nbcore.config import Config, load_config
 from nbcore.errors import InputError, unknown_name
 from nbcore.places import SHIPPED, needs_checkout
 from nbcore.runs import execution
@@ -147,6 +147,7 @@ def execute(
     progress: bool = True,
     parameters: Mapping[str, Any] | None = None,
     command: str | None = None,
+    resume: bool = False,
 ) -> Path:
     """Run a notebook headless, in the caller's working directory.
 
@@ -168,6 +169,8 @@ def execute(
         Further parameters.
     command
         What the user typed, for the provenance.
+    resume
+        Whether a run that is done is to be gone on with, where its end was moved.
 
     Returns
     -------
@@ -200,7 +203,7 @@ def execute(
         attempt(run, name, given, command, seeds_of(config)) as this,
         mirrored(run, config.tracking, progress=progress),
     ):
-        _make_room(run, before)
+        _make_room(run, before, config, resume)
         try:
             _run(name, path, given, progress)
         except Interrupted as error:
@@ -213,16 +216,34 @@ def execute(
     return path
 
 
-def _make_room(run: Run, before: str) -> None:
-    """For a trajectory: one that was cut off is made anew, any other one is kept beside it."""
+def _make_room(run: Run, before: str, config: Config, resume: bool) -> None:
+    """Leave a trajectory where it is for the notebook to go on with, or else keep it beside."""
     old = run.trajectory_file
     if not old.exists():
         return
-    if before in ("interrupted", "lost", "failed"):
-        shutil.rmtree(old)
+    from nbcore.simulation.resumption import is_begun
+
+    unfinished = before in ("interrupted", "lost", "failed")
+    if is_begun(old) and (unfinished or (resume and _is_longer(run, config))):
         return
     names = (old.with_stem(f"{old.stem}-{number}") for number in count(1))
-    old.rename(next(path for path in names if not path.exists()))
+    kept = old.rename(next(path for path in names if not path.exists()))
+    print(f"the trajectory that was there is kept as {kept.name}", file=sys.stderr, flush=True)
+
+
+def _is_longer(run: Run, config: Config) -> bool:
+    """Whether a configuration changes no more of the run's simulation than its end."""
+
+    def fixed(of: Config) -> dict[str, Any]:
+        table = of.model_dump(include={"network", "train", "simulate"})
+        for key in ("t_end", "periods", "max_steps", "progress"):
+            table["simulate"].pop(key)
+        table["train"].pop("progress")
+        return table
+
+    with suppress(InputError):
+        return fixed(run.load_config()) == fixed(config)
+    return False
 
 
 def _run(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> None:

@@ -7,7 +7,6 @@ progress bar and heed an interrupt; how long the turns are changes no step.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
@@ -34,13 +33,14 @@ from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.fields import NoField, Tide
-from nbcore.simulation.kernels.general import KNOWN, General
+from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Systems
 from nbcore.simulation.kernels.orbits import ERROR, WORST
 from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Many, Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
+from nbcore.simulation.resumption import Keeper, code_version
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import FALL_BACK, FIRST_LOOK, ErrorControl, Guard, first_step
@@ -87,6 +87,7 @@ def integrate(
     guard: Guard | None = None,
     error_control: ErrorControl | None = None,
     follow: bool = True,
+    keeper: Keeper | None = None,
     interruptible: bool = True,
 ) -> Outcome:
     """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
@@ -105,6 +106,8 @@ def integrate(
         Makes steps longer or shorter by the error so far.
     follow
         Whether to follow the bodies' orbits.
+    keeper
+        Knows where a stored run goes on, and keeps where it stands.
     interruptible
         Whether an interrupt ends it; otherwise it is left to the caller.
     """
@@ -127,6 +130,11 @@ def integrate(
     )
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
+    arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
+    if isinstance(rule, General):
+        arrays |= {name: getattr(rule, name) for name in MEMORY}
+    if keeper is not None:
+        keeper.restore(arrays)
     n, axes = state.n_bodies, (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
@@ -144,6 +152,8 @@ def integrate(
             spread(turn, len(systems.status), quota)
             spent = time.perf_counter() - start
             observe.follow(systems.n_steps, systems.made, systems.time, systems.status)
+            if keeper is not None:
+                keeper.note(arrays)
             if interrupted() or (limits.stop is not None and limits.stop()):
                 systems.status[systems.status == Status.RUNNING] = Status.INTERRUPTED
             if spent < TURN / 2:
@@ -488,11 +498,8 @@ def _keep_compiled() -> Path:
     numba looks only at the file of the function that is cached, and not at those of the functions
     that it calls.
     """
-    room = Path(__file__).parents[1]
-    sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/**/*.py"))]
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "nbcore" / f"engine-{version}"
+    folder = Path(root) / "nbcore" / f"engine-{code_version()}"
     settings: Any = config
     if settings.DISABLE_JIT:
         return folder

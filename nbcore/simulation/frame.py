@@ -75,12 +75,15 @@ class Frame:
             velocity=state.velocity + self.velocity,
         )
 
-    def put_back(self, records: Mapping[str, np.ndarray]) -> None:
-        """Take records (B, T, …) of this frame to the user's, in place."""
+    def put_back(self, records: Mapping[str, np.ndarray], which: np.ndarray) -> None:
+        """Take some of the records (B, T, …), by a mask (B, T), to the user's frame, in place."""
         position, velocity = self.position.cpu().numpy(), self.velocity.cpu().numpy()
         passed = records["time"] - self.time.cpu().numpy()[:, None]
-        records["position"][...] += (position + passed[..., None] * velocity)[:, :, None]
-        records["velocity"][...] += velocity[:, :, None]
+        for name, offset in (
+            ("position", position + passed[..., None] * velocity),
+            ("velocity", np.broadcast_to(velocity, (*passed.shape, velocity.shape[-1]))),
+        ):
+            records[name][which] += offset[which][:, None]
 
 
 def _beyond_rounding(offset: Tensor, vectors: Tensor) -> Tensor:

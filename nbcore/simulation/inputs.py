@@ -208,9 +208,9 @@ def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
     return untrained(integrator)
 
 
-def warn_of_untrained(given: Any, chosen: Policy, integrator: str) -> None:
-    """Warn where nobody chose the policy, and none was trained for the integrator."""
-    if given is not None or not isinstance(chosen, LearnedPolicy) or str(chosen) != UNTRAINED:
+def warn_of_untrained(chosen: Policy, integrator: str) -> None:
+    """Warn where none that nobody asked for was trained for the integrator."""
+    if not isinstance(chosen, LearnedPolicy) or str(chosen) != UNTRAINED:
         return
     shipped = shipped_policy(DEFAULT_POLICY)
     trained = f"one of {_integrators(shipped)}, or " if isinstance(shipped, Suite) else ""

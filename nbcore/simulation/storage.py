@@ -30,6 +30,7 @@ __all__ = [
     "dimensions",
     "free",
     "read",
+    "rows_of",
     "shapes",
 ]
 
@@ -95,15 +96,58 @@ class Store:
             }
         )
 
+    @classmethod
+    def reopen(cls, path: Path, first: int, complete: int) -> Store:
+        """Store of a run that goes on.
+
+        Parameters
+        ----------
+        first
+            Row that the next block begins with.
+        complete
+            Rows that stay as they are. What follows is made again, alike, save the last records of
+            systems that were interrupted between two.
+        """
+        store = cls.__new__(cls)
+        store.path, store.group = path, zarr.open_group(path, mode="r+")
+        arrays = {name: store.group[name] for name in RECORDED}
+        store.arrays = {k: v for k, v in arrays.items() if isinstance(v, zarr.Array)}
+        store.rows, store._records = store.arrays["time"].chunks[1], first
+        if store.group.attrs["complete"]:
+            store.group.update_attributes({"complete": False, "records": complete})
+        return store
+
     def append(self, block: Mapping[str, np.ndarray]) -> None:
         """Add records (B, rows, …) of every quantity."""
+        rows = next(iter(block.values())).shape[1]
+        self.put(block, rows)
+        self._records += rows
+
+    def put(self, block: Mapping[str, np.ndarray], complete: int) -> None:
+        """Write records (B, rows, …) of every quantity that will come again with more.
+
+        Parameters
+        ----------
+        complete
+            How many of them every system that goes on has by now.
+        """
         first, rows = self._records, next(iter(block.values())).shape[1]
         for name, values in block.items():
             array = self.arrays[name]
-            array.resize((array.shape[0], first + rows, *array.shape[2:]))
+            if array.shape[1] < first + rows:
+                array.resize((array.shape[0], first + rows, *array.shape[2:]))
             array[:, first : first + rows] = values
-        self._records = first + rows
-        self.group.attrs["records"] = self._records
+        # A run that goes on may have been farther.
+        self.group.attrs["records"] = max(first + complete, int(self.group.attrs["records"]))  # pyright: ignore[reportArgumentType]
+
+    def take(self, first: int, rows: int) -> dict[str, np.ndarray]:
+        """Records (B, rows, …) from a row on; NaN where there are none."""
+        block = {}
+        for name, array in self.arrays.items():
+            found = np.asarray(array[:, first : first + rows])
+            lacking = [(0, 0), (0, rows - found.shape[1]), *[(0, 0)] * (found.ndim - 2)]
+            block[name] = np.pad(found, lacking, constant_values=np.nan)
+        return block
 
     def finish(
         self, n_records: np.ndarray, summary: Summary, final: State, about: dict[str, Any]
@@ -121,7 +165,11 @@ class Store:
 
 def _put(group: zarr.Group, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
     array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        dimension_names=dimensions,
+        overwrite=True,  # by a run that went on
     )
     array[...] = values
 
@@ -209,6 +257,13 @@ def chunk_rows(state: State) -> int:
     """Records of a chunk, so that it takes a few megabytes."""
     row = 8 * state.n_systems * sum(math.prod(shape) for shape in shapes(state).values())
     return int(np.clip(CHUNK_BYTES // row, 16, 4096))
+
+
+def rows_of(path: Path) -> int:
+    """Records of a chunk of a stored run."""
+    time = zarr.open_group(path, mode="r")["time"]
+    assert isinstance(time, zarr.Array)
+    return time.chunks[1]
 
 
 def free(path: str | Path) -> Path:

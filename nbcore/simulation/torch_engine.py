@@ -13,6 +13,7 @@ from nbcore.physics.body_errors import BodyErrors, steps_between_looks
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.events import Events, Watch, at_start, first_event
+from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FIRST_LOOK, ErrorControl, Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
@@ -142,6 +143,7 @@ def integrate(
     guard: Guard | None = None,
     error_control: ErrorControl | None = None,
     follow: bool = True,
+    keeper: Keeper | None = None,
 ) -> Outcome:
     """Run every system to its end; an interrupt ends the run and keeps what was done.
 
@@ -159,6 +161,8 @@ def integrate(
         Makes steps longer or shorter by the error so far.
     follow
         Whether to follow the bodies' orbits.
+    keeper
+        Knows where a stored run goes on, and keeps where it stands.
     """
     control = get_control(stepping)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -179,10 +183,45 @@ def integrate(
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     orbits = BodyErrors.begin(state) if follow else None
     between_looks = steps_between_looks(state.n_bodies)
+
+    def stand() -> dict[str, Tensor]:
+        """All that the run goes on by, (B, …) each."""
+        values = {"position": state.position, "velocity": state.velocity, "time": state.time}
+        values |= {"work": state.work, "acceleration": state.acceleration, "jerk": state.jerk}
+        values |= {"status": status, "n_steps": n_steps, "n_redone": n_redone, "dt": dt}
+        values |= {"retried": retried, "energy": energy, "own": own, "stretch": stretch}
+        values |= {"seen": seen, "look": look, "made": made, "max_errors": max_errors.T}
+        values |= {f"memory.{name}": value for name, value in memory.items()}
+        values |= {f"event.{name}": value for name, value in events._asdict().items()}
+        if orbits is not None:
+            values |= {f"orbit.{name}": value for name, value in vars(orbits).items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    known = {} if keeper is None else keeper.tensors(state.time)
+    if known:
+        names = ("position", "velocity", "time", "work", "acceleration", "jerk")
+        state = state.replace(**{name: known.get(name) for name in names})
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(name): v for k, v in known.items() if k.startswith(name)}
+
+        memory, events = part("memory."), Events(**part("event."))
+        orbits = BodyErrors(**part("orbit.")) if follow else None
+        status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
+        retried, energy, own = known["retried"], known["energy"], known["own"]
+        stretch, seen, look, made = (known[name] for name in ("stretch", "seen", "look", "made"))
+        max_errors = known["max_errors"].T.contiguous()
     running = status == Status.RUNNING
     try:
-        dt = first_step(state, propose) if is_reversible else propose(state)
-        while bool(running.any()):
+        if known:
+            dt = known["dt"]
+        else:
+            dt = first_step(state, propose) if is_reversible else propose(state)
+        while True:
+            if keeper is not None:
+                keeper.note(stand())
+            if not bool(running.any()):
+                break
             if limits.stop is not None and limits.stop():
                 raise KeyboardInterrupt
             remaining = limits.t_end - state.time
@@ -241,13 +280,13 @@ def integrate(
             observe(before, state, h, errors, both, status)
             running = status == Status.RUNNING
             if not bool(running.any()):
-                break
+                continue
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
                 orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
             proposed = stretch * propose(state)
             if guard is not None:
-                own |= guard.takes_over(n_redone, n_steps)
+                own = own | guard.takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
             previous = dt
             if error_control is not None:

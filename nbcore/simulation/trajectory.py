@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,8 +282,8 @@ class Trajectory:
             Something is at `path` already.
         """
         path = storage.free(path)
-        part = path.with_name(path.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
+        # A name of its own: what another process or a killed one has left there is not ours.
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
         width = int(self.n_records.max(initial=0))
         store = Store(part, self.final, {k: v.shape[2:] for k, v in self.arrays.items()})
         for start in range(0, width, store.rows):
@@ -335,20 +337,53 @@ class Recorder:
         Where to stream to; None keeps the records in memory.
     rows
         Rows of the buffer: with output times as many as there are, otherwise None.
+    goes_on
+        Of a run that is at the path already: (B,) the next row of each system, all before which are
+        there, and (B,) whether it has not ended.
     """
 
     def __init__(
-        self, initial: State, frame: Frame, path: str | Path | None = None, rows: int | None = None
+        self,
+        initial: State,
+        frame: Frame,
+        path: str | Path | None = None,
+        rows: int | None = None,
+        goes_on: tuple[np.ndarray, np.ndarray] | None = None,
     ):
         self._shapes = storage.shapes(initial)
         self.n_records = np.zeros(initial.n_systems, dtype=np.int64)
         self._n_systems, self._frame = initial.n_systems, frame
-        self._store = None if path is None else Store(storage.free(path), initial, self._shapes)
         self._chunk = storage.chunk_rows(initial)
-        self._capacity = rows or self._chunk + 1
-        self._buffer = self._blank(self._capacity)
-        self._offset = 0
+        self._offset = self._complete = 0
+        self._on_disk: np.ndarray | None = None
+        self._store = None
+        if goes_on is not None and path is not None:
+            self._reopen(Path(path), *goes_on)
+        elif path is not None:
+            self._store = Store(storage.free(path), initial, self._shapes)
+        self._buffer = self._block(self._offset, rows or self._chunk + 1)
         self._blocks: list[dict[str, np.ndarray]] = []
+
+    def _reopen(self, path: Path, row: np.ndarray, going: np.ndarray) -> None:
+        self._complete = int(row[going].min() if going.any() else row.max())
+        self._chunk = storage.rows_of(path)
+        self._offset = self._complete // self._chunk * self._chunk
+        self._store = Store.reopen(path, self._offset, self._complete)
+        self.n_records, self._on_disk = row.copy(), row.copy()
+
+    def _block(self, first: int, rows: int) -> dict[str, np.ndarray]:
+        """Rows that nothing was put in yet, but for what is on disk of a run that goes on."""
+        if self._store is None or self._on_disk is None or first >= self._on_disk.max():
+            return self._blank(rows)
+        block = self._store.take(first, rows)
+        beyond = np.arange(first, first + rows) >= self._on_disk[:, None]
+        for values in block.values():
+            values[beyond] = np.nan
+        return block
+
+    @property
+    def _capacity(self) -> int:
+        return self._buffer["time"].shape[1]
 
     def _blank(self, rows: int) -> dict[str, np.ndarray]:
         return {
@@ -359,6 +394,10 @@ class Recorder:
     def write(self, values: Mapping[str, Any], systems: np.ndarray, row: np.ndarray) -> None:
         """Put values (B, …) of the systems (B,) mask into their rows (B,)."""
         at = row[systems] - self._offset
+        # Systems whose steps were redone lag behind, and so do those that go on after their end.
+        if (lacking := at.max(initial=0) + 1 - self._capacity) > 0:
+            more = self._block(self._offset + self._capacity, lacking)
+            self._buffer = {k: np.append(v, more[k], axis=1) for k, v in self._buffer.items()}
         for name, value in values.items():
             self._buffer[name][systems, at] = np.asarray(value)[systems]
         self.n_records[systems] = np.maximum(self.n_records[systems], row[systems] + 1)
@@ -374,24 +413,52 @@ class Recorder:
 
     def close(self, row: int) -> None:
         """Say that rows before this one are complete; full chunks leave the buffer."""
+        self._complete = row
         while row - self._offset >= self._chunk:
             self._flush(self._chunk)
 
     def _flush(self, rows: int) -> None:
-        block = {name: values[:, :rows].copy() for name, values in self._buffer.items()}
-        self._frame.put_back(block)
+        block = self._in_users_frame(rows)
         if self._store is None:
             self._blocks.append(block)
         else:
             self._append(self._store, block)
-        for _name, values in self._buffer.items():
+        coming = self._block(self._offset + self._capacity, rows)
+        for name, values in self._buffer.items():
             values[:, :-rows] = values[:, rows:].copy()
-            values[:, -rows:] = np.nan
+            values[:, -rows:] = coming[name]
         self._offset += rows
 
+    def _in_users_frame(self, rows: int) -> dict[str, np.ndarray]:
+        """Copy of the first rows of the buffer; what came from disk is in that frame already."""
+        block = {name: values[:, :rows].copy() for name, values in self._buffer.items()}
+        new = np.ones((self._n_systems, rows), dtype=bool)
+        if self._on_disk is not None:
+            new = np.arange(self._offset, self._offset + rows) >= self._on_disk[:, None]
+        self._frame.put_back(block, new)
+        return block
+
+    def holds(self, row: np.ndarray) -> np.ndarray:
+        """Whether a row (B,) of each system is one of the buffer; others are on disk already."""
+        return row < self._offset + self._capacity
+
+    def put(self) -> None:
+        """Have on disk all there is, so that a run can go on from here."""
+        rows = min(int(self.n_records.max(initial=0)) - self._offset, self._capacity)
+        if self._store is not None and rows > 0:
+            block = self._in_users_frame(rows)
+            complete = min(self._complete - self._offset, rows)
+            with self._told(self._store):
+                self._store.put(block, complete)
+
     def _append(self, store: Store, block: dict[str, np.ndarray]) -> None:
-        try:
+        with self._told(store):
             store.append(block)
+
+    @contextmanager
+    def _told(self, store: Store) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InputError(
                 f"records can't be written to {str(store.path)!r}: {error.strerror or error}; the "
@@ -399,14 +466,17 @@ class Recorder:
                 "Trajectory.load; make room, or give another path"
             ) from error
 
-    def abandon(self) -> None:
-        """Leave nothing behind where nothing was recorded; complete chunks stay."""
-        if self._store is not None and self._offset == 0:
+    def abandon(self) -> bool:
+        """Leave nothing behind of a run that did not begin; whether it did not."""
+        if self._on_disk is not None or self.n_records.max(initial=0) > 1:
+            return False
+        if self._store is not None:
             shutil.rmtree(self._store.path)
+        return True
 
     def finish(self, summary: dict[str, np.ndarray], final: State, about: dict) -> Trajectory:
         """Complete the records and hand over the trajectory."""
-        rest = int(self.n_records.max(initial=0)) - self._offset
+        rest = min(int(self.n_records.max(initial=0)) - self._offset, self._capacity)
         if rest > 0:
             self._flush(rest)
         if self._store is not None:

@@ -19,7 +19,7 @@ from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_a, size, vec
 from nbcore.stepping.features import DELTA_FEATURES
 from nbcore.stepping.models import LARGEST_INPUT
 
-__all__ = ["KNOWN", "General", "general", "keep", "looks_back", "recall", "remember"]
+__all__ = ["KNOWN", "MEMORY", "General", "general", "keep", "looks_back", "recall", "remember"]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +38,7 @@ Described = namedtuple(
 )
 KNOWN = (*SEEN, *Described._fields)
 N_DELTAS = len(DELTA_FEATURES)
+MEMORY = ("deltas", "remembered")  # of a `General`, that a run changes
 
 
 class General(NamedTuple):

@@ -1,0 +1,209 @@
+"""What the arguments of `simulate` say, checked."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbcore.errors import InputError
+from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.plain import check_plain
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, policy_of
+from nbcore.simulation.resumption import Begun, equal, refuse
+from nbcore.stepping.control import get_control
+from nbcore.stepping.policies import LearnedPolicy, Policy
+
+__all__ = ["Plan", "agreed", "per_system", "plan_of", "rows_of"]
+
+DEFAULT_TOLERANCE = 1e-6
+
+
+class Plan(NamedTuple):
+    """What a run is to be, as far as its arguments say."""
+
+    t_end: PerSystem
+    tolerance: PerSystem
+    policy: Policy
+    learned: LearnedPolicy | None
+    stepping: str
+    integrator: str
+    scheme: Integrator
+
+
+def plan_of(
+    state: State,
+    t_end: Any,
+    policy: Any,
+    integrator: str | None,
+    tolerance: Any,
+    stepping: str | None,
+    max_steps: int | None,
+) -> Plan:
+    """What a run is to be, or an InputError of what it can't; the arguments are `simulate`'s."""
+    check_plain("max_steps", max_steps)
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
+    end = _t_end(state, t_end, max_steps)
+    tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
+    accepted = per_system(state, "tolerance", tolerance)
+    if not bool(((accepted > 0) & (accepted < 1)).all()):
+        raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
+    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
+    learned = chosen if isinstance(chosen, LearnedPolicy) else None
+    stepping = stepping or (learned.spec.stepping if learned else "plain")
+    return Plan(
+        end, accepted, chosen, learned, stepping, *_integrator(integrator, chosen, stepping)
+    )
+
+
+def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, Integrator]:
+    learned = policy if isinstance(policy, LearnedPolicy) else None
+    name = name or (learned.spec.integrator if learned else DEFAULT_INTEGRATOR)
+    integrator = get_integrator(name)
+    if learned and learned.spec.order != integrator.order:
+        raise InputError(
+            f"the policy was trained for {learned.spec.integrator!r} of order "
+            f"{learned.spec.order}, and {name!r} has order {integrator.order}; "
+            f"use integrator={learned.spec.integrator!r}"
+        )
+    get_control(stepping)
+    if stepping == "reversible" and not integrator.reversible:
+        raise InputError(
+            f"integrator {name!r} is not reversible; use stepping='plain' or another integrator, "
+            "such as 'suzuki4'"
+        )
+    if stepping == "reversible" and policy.looks_back:
+        raise InputError(
+            "history features depend on the past, so the steps can't be reversible; "
+            "use stepping='plain'"
+        )
+    return name, integrator
+
+
+def per_system(state: State, name: str, value: Any) -> PerSystem:
+    """One number, or one a system, as (B,), or an InputError that names it."""
+    check_plain(name, value)
+    try:
+        # with the dtype at once: a Python float would pass through float32
+        tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
+    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != state.n_systems):
+        raise InputError(
+            f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
+            "give one number, or one a system"
+        )
+    return tensor.expand(state.n_systems).clone()
+
+
+def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
+    if t_end is None:
+        raise InputError("t_end is not given; say when the run ends, such as simulate(state, 10.0)")
+    end = per_system(state, "t_end", t_end)
+    if bool((end <= state.time).any()) or bool(end.isnan().any()):
+        raise InputError(
+            f"t_end is {t_end} and the state is at time {float(state.time.max())}; "
+            "t_end must be later"
+        )
+    if max_steps is None and not bool(torch.isfinite(end).all()):
+        raise InputError("t_end is infinite; give max_steps, or the run never ends")
+    return end
+
+
+def rows_of(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
+    """Every how many steps to record (0: ends only), or the output times (T,)."""
+    check_plain("record", record)
+    if record is None:
+        return 1
+    if isinstance(record, str):
+        if record != "ends":
+            raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'")
+        return 0
+    if isinstance(record, (int, np.integer)):
+        if record < 1:
+            raise InputError(f"record is {record}; it must be 1 or more, or 'ends'")
+        return int(record)
+    try:
+        times = torch.as_tensor(np.array(record, dtype=np.float64), device=state.time.device)
+    except (TypeError, ValueError):
+        raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'") from None
+    increasing = times.ndim == 1 and bool((times.diff() > 0).all())
+    if not increasing or not len(times) or not bool(torch.isfinite(times).all()):
+        raise InputError(
+            f"record is {record!r}; times must be one increasing list of finite numbers, not empty"
+        )
+    if bool((times[0] < state.time).any()) or bool((times[-1] > t_end).any()):
+        raise InputError(
+            f"record times from {float(times[0])} to {float(times[-1])} reach beyond the run, "
+            f"{float(state.time.max())} to {float(t_end.min())}"
+        )
+    return times
+
+
+def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of a run that goes on, in the order in which they are given, once they agree."""
+    stored, path = begun.asked, begun.path
+    state, policy, integrator, tolerance, stepping, engine, record = given
+    if state is not None and (different := _difference(begun.state, state)):
+        refuse(path, *different)
+    accepted = stored["tolerance"]
+    if tolerance is not None:
+        asked = per_system(begun.state, "tolerance", tolerance)
+        if not torch.equal(asked.cpu(), accepted):
+            refuse(path, "tolerance", _short(accepted), _short(asked))
+    if policy is not None:
+        policy, integrator = policy_of(policy, integrator, float(accepted.min()))
+    if record is not None:
+        recorded = rows_of(record, begun.state, torch.full_like(begun.state.time, torch.inf))
+        if not equal(recorded, stored["record"]):
+            refuse(path, "record", _recorded(stored["record"]), _recorded(recorded))
+    chosen = {
+        "integrator": None if integrator == AUTO else integrator,
+        "stepping": stepping,
+        "engine": None if engine == "auto" else engine,
+    }
+    names = ("collision_distance", "escape_distance", "guard", "error_control", "follow")
+    for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():
+        if value is not None and value != stored[name]:
+            refuse(path, name, stored[name], value)
+    every = stored["record"]
+    recorded = every.numpy() if isinstance(every, Tensor) else every or "ends"
+    return (
+        begun.state,
+        begun.policy(policy),  # pyright: ignore[reportArgumentType]
+        stored["integrator"],
+        accepted,
+        stored["stepping"],
+        stored["engine"],
+        recorded,
+        *(stored[name] for name in names),
+    )
+
+
+def _difference(one: State, other: State) -> tuple[str, Any, Any] | None:
+    """First attribute in which two initial states differ, and its two values."""
+    for name in ("G", "softening", "field"):
+        if getattr(one, name) != getattr(other, name):
+            return name, getattr(one, name), getattr(other, name)
+    for name in ("mass", "position", "velocity", "time"):
+        mine, theirs = (getattr(state, name).detach().cpu() for state in (one, other))
+        if mine.shape != theirs.shape:
+            return f"a {name} of shape", tuple(mine.shape), tuple(theirs.shape)
+        if not torch.equal(mine, theirs):
+            where = tuple((mine != theirs).nonzero()[0].tolist())
+            return f"{name}{list(where)}", float(mine[where]), float(theirs[where])
+    return None
+
+
+def _short(values: Tensor) -> float | list[float]:
+    return float(values[0]) if bool((values == values[0]).all()) else values.tolist()
+
+
+def _recorded(record: int | Tensor) -> str:
+    if isinstance(record, Tensor):
+        return f"{len(record)} times from {float(record[0])} to {float(record[-1])}"
+    return f"every {record} steps" if record else "ends"
