@@ -259,6 +259,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "escape_distance": _NUMBER,
     "guard": _SWITCH,
     "error_control": _SWITCH,
+    "follow": _SWITCH,
     "progress": _SWITCH,
     "path": ((str, os.PathLike), "a path"),
     "stop": (Callable, "a function"),
