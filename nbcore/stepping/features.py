@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import absolute, log, quotient
+from nbcore.physics.elementwise import absolute, log, maximum, quotient
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
@@ -178,12 +178,13 @@ Feature = Callable[[Measures], PerSystem]
 
 
 def share(inverse, first, second, v2, excess2, mu, unit):
-    """What the error of a pair weighs: its share in the energy, and what it does to its own orbit.
+    """What the error of a pair weighs: its share in the energy, or in its own orbit if that is more.
 
     The error of a pair goes with its pull, and so with μ/r. In units of the energy of the system
     that is G m m'/(r |E|), and in units of the energy of the pair's own orbit, as far as the pair
     is one and not torn by others, 2(μ/r)/|V² − 2μ/r|, which is 2a/r on an ellipse. So the orbits of
-    light and massless bodies weigh as much as those of heavy ones.
+    light and massless bodies weigh as much as those of heavy ones; of two bodies alone both are
+    the same.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ def share(inverse, first, second, v2, excess2, mu, unit):
     own = depth * inverse
     own2 = own * own
     orbit = 2 * depth / (absolute(v2 - 2 * depth) + LEAST_BOUND * (v2 + 2 * depth))
-    return first * second * inverse * unit + own2 / (own2 + excess2) * orbit
+    return maximum(first * second * inverse * unit, own2 / (own2 + excess2) * orbit)
 
 
 # Laws of pairs: a part and a whole, each to be summed over all pairs with the weights share × P^p
