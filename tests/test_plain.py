@@ -138,7 +138,7 @@ def test_a_file_is_not_asked_for_a_G_with_a_unit(tmp_path):
         Scalar(1.0, unit=""),
         Scalar(1.0, units="dimensionless"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_plain_numbers_pass(value):
     with warnings.catch_warnings():
