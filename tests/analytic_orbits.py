@@ -37,6 +37,7 @@ def on_circles(
         "energy_error": 1e-8 * (1 - np.cos(angle[:, 0])),
         "momentum_error": np.zeros(len(time)),
         "angular_momentum_error": 1e-15 * np.arange(len(time)),
+        "body_error": 1e-8 * (1 - np.cos(angle)),
     }
     summary = {
         "status": 0,
@@ -46,6 +47,12 @@ def on_circles(
         "max_energy_error": 2e-8,
         "max_momentum_error": 0.0,
         "max_angular_momentum_error": 1e-15 * len(time),
+        "max_body_error": 2e-8,
+        "worst_body": 0,
+        "event_time": np.nan,
+        "event_first": -1,
+        "event_second": -1,
+        "event_distance": np.nan,
     }
     final = State.from_arrays(
         np.tile(np.arange(1.0, n_bodies + 1), (copies, 1)),

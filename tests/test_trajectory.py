@@ -172,7 +172,7 @@ def test_something_else_in_zarr_is_an_error(tmp_path):
 def test_another_version_is_an_error(tmp_path):
     path = single().save(tmp_path / "run.zarr")
     zarr.open_group(path).attrs["nbcore_trajectory"] = 99
-    with pytest.raises(InputError, match=r"not a trajectory of version 2 \(it says 99\)"):
+    with pytest.raises(InputError, match=r"not a trajectory of version 3 \(it says 99\)"):
         Trajectory.load(path)
 
 
