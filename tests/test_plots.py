@@ -89,7 +89,7 @@ def test_errors_of_zero_are_left_out_of_the_log_axis_and_the_tolerance_is_drawn(
 
 def test_errors_that_are_all_zero_can_be_drawn():
     trajectory = on_circles(tolerance=np.nan)
-    for name in ("energy_error", "angular_momentum_error"):
+    for name in ("energy_error", "angular_momentum_error", "body_error"):
         trajectory.arrays[name][:] = 0.0
     ax = axes()
     plots.errors(trajectory, ax)

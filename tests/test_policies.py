@@ -51,15 +51,20 @@ def time_scale_by_hand(state, order):
     for m, x, v in zip(*columns, strict=True):
         v = v - m @ v / m.sum()
         pairs = [(i, j) for i in range(len(m)) for j in range(i)]
-        distance = {(i, j): np.linalg.norm(x[i] - x[j]) for i, j in pairs}
-        potential = {(i, j): G * m[i] * m[j] / distance[i, j] for i, j in pairs}
+        apart = {(i, j): (x[i] - x[j], np.linalg.norm(x[i] - x[j])) for i, j in pairs}
+        pull = np.zeros_like(x)
+        for (i, j), (R, r) in apart.items():
+            pull[i] -= G * m[j] * R / r**3
+            pull[j] += G * m[i] * R / r**3
+        potential = {(i, j): G * m[i] * m[j] / r for (i, j), (_, r) in apart.items()}
         energy = abs(0.5 * m @ (v**2).sum(axis=1) - sum(potential.values()))
         total = 0.0
-        for i, j in pairs:
-            speed = np.linalg.norm(v[i] - v[j])
-            mu = G * (m[i] + m[j])
-            rate4 = mu**2 / distance[i, j] ** 6 + (speed / distance[i, j]) ** 4
-            total += (potential[i, j] / energy + 0.1) * rate4 ** (order / 4)
+        for (i, j), (R, r) in apart.items():
+            v2, mu = ((v[i] - v[j]) ** 2).sum(), G * (m[i] + m[j])
+            torn = np.linalg.norm(pull[i] - pull[j] + mu * R / r**3) * r**2 / mu
+            orbit = 2 * mu / r / (abs(v2 - 2 * mu / r) + 0.05 * (v2 + 2 * mu / r))
+            share = max(potential[i, j] / energy, orbit / (1 + torn**2))
+            total += share * (mu**2 / r**6 + v2**2 / r**4) ** (order / 4)
         found.append(total ** (-1 / order))
     return torch.tensor(found)
 

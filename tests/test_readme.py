@@ -81,12 +81,15 @@ def test_the_shipped_policies_tables_go_to_readme_and_card(run, tmp_path):
     files = tmp_path / "README.md", tmp_path / "card.md"
     for file in files:
         begin, end = "<!-- {}: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of {} -->"
-        marks = (f"{begin}\nold\n{end}".format(name, name) for name in ("gains", "end", "shares"))
+        marks = (
+            f"{begin}\nold\n{end}".format(name, name)
+            for name in ("gains", "energy", "end", "shares")
+        )
         file.write_text("\n".join(marks))
     picture = tmp_path / "figures" / "gains.png"
     write_gains(run, *files, picture)
     readme, card = (file.read_text() for file in files)
-    assert (readme.count("old"), card.count("old")) == (2, 0)
+    assert (readme.count("old"), card.count("old")) == (3, 0)
     for text in (readme, card):
         assert "| 3 equal bodies, planar | 0.75 | 0.75 |" in text
     assert "| blanes_moan4 default reversible |" in card

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
     "optuna-dashboard outputs/RUN/journal.log": "another package, which is not required",
     "--set": "the name of an option",
+    "--resume": "the name of an option",
 }
 # What a part of a command line is tried with.
 WHOLE = {
@@ -76,6 +77,7 @@ KINDS = {
     "nbcore notebook 30_diagnose -p run=outputs/RUN": "simulated",
     "nbcore movie outputs/RUN --set movie.look=dark": "simulated",
     "nbcore rerun RUN": "simulated",
+    "nbcore simulate --resume RUN": "simulated",
     "nbcore train --resume RUN": "trained",
     "nbcore train --config outputs/RUN/best.toml": "swept",
 }

@@ -80,6 +80,7 @@ def test_no_step_of_rounding_size_is_left_for_the_end():
     assert run.dt[1:] == pytest.approx([0.1] * 3, rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*unlike those:RuntimeWarning")
 def test_the_default_policy_is_the_shipped_suite_which_chooses_the_integrator():
     loose, strict = (simulate(few(), 0.5, tolerance=tolerance) for tolerance in (1e-3, 1e-9))
     assert (loose.integrator, strict.integrator) == ("blanes_moan4", "blanes_moan6")
@@ -485,7 +486,6 @@ def test_momentum_and_angular_momentum_are_kept():
         ({"tolerance": 1.0}, "tolerance is 1.0"),
         ({"tolerance": math.nan}, "tolerance is nan"),
         ({"tolerance": "1e-6"}, "tolerance is '1e-6'"),
-        ({"tolerance": None}, "tolerance is None"),
         ({"tolerance": [1e-6, 1e-3]}, r"shape \(2,\) for 1 systems"),
         ({"record": 0}, "record is 0; it must be 1 or more"),
         ({"record": -1}, "record is -1"),
@@ -505,7 +505,7 @@ def test_momentum_and_angular_momentum_are_kept():
         ({"integrator": "suzuki"}, "did you mean 'suzuki4'"),
         ({"stepping": "reversable"}, "did you mean 'reversible'"),
         ({"engine": "torhc"}, "did you mean 'torch'"),
-        ({"policy": "boekholt"}, "policy 'boekholt' is not a policy"),
+        ({"policy": "boekhold"}, "did you mean 'boekholt'"),
         ({"policy": Criterion("softened_acceleration", 0.1)}, "needs softening > 0"),
         ({"policy": FixedStep(each(0.1, 0.2))}, r"dt has shape \(2,\) for 1 systems"),
     ],

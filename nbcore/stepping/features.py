@@ -178,7 +178,7 @@ Feature = Callable[[Measures], PerSystem]
 
 
 def share(inverse, first, second, v2, excess2, mu, unit):
-    """What the error of a pair weighs: its share in the energy, or in its own orbit if that is more.
+    """What the error of a pair weighs: its share in the energy, or in its own orbit if more.
 
     The error of a pair goes with its pull, and so with μ/r. In units of the energy of the system
     that is G m m'/(r |E|), and in units of the energy of the pair's own orbit, as far as the pair
