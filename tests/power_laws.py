@@ -32,6 +32,8 @@ def rows(family, method, kind, unit, order, costs, systems=5, scatter=1.0, posit
                     "wall_seconds": cost * spread,
                     "max_energy_error": (cost / unit) ** -order,
                     "final_energy_error": 0.1 * (cost / unit) ** -order,
+                    "max_body_error": (cost / unit) ** -order,
+                    "final_body_error": 0.1 * (cost / unit) ** -order,
                     "position_error": position,
                 }
             )

@@ -291,6 +291,6 @@ def test_the_stamp_says_what_ran_where(monkeypatch, tmp_path):
     assert stamp["cores"] >= 1
     assert stamp["processor"]
     assert stamp["versions"]["numpy"] == np.__version__
-    monkeypatch.setattr("nbcore.analysis.timing.ROOT", tmp_path)
+    monkeypatch.setattr("nbcore.analysis.timing.CHECKOUT", tmp_path)
     assert machine()["commit"] is None
     assert machine()["uncommitted"] is None

@@ -53,7 +53,7 @@ def test_a_circular_orbit_that_lost_its_phase_is_found_where_energy_sees_nothing
     state = scenarios.make("kepler", mass_ratio=1.0)
     run = simulate(state, 20 * np.pi, FixedStep(0.4), integrator="suzuki4")
     moved = np.linalg.norm(run.position[-1] - run.position[0], axis=-1).max()
-    assert run.max_energy_error < 1e-5 * moved
+    assert run.max_energy_error < 1e-4 * moved
     assert moved / 100 < run.max_body_error < moved
 
 
@@ -162,7 +162,7 @@ def test_it_is_asked_for_no_force_and_changes_no_step(name):
     np.testing.assert_allclose(followed.dt, free.dt, rtol=1e-9)
     np.testing.assert_allclose(followed.position, free.position, rtol=1e-9)
     assert (followed.n_force_evaluations == free.n_force_evaluations).all()
-    assert np.isnan(free.body_error[:, 1:]).all()
+    assert np.isnan(free.body_error).all()
     assert np.isnan(free.max_body_error).all()
 
 

@@ -41,7 +41,8 @@ def test_the_same_seed_draws_the_same_systems_which_are_bound_and_at_rest(name):
     one, other = (problem(name, "held_out", 4, seed=3) for _ in range(2))
     assert torch.equal(one.state.position, other.state.position)
     assert torch.equal(one.t_end, other.t_end)
-    assert (gravity.energy(one.state) < 0).all()
+    # Massless bodies about a star at rest have none.
+    assert (gravity.energy(one.state) <= 0).all()
     # The centre of mass rests up to the rounding of positions and velocities of order 10.
     assert gravity.momentum(one.state).abs().max() < 1e-13
     assert (one.t_end > one.state.time).all()

@@ -48,7 +48,7 @@ def test_scale_free_feature_is_invariant(name, symmetry, n_dimensions):
         ("asymmetry", 0.75),
         ("crowding", 0.0),
         ("rate_contrast", 0.0),
-        ("depth", math.log(2.1)),  # G m m'/(r |E|) = 2, and a tenth
+        ("depth", math.log(2.0)),  # G m m'/(r |E|) = 2 = 2a/r
         ("compactness", -math.log(2) / 4),
         ("virial", 1 / 3),
         ("perturbation", 0.0),

@@ -21,6 +21,8 @@ def row(method, kind, setting, system, error, cost, family="three_body_planar", 
         "n_force_evaluations": float(cost),
         "max_energy_error": error,
         "final_energy_error": error / 10 if final is None else final,
+        "max_body_error": error,
+        "final_body_error": error / 10 if final is None else final,
         "position_error": np.nan,
         "wall_seconds": 1.0,
     }

@@ -118,6 +118,11 @@ def partners(state: State) -> Tensor:
     return torch.cat(found, dim=1)
 
 
+def _alone(partner: Tensor) -> Tensor:
+    """Which bodies have no partner but themselves, (B, N)."""
+    return partner == torch.arange(partner.shape[1], device=partner.device)
+
+
 def _beside(vectors: Tensor, partner: Tensor) -> Tensor:
     """(B, N, D) of the partner less the body's own."""
     index = partner[..., None].expand_as(vectors)
@@ -141,11 +146,9 @@ class StepErrors:
     """
 
     def __init__(self, state: State, partner: Tensor) -> None:
-        self._partner, self._alone = (
-            partner,
-            partner == torch.arange(state.n_bodies, device=partner.device),
-        )
+        self._partner, self._alone = partner, _alone(partner)
         self._eps2 = state.softening**2
+        self._safe = self._eps2 + self._alone.to(state.mass.dtype)
         mass = state.mass
         both = state.G * (mass + mass.gather(1, partner))
         self._mu = torch.where(self._alone, 1.0, both)
@@ -156,7 +159,7 @@ class StepErrors:
 
     def _inverse(self, R: Any) -> Tensor:
         # A body without a partner meets itself, and errs by nothing.
-        return inverse_root(dot(R, R) + (self._eps2 + self._alone))
+        return inverse_root(dot(R, R) + self._safe)
 
     def _along(self, position: Tensor) -> tuple[Tensor, Any]:
         R = triple(_beside(position, self._partner))
@@ -269,10 +272,11 @@ class BodyErrors:
 
     def _sizes(self, state: State) -> tuple[Tensor, Tensor]:
         R, V = (triple(_beside(each, self.partner)) for each in (state.position, state.velocity))
-        alone = self.partner == torch.arange(state.n_bodies, device=self.partner.device)
+        alone = _alone(self.partner)
         mu = state.G * (state.mass + state.mass.gather(1, self.partner))
         mu = torch.where(alone, 1.0, mu)
-        return orbit_sizes(R, V, mu, inverse_root(dot(R, R) + (state.softening**2 + alone)))
+        safe = state.softening**2 + alone.to(mu.dtype)
+        return orbit_sizes(R, V, mu, inverse_root(dot(R, R) + safe))
 
     def look(self, state: State, systems: Tensor) -> BodyErrors:
         """Look for partners anew in some systems, (B,) mask.

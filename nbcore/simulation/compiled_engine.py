@@ -116,7 +116,7 @@ def integrate(
         integrator.check(state)
     bodies, order = _bodies(state)
     systems = _systems(
-        state, policy, integrator, tolerance, is_reversible, limits, observe.monitor, order
+        state, policy, integrator, tolerance, is_reversible, limits, observe.monitor, order, follow
     )
     bounds = loop.Limits(
         state.G,
@@ -210,6 +210,7 @@ def _systems(
     limits: Limits,
     monitor: Monitor,
     order: np.ndarray,
+    follow: bool,
 ) -> Systems:
     known = gravity.derivatives(state, 2 if isinstance(integrator, Hermite) else 1)
     state = state.replace(acceleration=known[0])
@@ -222,7 +223,9 @@ def _systems(
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
     events = at_start(state, limits.watch)
     n_systems = state.n_systems
-    place = np.argsort(order, axis=1)
+    place, off = np.argsort(order, axis=1), np.zeros((n_systems, 11, state.n_bodies))
+    if not follow:
+        off[:, ERROR] = np.nan
     met, other = _renamed(events.first, place), _renamed(events.second, place)
     events = events._replace(first=met, second=other)
     partner = np.take_along_axis(place, partners(state).numpy(), axis=1)
@@ -253,7 +256,7 @@ def _systems(
         look=np.full(n_systems, FIRST_LOOK),
         seen=np.zeros(n_systems),
         partner=np.take_along_axis(partner, order, axis=1),
-        off=np.zeros((n_systems, 11, state.n_bodies)),
+        off=off,
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=_array(torch.stack(monitor.scales, dim=1)),

@@ -162,8 +162,10 @@ def named_policy(
     shipped = shipped_policies()
     if name in shipped:
         return load_policy(shipped[str(name)])
-    if isinstance(name, os.PathLike) or PurePath(name).suffix or Path(name).is_dir():
-        return load_policy(Path(name))
+    path = PurePath(name)
+    is_path = isinstance(name, os.PathLike) or bool(path.suffix) or len(path.parts) > 1
+    if is_path or Path(path).is_dir():
+        return load_policy(Path(path))
     raise unknown_name(setting, name, ["fixed", UNTRAINED, *others, *shipped, *CRITERIA])
 
 

@@ -39,6 +39,7 @@ class Observer:
         progress: bool,
         path: str | Path | None,
         begun: Begun | None = None,
+        follow: bool = True,
     ) -> None:
         self._integrator, self._limits, self.record = integrator, limits, record
         self._times = record if isinstance(record, Tensor) else None
@@ -76,6 +77,8 @@ class Observer:
             )
             return
         unchanged, no_error = (torch.zeros_like(state.time),) * 3, torch.zeros_like(state.mass)
+        if not follow:
+            no_error = torch.nan * no_error
         if self._times is None:
             self._write(state, self._dt, unchanged, no_error, state.time > self._written)
             self.row += 1

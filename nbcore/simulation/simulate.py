@@ -195,7 +195,7 @@ def simulate(
     recorded = rows_of(record, state, end)
     if begun is not None and begun.has_ended and begun.stays(end, most):
         return Trajectory.load(begun.path)
-    observer = Observer(state, frame, scheme, limits, recorded, progress, path, begun)
+    observer = Observer(state, frame, scheme, limits, recorded, progress, path, begun, follow)
     if path is not None and begun is None:
         asked = {
             "integrator": name,

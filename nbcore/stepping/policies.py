@@ -498,7 +498,6 @@ def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
 
 def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:
     check_plain(name, value)
-    number = torch.as_tensor(value, dtype=torch.float64)
     try:
         number = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):

@@ -265,11 +265,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 who[i] = systems.partner[b, i]
                 for d in range(7):
                     off[d, i] = systems.off[b, d, i]
-                for d in range(4):
-                    was[d, i] = systems.off[b, 7 + d, i]
             pair_up(bodies, orbits, m, G)
-            if systems.n_steps[b] == 0:
-                span(bodies, orbits, x, eps2, orbits.was)
+            span(bodies, orbits, x, eps2, orbits.was)  # of the padding, too
+            if systems.n_steps[b] > 0:
+                for d in range(4):
+                    for i in range(size(bodies)):
+                        was[d, i] = systems.off[b, 7 + d, i]
             memory = recall(rule, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
@@ -487,10 +488,10 @@ def between(
         )  # fmt: skip
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
+        for d in range(7):
+            for i in range(size(bodies)):
+                off[d, i] = orbits.off[d, i]
         if part.followed:
-            for d in range(7):
-                for i in range(size(bodies)):
-                    off[d, i] = orbits.off[d, i]
             measure(bodies, part, x, v, eps2)
             commit(bodies, part, off)
         write(bodies, records, order, b, row, wanted, h, de, dp2, dl2, scale, off, x, v)
