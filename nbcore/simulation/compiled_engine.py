@@ -144,7 +144,7 @@ def integrate(
     with (
         _interrupts(interruptible) as interrupted,
         _says_when_it_compiles(n),
-        _workers(n) as spread,
+        _workers(isinstance(bodies, Shared)) as spread,
     ):
         while (systems.status == Status.RUNNING).any():
             records = _records(observe)
@@ -289,7 +289,9 @@ def _bodies(state: State) -> tuple[Any, np.ndarray]:
         return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
     # Two massless bodies don't see each other: those with mass come first, to be looped over.
     order = np.argsort(massless.numpy(), axis=1, kind="stable")
-    return (Shared(n, n) if n >= forces.SHARED else Many(n, n)), order
+    # Cores are worth sharing a system by its pairs, which test particles have few of.
+    pairs = n * int((~massless).sum(dim=1).max())
+    return (Shared(n, n) if pairs >= forces.SHARED**2 else Many(n, n)), order
 
 
 def _scheme(integrator: Integrator) -> SplittingSteps | HermiteSteps:
@@ -442,7 +444,7 @@ def _body_by_body(array: np.ndarray, back: np.ndarray) -> torch.Tensor:
 
 @contextmanager
 def _workers(
-    n_bodies: int,
+    shared: bool,
 ) -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
     """Spread systems over as many threads as numba may use, unless they share every system."""
     threads = numba.get_num_threads()
@@ -450,7 +452,7 @@ def _workers(
 
         def spread(turn: Callable[[int, int, int], None], n_systems: int, quota: int) -> None:
             parts = min(n_systems, 8 * threads)
-            if threads == 1 or parts == 1 or n_bodies >= forces.SHARED:
+            if threads == 1 or parts == 1 or shared:
                 turn(0, n_systems, quota)
                 return
             edges = [n_systems * k // parts for k in range(parts + 1)]
