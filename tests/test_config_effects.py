@@ -378,7 +378,9 @@ EFFECTS: dict[str, Row] = {
     "train.max_retrain_steps": Row(0, 2, weights, TWO_PHASE | {"train.energy_threshold": 1e-4}),
     "train.replay_batch_size": Row(4, 64, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
     "train.min_replay_size": Row(2, 1000, weights, TWO_PHASE | {"train.energy_threshold": 1.0}),
-    "train.replay_steps": Row(1, 3, weights, TWO_PHASE | {"train.learning_rate": 0.3}),
+    "train.replay_steps": Row(
+        1, 3, weights, TWO_PHASE | {"train.learning_rate": 0.3, "train.energy_threshold": 1e-3}
+    ),
     "train.keep_every": Row(0, 1, kept),
     "train.epochs": Row(3, 2, epochs),
     "train.max_seconds": Row(None, 1e-9, epochs),

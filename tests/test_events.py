@@ -345,6 +345,7 @@ def test_both_engines_tell_the_same(integrator, kind, record):
     assert here.max_energy_error == pytest.approx(there.max_energy_error, rel=1e-4, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*missed their tolerance")
 @pytest.mark.parametrize("guard", [False, True])
 @pytest.mark.parametrize("error_control", [False, True])
 @ENGINES

@@ -13,7 +13,10 @@ SYSTEMS = {
     "eccentric": (lambda: scenarios.make("kepler", eccentricity=0.9, mass_ratio=0.1), 6 * np.pi),
     "pythagorean": (lambda: scenarios.make("pythagorean"), 1.5),
     "massless": (lambda: scenarios.make("kepler", eccentricity=0.5, mass_ratio=0.0), 6 * np.pi),
-    "batch": (lambda: scenarios.make("few_body", n_systems=3, dimensions=3, seed=2), 1.0),
+    "batch": (
+        lambda: scenarios.make("planetary_system", n_systems=3, n_planets=2, spacing=8.0, seed=2),
+        6.0,
+    ),
 }
 
 

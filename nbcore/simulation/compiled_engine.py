@@ -192,7 +192,10 @@ def integrate(
 def _events(systems: Systems, order: np.ndarray) -> Events:
     """What ended the runs; here the numbers of bodies leave the engine."""
     time, first, second, distance = torch.as_tensor(systems.event.T.copy())
-    return Events(time, _renamed(first, order), _renamed(second, order), distance)
+    first, second = _renamed(first, order), _renamed(second, order)
+    swapped = (second >= 0) & (second < first)
+    pair = torch.where(swapped, second, first), torch.where(swapped, first, second)
+    return Events(time, *pair, distance)
 
 
 def _renamed(bodies: torch.Tensor, names: np.ndarray) -> torch.Tensor:
