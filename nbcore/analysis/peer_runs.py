@@ -101,8 +101,8 @@ class Watch:
         self.state, self.max_steps = state, max_steps
         self.mass, position, velocity = one_system(state)
         self.initial = self._energy(position, velocity)
-        size = gravity.relative_size(gravity.energy(state)[:, None], gravity.energy_scale(state))
-        self.size = float(size[0])
+        # Bodies without mass have no energy, and then none is lost.
+        self.size = float(gravity.energy_size(state)[0]) or 1.0
         self.largest = self.final = 0.0
         self.n_steps, self.status = 0, Status.SUCCESS.name
 

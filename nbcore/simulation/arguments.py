@@ -44,7 +44,6 @@ def plan_of(
     max_steps: int | None,
 ) -> Plan:
     """What a run is to be, or an InputError of what it can't; the arguments are `simulate`'s."""
-    check_plain("max_steps", max_steps)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     end = _t_end(state, t_end, max_steps)

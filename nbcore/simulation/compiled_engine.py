@@ -32,6 +32,7 @@ from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
+from nbcore.simulation.kernels.events import Unwatched, Watched
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
@@ -123,7 +124,7 @@ def integrate(
         state.softening,
         is_reversible,
         limits.max_steps,
-        *limits.watch,
+        _watch(limits),
         follow,
         *_guard(guard, state),
         *_error_control(error_control),
@@ -266,6 +267,12 @@ def _systems(
         t_end=_array(limits.t_end),
         event=_array(torch.stack([each.double() for each in events], dim=1)),
     )
+
+
+def _watch(limits: Limits) -> Watched | Unwatched:
+    """What `loop.Limits` says of contacts and escapes."""
+    collision, escape = limits.watch
+    return Watched(collision, escape) if collision > 0 or escape < np.inf else Unwatched(0)
 
 
 def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndarray, SmoothRate]:

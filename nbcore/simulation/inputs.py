@@ -17,6 +17,7 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics import scenarios
 from nbcore.physics.external import check_field_at
 from nbcore.physics.fields import TidalField
+from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.checkpoints import load_policy, shipped_policies, shipped_policy
@@ -116,6 +117,7 @@ def _named(given: str | os.PathLike[str]) -> State:
 def check_kinds(**given: Any) -> None:
     """Raise InputError for an argument of `simulate` that is of the wrong type; None is taken."""
     for name, value in given.items():
+        check_plain(name, value)
         kinds, words = KINDS[name]
         if value is not None and not isinstance(value, kinds):
             raise InputError(f"{name} is {value!r}; give {words}, or leave it out")

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.integrators import Hermite, Integrator
-from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.arguments import agreed, plan_of, rows_of
@@ -178,7 +177,6 @@ def simulate(
     if untold:
         warn_of_untrained(chosen, name)
     for what, limit in (("collision", collision_distance), ("escape", escape_distance)):
-        check_plain(f"{what}_distance", limit)
         if limit is not None and not limit > 0:
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from numba import njit
 
 from nbcore.simulation import events
 from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
-from nbcore.simulation.kernels.shapes import PLAIN, active, scratch, size, vectors
+from nbcore.simulation.kernels.shapes import (
+    APART,
+    PLAIN,
+    active,
+    either,
+    is_a,
+    scratch,
+    size,
+    vectors,
+)
 from nbcore.simulation.kernels.steps import clear, copy, step
 
-__all__ = ["first_event"]
+__all__ = ["Unwatched", "Watched", "first_event", "is_watched"]
 
 square_coefficients = njit(**PLAIN)(events.square_coefficients)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
-def first_event(
+class Watched(NamedTuple):
+    """What ends a run before its end."""
+
+    collision: float  # distance; 0: none
+    escape: float  # inf: none
+
+
+class Unwatched(NamedTuple):
+    """Nothing does, and the compiler is spared what looks for it."""
+
+    unused: int
+
+
+@njit(**APART)
+def _first_event(
     bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, x, v, a, jerk, G, eps2, orbits,
-    collision, escape,
+    watch,
 ):  # fmt: skip
     """Find the event and put its state in the place of that after the step.
 
@@ -29,7 +52,7 @@ def first_event(
     −1 for the bodies, and nothing that counts for the rest, where there is none. Last whether any
     part was gone through, so that `orbits` was told anew of the time until then.
     """
-    contact, beyond = collision * (1 - DEPTH), escape * (1 + DEPTH)
+    contact, beyond = watch.collision * (1 - DEPTH), watch.escape * (1 + DEPTH)
     if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
         return h, -1, -1, math.nan, 0.0, 0.0, False
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
@@ -73,7 +96,32 @@ def first_event(
         tries += 1
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(**PLAIN)
+def _no_event(
+    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, x, v, a, jerk, G, eps2, orbits,
+    watch,
+):  # fmt: skip
+    return h, -1, -1, math.nan, 0.0, 0.0, False
+
+
+is_of_watched = is_a(Watched)
+first_event = either(is_of_watched, _first_event, _no_event, place=18, options=PLAIN)
+
+
+@njit(**PLAIN)
+def _yes(watch):
+    return True
+
+
+@njit(**PLAIN)
+def _no(watch):
+    return False
+
+
+is_watched = either(is_of_watched, _yes, _no)
+
+
+@njit(**APART)
 def happens(bodies, axes, m, x, contact, beyond):
     """Bodies and distance of the closest contact, otherwise of the farthest escape, or −1."""
     first, second, bound2 = -1, -1, contact * contact
@@ -111,7 +159,7 @@ def weigh(bodies, axes, m, x, centre):
         centre[d, 0] = total
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(**APART)
 def is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
     """Whether a contact or an escape may lie between two states."""
     # the inner control points of the cubics

@@ -17,7 +17,7 @@ from nbcore.simulation.kernels.conserved import (
     changes,
     kinetic_energy,
 )
-from nbcore.simulation.kernels.events import first_event
+from nbcore.simulation.kernels.events import Unwatched, Watched, first_event, is_watched
 from nbcore.simulation.kernels.forces import potential_energy
 from nbcore.simulation.kernels.general import (
     General,
@@ -39,7 +39,15 @@ from nbcore.simulation.kernels.orbits import (
     span,
 )
 from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
-from nbcore.simulation.kernels.shapes import PLAIN, padded, scratch, size, vectors, with_active
+from nbcore.simulation.kernels.shapes import (
+    APART,
+    PLAIN,
+    padded,
+    scratch,
+    size,
+    vectors,
+    with_active,
+)
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import (
@@ -114,8 +122,7 @@ class Limits(NamedTuple):
     softening: float
     reversible: bool
     max_steps: int
-    collision_distance: float  # 0: none
-    escape_distance: float  # inf: none
+    watch: Watched | Unwatched
     followed: bool  # whether the bodies' orbits are
     guarded: bool
     largest_change: Array  # (B,) of the energy in a step that is not redone
@@ -176,7 +183,7 @@ def stretched(stretch, error, seen, tolerance, order):
     return min(max(stretch * 10 ** (decades / order), least), most)
 
 
-@njit(error_model="numpy")
+@njit(**APART)
 def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x, v):
     """Put a record into a row of a system, its bodies in the order of the user's state."""
     k = row - records.offset
@@ -227,15 +234,15 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     off, who = scratch(bodies, 7, 1, 0.0), np.zeros(padded(bodies), dtype=np.int64)
     # Out of their tuples, so that no reference is counted in the loop.
     (
-        G, softening, is_reversible, max_steps, collision, escape, followed, guarded, most, largest,
-        fall_back, controlled, tolerance, order,
+        G, softening, is_reversible, max_steps, watch, followed, guarded, most, largest, fall_back,
+        controlled, tolerance, order,
     ) = limits  # fmt: skip
     orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
     between_looks = steps_between_looks(size(bodies))
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
-    watched = collision > 0 or escape < math.inf
+    watched = is_watched(watch)
     # Padding has no mass and stays at rest in the origin.
     clear(bodies, mass)
     clear(bodies, xl)
@@ -338,7 +345,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     copy(bodies, jerk, jw)
                     part, met, other, distance, potential, part_done, anew = first_event(
                         bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, xw, vw, aw, jw,
-                        G, eps2, orbits, collision, escape,
+                        G, eps2, orbits, watch,
                     )  # fmt: skip
                     if met >= 0:  # the step ends there
                         copy(bodies, xw, x)
@@ -450,7 +457,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         worst[2] = max(worst[2], worst2**0.5 / scale[2])
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@njit(**APART)
 def between(
     bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
     G, eps2, records, order, b, row, initial, scale, orbits,
