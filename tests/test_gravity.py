@@ -275,3 +275,11 @@ def test_pairs_block_by_block_give_what_all_at_once_give(monkeypatch):
     monkeypatch.setattr(gravity, "MANY", 1000)
     torch.testing.assert_close(blocks[0], gravity.potential_energy(state), rtol=1e-13, atol=0)
     torch.testing.assert_close(blocks[1], gravity.acceleration(state), rtol=1e-12, atol=1e-13)
+
+
+def test_pairs_that_act_are_all_but_those_of_bodies_without_mass():
+    mass = torch.tensor([[0.0, 1.0, 0.0, 2.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]])
+    every = zip(*gravity.pair_indices(5), strict=True)
+    acting = {(int(i), int(j)) for i, j in every if (mass[0, i] > 0) | (mass[0, j] > 0)}
+    i, j = gravity.acting_pairs(mass)
+    assert list(zip(i.tolist(), j.tolist(), strict=True)) == sorted(acting)

@@ -106,15 +106,17 @@ def partners(state: State) -> Tensor:
     Not the mass of both counts but that of the other: with both, a star would be given a moon.
     """
     own = torch.arange(state.n_bodies, device=state.mass.device)
+    which = gravity.acting(state.mass)
+    place, mass, others = state.position[:, None, which], state.mass[:, None, which], own[which]
     found = []
     for rows in gravity.blocks(state.position):
-        R = state.position[:, None] - state.position[:, rows, None]
+        R = place - state.position[:, rows, None]
         r2 = torch.linalg.vecdot(R, R) + state.softening**2
-        other = (own != own[rows, None]) & (state.mass[:, None] > 0)
+        other = (others != own[rows, None]) & (mass > 0)
         # Of a body and one without mass, where they are the same place, the one is not met.
-        pull = state.mass[:, None] * gravity.pair_weight(torch.where(other, r2, 1.0))
+        pull = mass * gravity.pair_weight(torch.where(other, r2, 1.0))
         best, whom = torch.where(other, pull, -1.0).max(dim=2)
-        found.append(torch.where(best > 0, whom, own[rows]))
+        found.append(torch.where(best > 0, others[whom], own[rows]))
     return torch.cat(found, dim=1)
 
 

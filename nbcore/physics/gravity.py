@@ -23,6 +23,8 @@ from nbcore.physics.state import PerSystem, State
 
 __all__ = [
     "acceleration",
+    "acting",
+    "acting_pairs",
     "angular_momentum",
     "blocks",
     "centre_of_mass",
@@ -91,6 +93,29 @@ def pair_indices(n_bodies: int, device: torch.device | str = "cpu") -> tuple[Ten
     return i, j
 
 
+def acting(mass: Tensor) -> Tensor | slice:
+    """Bodies that have mass in any system of (B, N), and so act on others: an index of bodies."""
+    acts = (mass > 0).any(dim=0)
+    return slice(None) if bool(acts.all()) else acts.nonzero()[:, 0]
+
+
+def acting_pairs(mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices i < j of all pairs, (P,) each, but those without mass in every system of (B, N).
+
+    Their number goes as the number of bodies that act times that of all.
+    """
+    n_bodies, which = mass.shape[1], acting(mass)
+    if isinstance(which, slice) or len(which) == n_bodies - 1:
+        return pair_indices(n_bodies, mass.device)
+    every = torch.arange(n_bodies, device=mass.device)
+    passive = torch.ones_like(every, dtype=torch.bool).index_fill(0, which, False)
+    # each pair once: with a body that follows, or with a passive one
+    wanted = (every > which[:, None]) | (passive & (every != which[:, None]))
+    one, other = which[:, None].expand_as(wanted)[wanted], every.expand_as(wanted)[wanted]
+    rank = (torch.minimum(one, other) * n_bodies + torch.maximum(one, other)).sort().values
+    return rank // n_bodies, rank % n_bodies
+
+
 @lru_cache(maxsize=64)
 def _identity(n_bodies: int, device: torch.device) -> Tensor:
     return torch.eye(n_bodies, dtype=torch.float64, device=device)
@@ -138,30 +163,35 @@ def blocks(position: Tensor) -> list[slice]:
 
 def _seen_from(
     rows: slice, position: Tensor, mass: Tensor, softening: float
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Separations axis by axis, (B, rows, N) each, r², and 1 where a pair exerts nothing."""
-    axes = position.unbind(-1)
-    R = [x[:, None] - x[:, rows, None] for x in axes]
+) -> tuple[Tensor | slice, list[Tensor], Tensor, Tensor]:
+    """Bodies K that act, seen from others.
+
+    Returns
+    -------
+    index of K; separations axis by axis, (B, rows, K) each; r²; and 1 where a pair exerts nothing.
+    """
+    which = acting(mass)
+    R = [x[:, None, which] - x[:, rows, None] for x in position.unbind(-1)]
     itself = torch.arange(position.shape[1], device=position.device)
     massless = mass == 0
-    idle = (itself[rows, None] == itself) | (massless[:, rows, None] & massless[:, None])
-    idle = idle.to(position.dtype)
+    idle = itself[rows, None] == itself[which]
+    idle = (idle | (massless[:, rows, None] & massless[:, None, which])).to(position.dtype)
     r2 = softening**2 + idle
     for difference in R:
         r2 = r2 + difference * difference
-    return R, r2, idle
+    return which, R, r2, idle
 
 
 def _pulls_on(rows: slice, position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
-    R, r2, _ = _seen_from(rows, position, mass, softening)
-    weight = (G * mass)[:, None, :] * pair_weight(r2)
+    which, R, r2, _ = _seen_from(rows, position, mass, softening)
+    weight = (G * mass[:, which])[:, None, :] * pair_weight(r2)
     return torch.stack([torch.linalg.vecdot(weight, difference) for difference in R], dim=-1)
 
 
 def _energy_of(rows: slice, state: State) -> PerSystem:
     """Twice the energy of the pairs that some bodies are in."""
-    _, r2, idle = _seen_from(rows, state.position, state.mass, state.softening)
-    phi = (state.mass[:, None, :] * pair_potential(r2) * (1 - idle)).sum(dim=2)
+    which, _, r2, idle = _seen_from(rows, state.position, state.mass, state.softening)
+    phi = (state.mass[:, None, which] * pair_potential(r2) * (1 - idle)).sum(dim=2)
     return state.G * (state.mass[:, rows] * phi).sum(dim=1)
 
 
@@ -250,7 +280,7 @@ def kinetic_energy(state: State) -> PerSystem:
 def _pair_energy(state: State) -> PerSystem:
     if state.n_bodies > MANY:
         return sum((_energy_of(r, state) for r in blocks(state.position)), 0 * state.time) / 2
-    i, j = pair_indices(state.n_bodies, state.position.device)
+    i, j = acting_pairs(state.mass)
     R = state.position[:, j] - state.position[:, i]
     first, second = state.mass[:, i], state.mass[:, j]
     r2 = _dot(R, R) + state.softening**2 + ((first == 0) & (second == 0))

@@ -212,7 +212,7 @@ def _is_possible(low: State, high: State, dt: PerSystem, watch: Watch) -> Tensor
     misses = _misses(points, h * h * gravity.acceleration(low), h * h * gravity.acceleration(high))
     possible = torch.zeros_like(dt, dtype=torch.bool)
     if watch.contact > 0:
-        i, j = gravity.pair_indices(low.n_bodies, x.device)
+        i, j = gravity.acting_pairs(low.mass)
         least = _squares([p[:, j] - p[:, i] for p in points]).amin(dim=0)
         near = least < (watch.contact + misses[:, i] + misses[:, j]) ** 2
         possible = possible | (near & ((low.mass[:, i] > 0) | (low.mass[:, j] > 0))).any(dim=1)

@@ -28,10 +28,12 @@ LARGEST_ENHANCEMENT = 100.0  # of the density in Zemp's rule, which diverges at 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Relative motion of all pairs; (B, P) each.
+    """Relative motion of pairs; (B, P) each.
 
     Attributes
     ----------
+    i, j
+        The bodies, (P,) each.
     r2, v2
         Squared distance (softened) and speed.
     rv
@@ -40,6 +42,8 @@ class Pairs:
         G (m_i + m_j).
     """
 
+    i: Tensor
+    j: Tensor
     r2: Tensor
     v2: Tensor
     rv: Tensor
@@ -47,16 +51,18 @@ class Pairs:
 
 
 def pairs_of(state: State) -> Pairs:
-    """Relative motion of all pairs of a state.
+    """Relative motion of all pairs of a state that act; see `gravity.acting_pairs`.
 
     Two massless bodies at one place are taken apart, for the sake of finite numbers and gradients.
     """
-    i, j = gravity.pair_indices(state.n_bodies, state.position.device)
+    i, j = gravity.acting_pairs(state.mass)
     R = state.position[:, j] - state.position[:, i]
     V = state.velocity[:, j] - state.velocity[:, i]
     mu = state.G * (state.mass[:, i] + state.mass[:, j])
     r2 = torch.linalg.vecdot(R, R) + state.softening**2
     return Pairs(
+        i=i,
+        j=j,
         r2=r2 + ((mu == 0) & (r2 < COINCIDENT)),
         v2=torch.linalg.vecdot(V, V),
         rv=torch.linalg.vecdot(R, V),

@@ -96,7 +96,7 @@ class Measures:
     def excess2(self) -> Tensor:
         """(B, P) squared relative acceleration of each pair less that by the pair itself."""
         p = self.pairs
-        i, j = gravity.pair_indices(self.state.n_bodies, self.state.position.device)
+        i, j = p.i, p.j
         R = self.state.position[:, j] - self.state.position[:, i]
         A = self.acceleration[:, j] - self.acceleration[:, i]
         excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
@@ -110,8 +110,7 @@ class Measures:
     @cached_property
     def masses(self) -> tuple[Tensor, Tensor]:
         """(B, P) masses of the two bodies of each pair [M]."""
-        i, j = gravity.pair_indices(self.state.n_bodies, self.state.mass.device)
-        return self.state.mass[:, i], self.state.mass[:, j]
+        return self.state.mass[:, self.pairs.i], self.state.mass[:, self.pairs.j]
 
     @cached_property
     def share(self) -> Tensor:
@@ -164,7 +163,7 @@ class Measures:
 
     @cached_property
     def separation(self) -> Tensor:
-        """(B, P) distance of each pair in units of L0."""
+        """(B, all pairs) distances in units of L0."""
         i, j = gravity.pair_indices(self.state.n_bodies, self.state.position.device)
         return _norm(self.state.position[:, j] - self.state.position[:, i]) / self.unit(0)
 
