@@ -150,9 +150,11 @@ class LossConfig(Section):
     weights: dict[str, NotNegative] = {"energy_band": 1.0, "step_size": 0.3}
     """Weight of each named loss; one that is not named is not used."""
     error_at: Literal["next", "last", "mean", "max"] = "max"
-    """Which of the states forward the energy error is taken from."""
+    """Which of the states forward the errors of the energy and of the bodies are taken from."""
     energy_upper: Positive = 0.1
     """Upper edge of the energy band, in units of the tolerance; there is no lower edge."""
+    body_upper: Positive = 0.1
+    """Upper edge of the band of every body's error, in units of the tolerance."""
     momentum_upper: Positive = 1e-12
     """Upper edge of the momentum band, relative."""
     angular_momentum_upper: Positive = 1e-10

@@ -22,12 +22,13 @@ CONFIG = LossConfig()
 STRICT = LossConfig(
     weights=dict.fromkeys(LOSSES, 1.0),
     energy_upper=1e-6,
+    body_upper=1e-6,
     momentum_upper=1e-17,
     angular_momentum_upper=1e-17,
 )
 
 
-def stub(energy=0.0, momentum=0.0, angular_momentum=0.0, stretch=1.0, predicted=None):
+def stub(energy=0.0, momentum=0.0, angular_momentum=0.0, stretch=1.0, predicted=None, body=0.0):
     """Three steps of two systems with these errors: a number for all, or (3, 2)."""
 
     def table(value):
@@ -41,6 +42,7 @@ def stub(energy=0.0, momentum=0.0, angular_momentum=0.0, stretch=1.0, predicted=
         dt=table(1e-2 * torch.as_tensor(stretch)),
         stretch=table(stretch),
         predicted=predicted,
+        body=table(body),
     )
 
 
@@ -58,7 +60,7 @@ def random_policy(seed=0, **network):
 
 def forward(policy, state, n_steps=3, tolerance=1e-4):
     tolerance = torch.full_like(state.time, tolerance)
-    return rollout(policy, LEAPFROG, state, tolerance, policy.begin(state), n_steps)
+    return rollout(policy, LEAPFROG, state, tolerance, policy.begin(state), n_steps, follow=True)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -97,7 +99,7 @@ def test_a_step_of_length_zero_has_zero_errors_with_finite_gradients():
     assert bool(torch.isfinite(zero.grad).all())
 
 
-@pytest.mark.parametrize("name", ["energy_band", "momentum_band", "angular_momentum_band"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name.endswith("_band")])
 def test_a_band_is_zero_on_an_exact_orbit(name):
     assert LOSSES[name](stub(), CONFIG).tolist() == [0.0, 0.0]
 
@@ -106,6 +108,7 @@ def test_a_band_is_zero_on_an_exact_orbit(name):
     ("name", "error", "edge"),
     [
         ("energy_band", "energy", CONFIG.energy_upper * TOLERANCE),
+        ("body_band", "body", CONFIG.body_upper * TOLERANCE),
         ("momentum_band", "momentum", CONFIG.momentum_upper * torch.ones(2)),
         (
             "angular_momentum_band",
@@ -166,6 +169,9 @@ def test_a_rollout_takes_the_steps_that_the_engine_takes():
     # the same operations in the same order
     np.testing.assert_array_equal(r.dt.detach().numpy().T, run.dt[:, 1:])
     np.testing.assert_allclose(r.energy.detach().numpy().T, run.energy_error[:, 1:], rtol=1e-9)
+    assert r.body is not None
+    worst = run.body_error[:, 1:].max(axis=-1)
+    np.testing.assert_allclose(r.body.detach().numpy().T, worst, rtol=1e-9)
 
 
 @pytest.mark.parametrize("history", [0, 2])

@@ -15,6 +15,7 @@ from torch import Tensor
 from nbcore.config import LossConfig
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
+from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.torch_engine import Monitor
@@ -35,6 +36,8 @@ class Rollout:
         (B,) relative energy error that was asked for.
     energy, momentum, angular_momentum
         (K, B) relative errors after each step, against the first state.
+    body
+        (K, B) largest error of any body's orbit after each step, or None if they are not followed.
     dt
         (K, B) [T].
     stretch
@@ -50,6 +53,7 @@ class Rollout:
     dt: Tensor
     stretch: Tensor
     predicted: PerSystem | None
+    body: Tensor | None = None
 
 
 def rollout(
@@ -59,40 +63,65 @@ def rollout(
     tolerance: PerSystem,
     memory: Memory,
     n_steps: int,
+    follow: bool = False,
 ) -> Rollout:
-    """Take `n_steps` differentiable steps of the policy's choice from a batch of states."""
-    monitor = Monitor(state)
+    """Take `n_steps` differentiable steps of the policy's choice from a batch of states.
+
+    Parameters
+    ----------
+    follow
+        Whether to follow the bodies' orbits.
+    """
+    monitor, orbits = Monitor(state), BodyErrors.begin(state) if follow else None
     if state.acceleration is None:
         state = state.replace(acceleration=gravity.acceleration(state))
-    errors, steps, stretches, predicted = [], [], [], None
+    errors, bodies, steps, stretches, predicted = [], [], [], [], None
     for k in range(n_steps):
         said = policy.predict(state, tolerance, memory)
         if k == 0:
             predicted = said.log10_error
-        after = integrator.step(state, said.dt)
+        told = None if orbits is None else orbits.watch(state)
+        after = integrator.step(state, said.dt, told)
+        if orbits is not None and told is not None:
+            orbits, _ = orbits.after(after, told)
+            bodies.append(orbits.error.amax(dim=1))
         memory = policy.advance(memory, state, after, said.dt)
         errors.append(torch.stack(monitor.errors(after)))
         steps.append(said.dt)
         stretches.append(said.correction)
         state = after
     energy, momentum, angular = torch.stack(errors, dim=1)
-    return Rollout(
-        tolerance, energy, momentum, angular, torch.stack(steps), torch.stack(stretches), predicted
-    )
+    body = torch.stack(bodies) if follow else None
+    dt, stretch = torch.stack(steps), torch.stack(stretches)
+    return Rollout(tolerance, energy, momentum, angular, dt, stretch, predicted, body)
 
 
 def energy_error(r: Rollout, config: LossConfig) -> PerSystem:
     """Relative energy error of the next, last, mean or worst state, (B,)."""
+    return _at(r.energy, config)
+
+
+def _at(errors: Tensor, config: LossConfig) -> PerSystem:
+    """Errors (K, B) of the next, last, mean or worst state."""
     if config.error_at == "next":
-        return r.energy[0]
+        return errors[0]
     if config.error_at == "last":
-        return r.energy[-1]
-    return r.energy.mean(dim=0) if config.error_at == "mean" else r.energy.amax(dim=0)
+        return errors[-1]
+    return errors.mean(dim=0) if config.error_at == "mean" else errors.amax(dim=0)
 
 
 def energy_band(r: Rollout, config: LossConfig) -> PerSystem:
     """Square of the decades by which the energy error exceeds its band; zero below it."""
     return _above(energy_error(r, config), config.energy_upper * r.tolerance)
+
+
+def body_band(r: Rollout, config: LossConfig) -> PerSystem:
+    """Square of the decades by which the error of any body's orbit exceeds its band.
+
+    It sees what light bodies suffer, which the energy doesn't, for half as much time again.
+    """
+    assert r.body is not None
+    return _above(_at(r.body, config), config.body_upper * r.tolerance)
 
 
 def momentum_band(r: Rollout, config: LossConfig) -> PerSystem:
@@ -147,6 +176,7 @@ def check_weights(config: LossConfig, predicts_error: bool) -> None:
 
 LOSSES: dict[str, Callable[[Rollout, LossConfig], PerSystem]] = {
     "energy_band": energy_band,
+    "body_band": body_band,
     "momentum_band": momentum_band,
     "angular_momentum_band": angular_momentum_band,
     "step_size": step_size,

@@ -76,7 +76,11 @@ class Learner:
     def look(self, state: State, tolerance: PerSystem, memory: Memory, n_steps: int) -> Rollout:
         """Steps forward without gradients or dropout."""
         with torch.no_grad():
-            return rollout(self.policy, self.integrator, state, tolerance, memory, n_steps)
+            return self._ahead(state, tolerance, memory, n_steps)
+
+    def _ahead(self, state: State, tolerance: PerSystem, memory: Memory, n_steps: int) -> Rollout:
+        follow = self.config.loss.weights.get("body_band", 0) > 0
+        return rollout(self.policy, self.integrator, state, tolerance, memory, n_steps, follow)
 
     def learn(self, state: State, tolerance: PerSystem, memory: Memory, tally: Tally) -> None:
         """Take one optimiser step on these states."""
@@ -84,7 +88,7 @@ class Learner:
         seen: list[tuple[Rollout, dict[str, Tensor], float]] = []
 
         def loss() -> Tensor:
-            r = rollout(self.policy, self.integrator, state, tolerance, memory, c.n_steps)
+            r = self._ahead(state, tolerance, memory, c.n_steps)
             parts = loss_parts(r, c.loss)
             total = torch.stack([c.loss.weights[name] * part for name, part in parts.items()])
             mean = total.sum(dim=0).mean()
