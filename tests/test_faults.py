@@ -120,7 +120,7 @@ def training(run, rows=20):
 
 LONG = [
     *("simulate.policy=fixed", "simulate.integrator=leapfrog", "simulate.progress=false"),
-    *("simulate.record_every=1000", "simulate.max_steps=19_000_000", "simulate.dt=1e-7"),
+    *("simulate.record_every=1000", "simulate.max_steps=8_000_000", "simulate.dt=1e-7"),
 ]
 
 
@@ -177,8 +177,10 @@ def test_the_end_of_a_simulation_that_goes_on(start, tmp_path, row, signum):
     made = Trajectory.load(run.trajectory_file)
     assert (made.n_records >= recorded.n_records).all()
     whole = whole_run(run)
-    for name in (*RECORDED, *SUMMARY):
+    for name in RECORDED:
         assert np.array_equal(getattr(made, name), getattr(whole, name), equal_nan=True), name
+    for name in SUMMARY:
+        assert np.array_equal(made.summary[name], whole.summary[name], equal_nan=True), name
     row("nothing", error or "nothing", code, f"{ending}; resumed: done, as if never stopped")
 
 

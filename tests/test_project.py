@@ -68,3 +68,8 @@ def test_every_public_name_can_be_used():
 
     for name in nbcore.__all__:
         assert getattr(nbcore, name) is not None
+
+
+def test_groups_of_tests_are_heeded(request):
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@test_project.py")

@@ -23,7 +23,6 @@ with the one that did not. So a job may die at any moment.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sys
@@ -118,16 +117,13 @@ class Job:
 
     def __call__(self) -> None:
         """Run the members that have not ended."""
-        with cluster.leaving_at_sigterm():
-            self._work()
-
-    def _work(self) -> None:
         array = Array(Run(Path(self.folder)))
+        with cluster.leaving_at_sigterm(), cluster.on_cpus(array.index["cluster"]["cpus"]):
+            self._work(array)
+
+    def _work(self, array: Array) -> None:
         apart = min(MOST_SECONDS_APART, SECONDS_PER_JOB * array.n_jobs)
         time.sleep(random.random() * apart)
-        cpus = str(array.index["cluster"]["cpus"])
-        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-            os.environ.setdefault(name, cpus)
         failed = 0
         for number in self.members(array):
             failed += not run_member(array, number)

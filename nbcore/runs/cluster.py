@@ -31,6 +31,7 @@ __all__ = [
     "interrupt",
     "leaving_at_sigterm",
     "n_jobs",
+    "on_cpus",
     "requeue",
     "send",
 ]
@@ -131,6 +132,18 @@ def leaving_at_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def on_cpus(count: int) -> Iterator[None]:
+    """In a job: whatever it starts uses so many cores, unless the user has said how many."""
+    names = {"OMP_NUM_THREADS", "NUMBA_NUM_THREADS"} - os.environ.keys()
+    os.environ.update(dict.fromkeys(names, str(count)))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
 
 
 def requeue(signum: int) -> None:
