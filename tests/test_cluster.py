@@ -383,12 +383,9 @@ def test_a_simulation_queued_again_and_again_ends_as_if_it_had_not_been(schedule
         *("submit", "simulate", "-c", "smoke", "--run", "long", "--cluster", scheduler, *options)
     )
     assert result.exit_code == 0, result.output
-    member, known = arrays.opened("long").member(0), 0
-    for count in (1, 2, 3):
-        until(lambda count=count: len(attempts(member)) >= count and n_records(member) > known)
-        known = n_records(member)
-        preempt(attempts(member)[-1], scheduler)
-        until(lambda count=count: len(attempts(member)) > count)
+    member = arrays.opened("long").member(0)
+    for _ in range(3):
+        preempt_once_it_has_gone_on(member, scheduler)
     until(lambda: arrays.states(arrays.opened("long")) == ["done"])
     *before, last = attempts(member)
     assert len(before) >= 3
@@ -400,6 +397,13 @@ def test_a_simulation_queued_again_and_again_ends_as_if_it_had_not_been(schedule
         assert np.array_equal(getattr(made, name), getattr(whole, name), equal_nan=True), name
     for name in SUMMARY:
         assert np.array_equal(made.summary[name], whole.summary[name], equal_nan=True), name
+
+
+def preempt_once_it_has_gone_on(run, scheduler):
+    known, count = n_records(run), max(len(attempts(run)), 1)
+    until(lambda: len(attempts(run)) >= count and n_records(run) > known)
+    preempt(attempts(run)[-1], scheduler)
+    until(lambda: len(attempts(run)) > count)
 
 
 def attempts(run):
