@@ -9,8 +9,9 @@ import torch
 import nbcore as nb
 from nbcore.config import Simulation
 from nbcore.errors import InputError
+from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.inputs import named_policy, state_of
-from nbcore.stepping.policies import UNTRAINED, untrained
+from nbcore.stepping.policies import UNTRAINED, Criterion, untrained
 
 MASS, POSITION, VELOCITY = [1.0, 0.5], [[0.0, 0.0], [1.0, 0.0]], [[0.0, -0.4], [0.0, 0.8]]
 ARRAYS = {"mass": MASS, "position": POSITION, "velocity": VELOCITY}
@@ -203,3 +204,16 @@ def test_the_explorer_and_movies_say_what_they_take(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             call()
+
+
+@pytest.mark.parametrize("name", [["kepler"], {"a": 1}, 5, None, b"kepler"], ids=repr)
+def test_a_name_that_is_no_text_is_told_like_an_unknown_one(name):
+    for ask in (
+        lambda: nb.scenarios.make(name),
+        lambda: Criterion(name, 0.1),
+        lambda: get_integrator(name),
+    ):
+        with pytest.raises(InputError, match=r"is unknown.*Known: "):
+            ask()
+    with pytest.raises(InputError, match=r"give the path of a file|is unknown"):
+        nb.scenarios.load(name)

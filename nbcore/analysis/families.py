@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nbcore.errors import unknown_name
+from nbcore.errors import entry
 from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
 from nbcore.physics.orbits import at_rest, orbit
@@ -84,10 +84,9 @@ def problem(
         The family or the split is unknown, or the seed is out of range.
     """
     family = get_family(name)
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+    purpose = entry("split", split, SPLITS)
     n_systems = min(n_systems, max(2, round(n_systems * family.share)))
-    state = family.make(n_systems=n_systems, seed=stream(seed, SPLITS[split]))
+    state = family.make(n_systems=n_systems, seed=stream(seed, purpose))
     length = torch.full_like(state.time, family.t_end * run_length)
     if family.in_periods:
         periods = length.round().clamp(min=1)
@@ -97,9 +96,7 @@ def problem(
 
 def get_family(name: str) -> Family:
     """Family by its name in the table, or an error with the nearest name."""
-    if name not in FAMILIES:
-        raise unknown_name("family", name, FAMILIES)
-    return FAMILIES[name]
+    return entry("family", name, FAMILIES)
 
 
 def end_positions(name: str, at: Problem) -> Array | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -59,6 +60,8 @@ def load(
         unit or are orbital elements, it names units and there is no G, or it holds another G or
         softening than asked for.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"path is {path!r}; give the path of a file")
     path = Path(path)
     read = _format(path)[0]
     if not path.is_file():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
 from nbcore.physics.body_errors import StepErrors
 from nbcore.physics.external import part_of
@@ -203,9 +203,7 @@ _suzuki = 1 / (4 - 4 ** (1 / 3))
 
 def get_integrator(name: str) -> Integrator:
     """Integrator by its name in the table, or an error with the nearest name."""
-    if name not in INTEGRATORS:
-        raise unknown_name("integrator", name, INTEGRATORS)
-    return INTEGRATORS[name]
+    return entry("integrator", name, INTEGRATORS)
 
 
 INTEGRATORS: dict[str, Integrator] = {

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.physics.external import Field
 from nbcore.physics.files import load, save
 from nbcore.physics.orbits import about_barycentre, at_rest, orbit, two_body_period
@@ -100,9 +100,8 @@ def make(
     InputError
         The name or a parameter is unknown, or a value is of the wrong type or out of range.
     """
-    if name not in SCENARIOS:
-        raise unknown_name("scenario", name, SCENARIOS)
-    mass, position, velocity = checked_call(f"scenario {name!r}", SCENARIOS[name], parameters)
+    function = entry("scenario", name, SCENARIOS)
+    mass, position, velocity = checked_call(f"scenario {name!r}", function, parameters)
     units = checked_call("the system", _units, {"G": G, "softening": softening})
     return State.from_arrays(mass, position, velocity * np.sqrt(G), **units, field=field)
 
@@ -119,9 +118,7 @@ def reference(name: str) -> Reference:
     InputError
         There is no reference of that name.
     """
-    if name not in _problems():
-        raise unknown_name("reference", name, _problems())
-    problem = _problems()[name]
+    problem = entry("reference", name, _problems())
     mass, _, _ = SCENARIOS[name]()
     end = problem["end"]
     t_end = problem["t_end"]

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nbcore.errors import unknown_name
+from nbcore.errors import entry
 from nbcore.physics import gravity
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import get_criterion
@@ -191,9 +191,7 @@ class ErrorControl(NamedTuple):
 
 def get_control(name: str) -> Callable[[PerSystem, PerSystem], PerSystem]:
     """Control by its name, or an error with the nearest name."""
-    if name not in CONTROLS:
-        raise unknown_name("stepping", name, CONTROLS)
-    return CONTROLS[name]
+    return entry("stepping", name, CONTROLS)
 
 
 CONTROLS = {"plain": plain, "reversible": reversible}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
 from nbcore.physics.elementwise import clamp, minimum, quotient, where
 from nbcore.physics.state import PerSystem, State
@@ -242,9 +242,7 @@ def _of_bodies(body: Callable, order: int) -> CriterionRow:
 
 def get_criterion(name: str) -> CriterionRow:
     """Criterion by its name in the table, or an error with the nearest name."""
-    if name not in CRITERIA:
-        raise unknown_name("criterion", name, CRITERIA)
-    return CRITERIA[name]
+    return entry("criterion", name, CRITERIA)
 
 
 CRITERIA: dict[str, CriterionRow] = {

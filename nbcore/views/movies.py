@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from nbcore.atomic import replacing
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.views.encoder import checked_codec, checked_target, encoder, frame_of
 from nbcore.views.motion import Frame, Motion
 from nbcore.views.scene import Camera, Scene
@@ -108,8 +108,7 @@ def movie(
             raise InputError(f"{name} is {value!r}; give a whole number, {limit} or more")
     if not isinstance(system, (int, np.integer)):
         raise InputError(f"system is {system!r}; give the number of one of the batch")
-    if look not in LOOKS:
-        raise unknown_name("look", look, LOOKS)
+    entry("look", look, LOOKS)
     target = checked_target(path)
     if codec != "libx264":
         checked_codec(codec)

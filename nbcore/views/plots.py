@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nbcore.analysis.diagnostics import closest_separation, energies_along
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.views.style import (
     COLOURS,
     GREY,
@@ -125,9 +125,7 @@ def along_time(trajectories: Sequence[Trajectory], ax: Axes, quantity: str) -> l
     quantity
         Name in QUANTITIES.
     """
-    if quantity not in QUANTITIES:
-        raise unknown_name("quantity", quantity, QUANTITIES)
-    label, values = QUANTITIES[quantity]
+    label, values = entry("quantity", quantity, QUANTITIES)
     artists: list[Artist] = []
     for k, each in enumerate(trajectories):
         named = f"{one_system(each).policy}, {each.integrator}"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from nbcore.atomic import replacing
-from nbcore.errors import InputError, unknown_name
+from nbcore.errors import InputError, entry
 from nbcore.learning.training import KEPT_FOLDER
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
@@ -86,8 +86,7 @@ def training(
         )
     if state.n_systems != 1:
         raise InputError(f"there are {state.n_systems} systems; a film of a training shows one")
-    if look not in LOOKS:
-        raise unknown_name("look", look, LOOKS)
+    entry("look", look, LOOKS)
     target = checked_target(path)
     figure = Figure(figsize=(INCHES * width / height, INCHES), dpi=height / INCHES)
     figure.set_layout_engine("constrained")
