@@ -351,6 +351,7 @@ EFFECTS: dict[str, Row] = {
     "train.loss.weights": Row({"energy_band": 1.0}, {"step_size": 1.0}, weights),
     "train.loss.error_at": Row("next", "max", weights, STRICT),
     "train.loss.energy_upper": Row(1e-3, 1e-2, weights, only("energy_band")),
+    "train.loss.body_upper": Row(1e-3, 1e-2, weights, only("body_band")),
     "train.loss.momentum_upper": Row(1e-12, 1e-4, weights, only("momentum_band") | IN_FIELD),
     "train.loss.angular_momentum_upper": Row(
         1e-10, 1e-4, weights, only("angular_momentum_band") | IN_FIELD
