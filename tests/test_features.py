@@ -12,6 +12,7 @@ from nbcore.stepping.features import (
     DELTA_FEATURES,
     FEATURE_SETS,
     FEATURES,
+    LEAST_BOUND,
     Measures,
     delta_features,
     expand_names,
@@ -38,6 +39,11 @@ def test_scale_free_feature_is_invariant(name, symmetry, n_dimensions):
     )
 
 
+# Of the pair in the energy, 2a/r = 2, and in its own orbit, which is rounded off to less.
+OWN = 2 / math.hypot(1, 3 * LEAST_BOUND)
+SHARE = (2**4 + OWN**4) / (2**3 + OWN**3)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -48,14 +54,14 @@ def test_scale_free_feature_is_invariant(name, symmetry, n_dimensions):
         ("asymmetry", 0.75),
         ("crowding", 0.0),
         ("rate_contrast", 0.0),
-        ("depth", math.log(2.0)),  # G m m'/(r |E|) = 2 = 2a/r
+        ("depth", math.log(SHARE)),
         ("compactness", -math.log(2) / 4),
         ("virial", 1 / 3),
         ("perturbation", 0.0),
     ],
 )
 def test_value_on_a_circular_orbit(name, value):
-    """v² = μ/r, τ = 2^(−1/4)/ω, and masses 1 : 3."""
+    """v² = μ/r, τ = share^(−1/4)/ω, and masses 1 : 3."""
     state = scenarios.make("kepler", semi_major_axis=2.0, total_mass=3.0, mass_ratio=1 / 3)
     assert feature(name, state).item() == pytest.approx(value, abs=1e-14)
 

@@ -62,8 +62,9 @@ def time_scale_by_hand(state, order):
         for (i, j), (R, r) in apart.items():
             v2, mu = ((v[i] - v[j]) ** 2).sum(), G * (m[i] + m[j])
             torn = np.linalg.norm(pull[i] - pull[j] + mu * R / r**3) * r**2 / mu
-            orbit = 2 * mu / r / (abs(v2 - 2 * mu / r) + 0.05 * (v2 + 2 * mu / r))
-            share = max(potential[i, j] / energy, orbit / (1 + torn**2))
+            orbit = 2 * mu / r / math.hypot(v2 - 2 * mu / r, 0.05 * (v2 + 2 * mu / r))
+            both = np.array([potential[i, j] / energy, orbit / (1 + torn**2)])
+            share = (both**4).sum() / (both**3).sum()  # about the larger of them
             total += share * (mu**2 / r**6 + v2**2 / r**4) ** (order / 4)
         found.append(total ** (-1 / order))
     return torch.tensor(found)

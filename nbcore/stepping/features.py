@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import absolute, log, maximum, quotient
+from nbcore.physics.elementwise import inverse_root, log, quotient
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
@@ -33,7 +33,8 @@ __all__ = [
     "state_features",
 ]
 
-LEAST_BOUND = 0.05  # of a pair's V² + 2μ/r in |V² − 2μ/r|, for pairs near to a parabola
+LEAST_BOUND = 0.05  # of |V² − 2μ/r|/(V² + 2μ/r), for pairs near to a parabola
+LEAST_SHARE = 1e-300  # third power, so that nothing over nothing is nothing
 
 DELTA_FEATURES = (
     *(f"{kind}_d{what}" for what in "xva" for kind in ("mean", "max", "rms")),
@@ -201,8 +202,15 @@ def share(inverse, first, second, v2, excess2, mu, unit):
     depth = mu * inverse
     own = depth * inverse
     own2 = own * own
-    orbit = 2 * depth / (absolute(v2 - 2 * depth) + LEAST_BOUND * (v2 + 2 * depth))
-    return maximum(first * second * inverse * unit, own2 / (own2 + excess2) * orbit)
+    part = 1 / (v2 + 2 * depth)
+    bound = (v2 - 2 * depth) * part
+    orbit = 2 * depth * part * inverse_root(bound * bound + LEAST_BOUND**2)
+    orbit = orbit * (own2 / (own2 + excess2))
+    energy = first * second * inverse * unit
+    # The larger of both, rounded off: steps that are not smooth drift, even if reversible.
+    orbit2, energy2 = orbit * orbit, energy * energy
+    both = orbit2 * orbit + energy2 * energy + LEAST_SHARE
+    return (orbit2 * orbit2 + energy2 * energy2) / both
 
 
 # Laws of pairs: a part and a whole, each to be summed over all pairs with the weights share × P^p
