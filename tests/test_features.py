@@ -61,7 +61,7 @@ SHARE = (2**4 + OWN**4) / (2**3 + OWN**3)
     ],
 )
 def test_value_on_a_circular_orbit(name, value):
-    """v² = μ/r, τ = share^(−1/4)/ω, and masses 1 : 3."""
+    """v² = μ/r, τ = 2^(−1/4)/ω, and masses 1 : 3."""
     state = scenarios.make("kepler", semi_major_axis=2.0, total_mass=3.0, mass_ratio=1 / 3)
     assert feature(name, state).item() == pytest.approx(value, abs=1e-14)
 
