@@ -290,8 +290,6 @@ class Simulation(Section):
     trained, otherwise plain."""
     guard: bool | None = None
     """Redo steps that change the energy by too much; without it for learned policies alone."""
-    error_control: bool = False
-    """Now and then make all further steps longer or shorter by the largest error so far."""
     engine: str = "auto"
     """What runs the loop: auto, compiled, torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0
@@ -353,8 +351,6 @@ class Benchmark(Section):
     """Learned policies: shipped names, paths, and 'untrained' for the network before training."""
     steppings: tuple[Literal["plain", "reversible"], ...] = ("plain", "reversible")
     """How criteria and policies step."""
-    error_control: tuple[bool, ...] = (False,)
-    """Run policies without error control, with it, or both."""
     peers: tuple[str, ...] | None = None
     """Other codes; one that is not installed is named in the result."""
     settings: Annotated[int, Field(ge=2)] = 6

@@ -403,7 +403,6 @@ EFFECTS: dict[str, Row] = {
     "simulate.integrator": Row("leapfrog", None, path_of_bodies),
     "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
     "simulate.guard": Row(None, True, path_of_bodies, {"simulate.eta": 1.0}),
-    "simulate.error_control": Row(False, True, path_of_bodies, {"simulate.t_end": 10.0}),
     "simulate.stepping": Row("plain", "reversible", path_of_bodies),
     "simulate.engine": Row("auto", "unheard-of", refusal),
     "simulate.t_end": Row(1.0, 0.5, ends),
@@ -424,9 +423,6 @@ EFFECTS: dict[str, Row] = {
     "benchmark.criteria": Row((), ("boekholt",), benchmarked),
     "benchmark.policies": Row((), ("untrained",), benchmarked),
     "benchmark.steppings": Row(("plain",), ("reversible",), benchmarked),
-    "benchmark.error_control": Row(
-        (False,), (False, True), benchmarked, {"benchmark.policies": ("untrained",)}
-    ),
     "benchmark.peers": Row((), ("bs",), benchmarked),
     "benchmark.settings": Row(2, 3, benchmarked),
     "benchmark.max_evaluations": Row(100, 10_000, benchmarked),

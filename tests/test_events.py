@@ -347,14 +347,13 @@ def test_both_engines_tell_the_same(integrator, kind, record):
 
 @pytest.mark.filterwarnings("ignore:.*missed their tolerance")
 @pytest.mark.parametrize("guard", [False, True])
-@pytest.mark.parametrize("error_control", [False, True])
 @ENGINES
-def test_looking_for_events_that_do_not_come_changes_no_bit(engine, guard, error_control):
+def test_looking_for_events_that_do_not_come_changes_no_bit(engine, guard):
     state = scenarios.make("few_body", n_systems=3, seed=1, dimensions=2)
 
     def run(least=None, most=None):
         return simulate(
-            state, 1.0, RULE, engine=engine, guard=guard, error_control=error_control,
+            state, 1.0, RULE, engine=engine, guard=guard,
             collision_distance=least, escape_distance=most,
         )  # fmt: skip
 

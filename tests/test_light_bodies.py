@@ -130,11 +130,10 @@ def test_a_massless_body_comes_back_to_its_start(eccentricity, tolerance):
     assert run.kept_tolerance
 
 
-@pytest.mark.parametrize("error_control", [False, True])
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
-def test_a_star_at_rest_with_massless_bodies_has_finite_errors(engine, error_control):
+def test_a_star_at_rest_with_massless_bodies_has_finite_errors(engine):
     state = scenarios.make("kepler", mass_ratio=0.0, eccentricity=0.5)
-    run = simulate(state, 60.0, error_control=error_control, engine=engine)
+    run = simulate(state, 60.0, engine=engine)
     assert run.status is Status.SUCCESS
     assert (run.energy_error == 0).all()
     assert 0 < run.max_body_error < 1e-5

@@ -53,8 +53,6 @@ class Method:
         From loose to strict.
     policy
         (setting, problem's initial state, t_end (B,)) -> policy.
-    error_control
-        As `simulate` takes it.
     """
 
     rule: str
@@ -63,12 +61,11 @@ class Method:
     stepping: str
     settings: tuple[float, ...]
     policy: Callable[..., Policy]
-    error_control: bool = False
 
     @property
     def name(self) -> str:
-        """As in «kahan_li8 boekholt reversible»; plain steps and free errors go without saying."""
-        how = " reversible" * (self.stepping == "reversible") + " controlled" * self.error_control
+        """As in «kahan_li8 boekholt reversible»; plain steps go without saying."""
+        how = " reversible" * (self.stepping == "reversible")
         return f"{self.integrator} {self.rule}{how}"
 
     def tolerance(self, setting: float) -> float:
@@ -105,8 +102,7 @@ def methods(config: Benchmark) -> list[Method]:
         integrator = policy.spec.integrator
         settings = _settings(integrator, config.settings, TOLERANCES)
         made += [
-            Method(name, "learned", integrator, stepping, settings, partial(_same, policy), how)
-            for how in config.error_control
+            Method(name, "learned", integrator, stepping, settings, partial(_same, policy))
             for stepping in _steppings(config, integrator)
             if policy.calibration is None or stepping == policy.spec.stepping
             if not (stepping == "reversible" and policy.looks_back)

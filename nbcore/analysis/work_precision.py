@@ -286,7 +286,6 @@ def _simulate(
             integrator=method.integrator,
             tolerance=method.tolerance(setting),
             stepping=method.stepping,
-            error_control=method.error_control,
             engine="compiled",
             record="ends",
             max_steps=max_steps,

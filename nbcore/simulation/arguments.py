@@ -165,7 +165,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         "stepping": stepping,
         "engine": None if engine == "auto" else engine,
     }
-    names = ("collision_distance", "escape_distance", "guard", "error_control", "follow")
+    names = ("collision_distance", "escape_distance", "guard", "follow")
     for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():
         if value is not None and value != stored[name]:
             refuse(path, name, stored[name], value)

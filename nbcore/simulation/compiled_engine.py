@@ -44,7 +44,7 @@ from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.resumption import Keeper, code_version
 from nbcore.simulation.status import Status
 from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
-from nbcore.stepping.control import FALL_BACK, FIRST_LOOK, ErrorControl, Guard, first_step
+from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.models import ACTIVATIONS, StepNetwork
@@ -86,7 +86,6 @@ def integrate(
     limits: Limits,
     observe: Any,
     guard: Guard | None = None,
-    error_control: ErrorControl | None = None,
     follow: bool = True,
     keeper: Keeper | None = None,
     interruptible: bool = True,
@@ -103,8 +102,6 @@ def integrate(
         Holds the recorder whose buffer is filled, and follows the run.
     guard
         Redoes steps that went wrong.
-    error_control
-        Makes steps longer or shorter by the error so far.
     follow
         Whether to follow the bodies' orbits.
     keeper
@@ -127,7 +124,6 @@ def integrate(
         _watch(limits),
         follow,
         *_guard(guard, state),
-        *_error_control(error_control),
     )
     scheme, field = _scheme(integrator), _field(state)
     rule = _rule(policy, state, tolerance)
@@ -256,9 +252,6 @@ def _systems(
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
         taken_over=np.zeros(n_systems, dtype=bool),
-        stretch=np.ones(n_systems),
-        look=np.full(n_systems, FIRST_LOOK),
-        seen=np.zeros(n_systems),
         partner=np.take_along_axis(partner, order, axis=1),
         off=off,
         max_errors=np.zeros((n_systems, 3)),
@@ -283,13 +276,6 @@ def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndar
     fall_back = rule_of(FALL_BACK, _array(guard.eta), _unit4(state))
     assert isinstance(fall_back, SmoothRate)
     return True, _array(guard.largest_change), _array(guard.largest_error), fall_back
-
-
-def _error_control(control: ErrorControl | None) -> tuple[bool, np.ndarray, int]:
-    """What `loop.Limits` says of the error control."""
-    if control is None:
-        return False, np.empty(0), 1
-    return True, _array(control.tolerance), control.order
 
 
 def _bodies(state: State) -> tuple[Any, np.ndarray]:

@@ -262,7 +262,6 @@ KINDS: dict[str, tuple[Any, str]] = {
     "collision_distance": _NUMBER,
     "escape_distance": _NUMBER,
     "guard": _SWITCH,
-    "error_control": _SWITCH,
     "follow": _SWITCH,
     "progress": _SWITCH,
     "path": ((str, os.PathLike), "a path"),

@@ -11,6 +11,8 @@ from nbcore.simulation.trajectory import MARGIN, Trajectory
 
 __all__ = ["warn_of_error"]
 
+LEAST = 1e-13  # tolerance that rounding leaves room for
+
 
 def warn_of_error(trajectory: Trajectory) -> None:
     """Warn of systems whose energy, or orbit of a body, was off by over ten tolerances.
@@ -28,10 +30,15 @@ def warn_of_error(trajectory: Trajectory) -> None:
     what = ("the energy", f"the orbit of body {int(summary['worst_body'][system])}")[kind]
     many = f"{missed.sum()} of {len(missed)} systems missed their tolerance; in system {system} "
     smaller = asked[system] / 10 ** math.ceil(math.log10(most))
+    remedy = f"ask for less, such as tolerance={smaller:.0e}, and compare"
+    if smaller < LEAST:
+        remedy = (
+            "bodies came closer than double precision can follow: stop at contacts with "
+            "collision_distance, or soften the forces"
+        )
     warnings.warn(
         f"{many if len(missed) > 1 else ''}{what} was off by up to {errors[kind, system]:.1e}, "
-        f"{most:.0f} times the tolerance of {asked[system]:.0e}; ask for less, such as "
-        f"tolerance={smaller:.0e}, and compare",
+        f"{most:.0f} times the tolerance of {asked[system]:.0e}; {remedy}",
         RuntimeWarning,
         stacklevel=3,
     )

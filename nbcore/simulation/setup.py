@@ -96,7 +96,6 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
             "tolerance": config.tolerance,
             "stepping": config.stepping,
             "guard": config.guard,
-            "error_control": config.error_control,
             "engine": config.engine,
             "record": _record(config, state, t_end),
             "max_steps": config.max_steps,

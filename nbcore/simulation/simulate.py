@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
@@ -32,7 +33,7 @@ from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
 from nbcore.simulation.torch_engine import Limits
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.control import ErrorControl, guard_of
+from nbcore.stepping.control import guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
@@ -55,7 +56,6 @@ def simulate(
     collision_distance: float | None = None,
     escape_distance: float | None = None,
     guard: bool | None = None,
-    error_control: bool | None = None,
     follow: bool | None = None,
     progress: bool = False,
     path: str | Path | None = None,
@@ -85,7 +85,7 @@ def simulate(
     tolerance
         Relative error that is accepted, in (0, 1), of the energy and of every body's orbit (see
         `Trajectory.body_error`); one number or (B,); 1e-6 unless given. Learned policies aim at it
-        with the maximum over every step; other policies don't heed it, save by `error_control`.
+        with the maximum over every step; other policies don't heed it.
     stepping
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
@@ -104,13 +104,9 @@ def simulate(
         Redo, once, a step that changes the energy, or a body's orbit, by more than ten tolerances,
         with a step of the smooth pair criterion; where that happens often, that criterion makes
         all further steps. Evaluations of what is redone count. None guards learned policies alone.
-    error_control
-        Now and then make all further steps longer or shorter, so that the largest error comes
-        near the tolerance; first after 32 steps, then whenever an eighth more are made. Steps
-        are then reversible only between one change and the next.
     follow
         Follow the orbit of every body. Without that, which saves a tenth to a third of the time of
-        a few bodies, `body_error` is NaN, and guard and error control see the energy alone.
+        a few bodies, `body_error` is NaN, and the guard sees the energy alone.
     progress
         Show a progress bar.
     path
@@ -144,7 +140,6 @@ def simulate(
         collision_distance=collision_distance,
         escape_distance=escape_distance,
         guard=guard,
-        error_control=error_control,
         follow=follow,
         progress=progress,
         path=path,
@@ -163,10 +158,10 @@ def simulate(
     untold = policy is None and begun is None
     if begun is not None:
         given = (state, policy, integrator, tolerance, stepping, engine, record)
-        limits = (collision_distance, escape_distance, guard, error_control, follow)
+        limits = (collision_distance, escape_distance, guard, follow)
         asked = agreed(begun, given, limits)
         state, policy, integrator, tolerance, stepping, engine, record = asked[:7]
-        collision_distance, escape_distance, guard, error_control, follow = asked[7:]
+        collision_distance, escape_distance, guard, follow = asked[7:]
         t_end = begun.asked["t_end"] if t_end is None else t_end
         max_steps = begun.asked["max_steps"] if max_steps is None else max_steps
     if state is None:
@@ -187,7 +182,6 @@ def simulate(
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
     watch = guard_of(state, accepted, scheme.order) if guarded else None
-    steering = ErrorControl(accepted, scheme.order) if error_control else None
     most = max_steps or DEFAULT_MAX_STEPS
     limits = Limits(end, most, collision_distance, escape_distance, stop)
     recorded = rows_of(record, state, end)
@@ -206,7 +200,6 @@ def simulate(
             "collision_distance": collision_distance,
             "escape_distance": escape_distance,
             "guard": guarded,
-            "error_control": steering is not None,
             "follow": follow,
         }
         begin(Path(path), given, chosen, asked)
@@ -214,13 +207,13 @@ def simulate(
     try:
         with threads_for(*state.position.shape):
             outcome = run(
-                state, chosen, scheme, accepted, stepping, limits, observer, watch, steering, follow
+                state, chosen, scheme, accepted, stepping, limits, observer, watch, follow
             )
     except BaseException:
         observer.abandon()
         raise
     counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
-    largest, worst = outcome.max_body_errors.max(dim=1)
+    largest, worst = _worst(outcome.max_body_errors, state.mass)
     numbers = (outcome.status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
     about = {
         "integrator": name,
@@ -238,7 +231,7 @@ def simulate(
     )
     failed = (outcome.status == Status.NON_FINITE) | (outcome.status == Status.DT_UNDERFLOW)
     _warn(outcome.status, why_no_step(chosen, outcome.state, accepted, failed))
-    if learned or error_control:
+    if guarded:
         warn_of_error(trajectory)
     if learned:
         warn_of_novelty(learned, given, trajectory)
@@ -293,6 +286,13 @@ def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str
             return
 
 
+def _worst(errors: Tensor, mass: Tensor) -> tuple[PerSystem, Tensor]:
+    """Largest error (B,) of any body, and which: of two that share it, the lighter one."""
+    largest = errors.amax(dim=1, keepdim=True)
+    shared = ~(errors < 0.99 * largest)  # of NaN, all
+    return largest[:, 0], torch.where(shared, mass, torch.inf).argmin(dim=1)
+
+
 def _expected(policy: LearnedPolicy | None, tolerance: PerSystem) -> list[list[float]] | None:
     """10th percentile, median and 90th percentile (B, 3) of the errors of such runs."""
     if policy is None or policy.calibration is None:
@@ -305,9 +305,14 @@ def _warn(status: Tensor, why: str = "") -> None:
     counts = Counter(Status(int(s)).name for s in status.tolist() if s != Status.SUCCESS)
     if counts:
         what = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        close = {Status.DT_UNDERFLOW.name, Status.NON_FINITE.name} & counts.keys()
+        remedy = (
+            "; where bodies came too close, stop at contacts with collision_distance, or soften "
+            "the forces"
+        )
         warnings.warn(
             f"{sum(counts.values())} of {len(status)} systems did not reach t_end: {what}; "
-            f"see trajectory.status{why}",
+            f"see trajectory.status{why or remedy * bool(close)}",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -15,7 +15,7 @@ from nbcore.physics.state import PerSystem, State
 from nbcore.simulation.events import Events, Watch, at_start, first_event
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import FIRST_LOOK, ErrorControl, Guard, first_step, get_control
+from nbcore.stepping.control import Guard, first_step, get_control
 from nbcore.stepping.policies import Policy
 
 __all__ = ["Limits", "Monitor", "Outcome", "integrate"]
@@ -141,7 +141,6 @@ def integrate(
     limits: Limits,
     observe: Observer,
     guard: Guard | None = None,
-    error_control: ErrorControl | None = None,
     follow: bool = True,
     keeper: Keeper | None = None,
 ) -> Outcome:
@@ -157,8 +156,6 @@ def integrate(
         Called after each step.
     guard
         Redoes steps that went wrong.
-    error_control
-        Makes steps longer or shorter by the error so far.
     follow
         Whether to follow the bodies' orbits.
     keeper
@@ -178,8 +175,6 @@ def integrate(
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
-    stretch, seen = torch.ones_like(state.time), torch.zeros_like(state.time)
-    look, made = torch.full_like(n_steps, FIRST_LOOK), torch.full_like(stretch, torch.nan)
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     orbits = BodyErrors.begin(state) if follow else None
     between_looks = steps_between_looks(state.n_bodies)
@@ -189,8 +184,7 @@ def integrate(
         values = {"position": state.position, "velocity": state.velocity, "time": state.time}
         values |= {"work": state.work, "acceleration": state.acceleration, "jerk": state.jerk}
         values |= {"status": status, "n_steps": n_steps, "n_redone": n_redone, "dt": dt}
-        values |= {"retried": retried, "energy": energy, "own": own, "stretch": stretch}
-        values |= {"seen": seen, "look": look, "made": made, "max_errors": max_errors.T}
+        values |= {"retried": retried, "energy": energy, "own": own, "max_errors": max_errors.T}
         values |= {f"memory.{name}": value for name, value in memory.items()}
         values |= {f"event.{name}": value for name, value in events._asdict().items()}
         if orbits is not None:
@@ -209,7 +203,6 @@ def integrate(
         orbits = BodyErrors(**part("orbit.")) if follow else None
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
         retried, energy, own = known["retried"], known["energy"], known["own"]
-        stretch, seen, look, made = (known[name] for name in ("stretch", "seen", "look", "made"))
         max_errors = known["max_errors"].T.contiguous()
     running = status == Status.RUNNING
     try:
@@ -284,24 +277,11 @@ def integrate(
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
                 orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
-            proposed = stretch * propose(state)
+            proposed = propose(state)
             if guard is not None:
                 own = own | guard.takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
-            previous = dt
-            if error_control is not None:
-                grew, made = h >= made, torch.where(h > 0, h, made)
-                due = (h > 0) & (n_steps >= look) & grew & (proposed <= h) & ~own
-                most = max_errors[0]
-                if orbits is not None:
-                    most = torch.maximum(most, orbits.worst.amax(dim=1))
-                new = error_control.stretched(stretch, most, seen).where(due, stretch)
-                # As if all steps before had been stretched so, too.
-                ratio = new / stretch
-                stretch, previous, proposed = new, previous * ratio, proposed * ratio
-                seen = most.where(due, seen)
-                look = error_control.next_look(n_steps).where(due, look)
-            dt = torch.where(redo, again, control(previous, proposed))
+            dt = torch.where(redo, again, control(dt, proposed))
             retried = redo
     except KeyboardInterrupt:
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))

@@ -8,12 +8,6 @@ Math. 39, 367). It costs no force evaluation.
 Around either, a guard redoes a step that went wrong. Where that happens to more than a share of the
 steps, it makes all further ones by its own criterion, so that a policy far from its training costs
 little more than that criterion does, and errs little more.
-
-An error control, where one is asked for, makes all further steps longer or shorter now and then, by
-the largest energy error so far: a policy sees a state, and can't know how many encounters a run
-will have, or how regular its motion will prove. Between two changes, which become ever rarer, steps
-are as reversible as ever. A change waits until steps stop growing, which is when bodies are far
-apart: in an encounter the energy is off for a while, and a change would leave that behind.
 """
 
 from __future__ import annotations
@@ -30,21 +24,10 @@ from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import get_criterion
 
 __all__ = [
-    "AIM",
     "CONTROLS",
     "FALL_BACK",
-    "FIRST_LOOK",
-    "GAIN",
-    "GROWTH",
-    "LEAST_OFF",
-    "LOOKS",
-    "MOST_DECADES",
-    "MOST_DECADES_AT_ONCE",
-    "MOST_DECADES_LONGER",
-    "SMALLEST",
     "SOME_REDONE",
     "STEPS_TO_ONE_REDONE",
-    "ErrorControl",
     "Guard",
     "first_step",
     "get_control",
@@ -58,17 +41,6 @@ LARGEST_CHANGE = 10.0  # of the energy and of any body's orbit in one step, in t
 # Of good runs hardly one step in a thousand is redone. A guard that has redone more than some, and
 # more than a share of all, makes the steps itself.
 SOME_REDONE, STEPS_TO_ONE_REDONE = 8, 32
-
-# Of the error control; the few that matter were chosen on the systems of the training.
-FIRST_LOOK, LOOKS = 32, 8  # after so many steps, then whenever an eighth more are made
-AIM = 0.6  # tolerances
-LEAST_OFF = 0.22  # decades below the aim that are near enough
-GROWTH = 1.05  # since the last look, without which an error beyond the aim is left alone
-GAIN = 0.4  # share of the decades off that is made good
-MOST_DECADES_AT_ONCE, MOST_DECADES = 1.0, 2.0  # of the error, in one change and all together
-# Longer steps than the policy's are a bet that nothing worse is to come, and may lose this much.
-MOST_DECADES_LONGER = 0.4
-SMALLEST = 1e-300  # error, which may be zero
 
 Proposal = Callable[[State], PerSystem]
 
@@ -147,46 +119,6 @@ def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:
     """
     largest = LARGEST_CHANGE * tolerance
     return Guard(largest * gravity.energy_size(state), largest, tolerance ** (1 / order))
-
-
-class ErrorControl(NamedTuple):
-    """Makes steps longer or shorter by the largest error so far, of the energy or of any body.
-
-    The engines ask it after FIRST_LOOK steps and then whenever the share 1/LOOKS more are made, at
-    the next step that grew and is not followed by a longer one.
-
-    Attributes
-    ----------
-    tolerance
-        (B,) relative energy error that is accepted.
-    order
-        p of the integrator.
-    """
-
-    tolerance: PerSystem
-    order: int
-
-    def stretched(self, stretch: PerSystem, error: PerSystem, seen: PerSystem) -> PerSystem:
-        """Factor of all further steps, (B,).
-
-        Parameters
-        ----------
-        stretch
-            (B,) factor until now.
-        error, seen
-            (B,) largest relative error until now, and until the last look.
-        """
-        off = (error.clamp(min=SMALLEST) / (AIM * self.tolerance)).log10()
-        change = (off < -LEAST_OFF) | ((off > 0) & (error > GROWTH * seen))
-        decades = (-GAIN * off).clamp(-MOST_DECADES_AT_ONCE, MOST_DECADES_AT_ONCE)
-        least, most = (10 ** (d / self.order) for d in (-MOST_DECADES, MOST_DECADES_LONGER))
-        new = (stretch * 10 ** (decades / self.order)).clamp(least, most)
-        return torch.where(change, new, stretch)
-
-    @staticmethod
-    def next_look(n_steps: Tensor) -> Tensor:
-        """Number of steps after which to look again, (B,)."""
-        return n_steps + n_steps // LOOKS
 
 
 def get_control(name: str) -> Callable[[PerSystem, PerSystem], PerSystem]:

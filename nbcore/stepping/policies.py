@@ -178,6 +178,7 @@ class Custom(_Forgetful):
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Whatever the rule says, (B,)."""
         said = self.rule(state, tolerance)
+        check_plain(f"what the rule {self} returned", said)
         try:
             dt = torch.as_tensor(said, dtype=state.time.dtype, device=state.time.device)
         except (TypeError, ValueError, RuntimeError):

@@ -30,7 +30,6 @@ from nbcore.simulation.kernels.general import (
 from nbcore.simulation.kernels.learned import Learned, learned
 from nbcore.simulation.kernels.orbits import (
     ERROR,
-    WORST,
     Orbits,
     commit,
     look_for_partners,
@@ -51,16 +50,7 @@ from nbcore.simulation.kernels.shapes import (
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import (
-    AIM,
-    GAIN,
-    GROWTH,
     LARGEST_JUMP,
-    LEAST_OFF,
-    LOOKS,
-    MOST_DECADES,
-    MOST_DECADES_AT_ONCE,
-    MOST_DECADES_LONGER,
-    SMALLEST,
     SOME_REDONE,
     STEPS_TO_ONE_REDONE,
 )
@@ -103,9 +93,6 @@ class Systems(NamedTuple):
     n_redone: NDArray[np.int64]
     energy: Array  # after the last step, for the guard
     taken_over: NDArray[np.bool_]  # by the guard
-    stretch: Array  # of the proposed steps
-    look: NDArray[np.int64]  # of the error control: the next, after so many steps
-    seen: Array  # error at the last one
     partner: NDArray[np.int64]  # (B, N) whom each body is followed beside
     off: Array  # (B, 11, N) rows of `orbits.Orbits`: errors of orbits, 1/r and R/r
     max_errors: Array  # (B, 3)
@@ -128,9 +115,6 @@ class Limits(NamedTuple):
     largest_change: Array  # (B,) of the energy in a step that is not redone
     largest_error: Array  # (B,) that such a step makes in any body's orbit
     fall_back: SmoothRate  # by which it is redone
-    controlled: bool
-    tolerance: Array  # (B,) of the error control
-    order: int
 
 
 class Records(NamedTuple):
@@ -172,17 +156,6 @@ def reversible(previous, proposed):
     return 1 / inverse if steady else proposed
 
 
-@njit(**PLAIN)
-def stretched(stretch, error, seen, tolerance, order):
-    """Factor of all further steps; see `stepping.control.ErrorControl.stretched`."""
-    off = math.log10(max(error, SMALLEST) / (AIM * tolerance))
-    if off >= -LEAST_OFF and not (off > 0 and error > GROWTH * seen):
-        return stretch
-    decades = min(max(-GAIN * off, -MOST_DECADES_AT_ONCE), MOST_DECADES_AT_ONCE)
-    least, most = 10 ** (-MOST_DECADES / order), 10 ** (MOST_DECADES_LONGER / order)
-    return min(max(stretch * 10 ** (decades / order), least), most)
-
-
 @njit(**APART)
 def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x, v):
     """Put a record into a row of a system, its bodies in the order of the user's state."""
@@ -197,15 +170,6 @@ def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x,
         for d in range(records.position.shape[3]):
             records.position[b, k, own, d] = x[d, i]
             records.velocity[b, k, own, d] = v[d, i]
-
-
-@njit(**PLAIN)
-def most_off(bodies, off):
-    """Largest error of any body's orbit so far."""
-    most = 0.0
-    for i in range(size(bodies)):
-        most = max(most, off[WORST, i])
-    return most
 
 
 @njit(**PLAIN)
@@ -235,7 +199,6 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     # Out of their tuples, so that no reference is counted in the loop.
     (
         G, softening, is_reversible, max_steps, watch, followed, guarded, most, largest, fall_back,
-        controlled, tolerance, order,
     ) = limits  # fmt: skip
     orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
     between_looks = steps_between_looks(size(bodies))
@@ -284,7 +247,6 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
             own, status, good = systems.taken_over[b], RUNNING, 0
             met, other = -1, -1  # bodies of a contact, or one that has escaped
-            stretch, look, seen = systems.stretch[b], systems.look[b], systems.seen[b]
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
             while good < allowed:
@@ -370,7 +332,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                     status = MAX_STEPS
                 if met >= 0:
                     status = COLLISION if other >= 0 else ESCAPE
-                grew, made = h >= made, h
+                made = h
                 if next_time <= time:
                     row = between(
                         bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
@@ -401,18 +363,9 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                         bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
                     )
                 else:
-                    dt = stretch * choose(
-                        bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2
-                    )
-                previous = h
-                if controlled and n_steps >= look and grew and dt <= h and not own:
-                    error = max(worst0 / scale[0], systems.max_errors[b, 0], most_off(bodies, off))
-                    ratio = stretched(stretch, error, seen, tolerance[b], order) / stretch
-                    # As if all steps before had been stretched so, too.
-                    stretch, previous, dt = stretch * ratio, h * ratio, dt * ratio
-                    seen, look = error, n_steps + n_steps // LOOKS
+                    dt = choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2)
                 if is_reversible:
-                    dt = reversible(previous, dt)
+                    dt = reversible(h, dt)
             if not failed:
                 break
             if good == allowed:
@@ -450,7 +403,6 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
         keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
         systems.n_redone[b], systems.energy[b], systems.taken_over[b] = n_redone, level, own
-        systems.stretch[b], systems.look[b], systems.seen[b] = stretch, look, seen
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
         worst[1] = max(worst[1], worst1**0.5 / scale[1])
