@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nbcore.analysis import peers
 from nbcore.physics import scenarios
 from nbcore.physics.orbits import orbit
 from nbcore.physics.state import State
@@ -26,6 +27,41 @@ def swarm(count, heavy=1e-3, seed=0):
     ]
     mass, order = np.array([1, heavy, *np.zeros(count)]), rng.permutation(count + 2)
     return State.from_arrays(mass[order], vectors[0][order], vectors[1][order])
+
+
+def flown_by(mass, distance, velocity, turn):
+    """A massless body that passes a planet (mass) at t = 1.5, and where both are right at t = 3."""
+    place = np.array([np.cos(turn), np.sin(turn)])
+    along = np.array([-place[1], place[0]])
+    x = np.array([0 * place, place, (1 + distance) * place])
+    v = np.array([0 * along, along, velocity[0] * along + velocity[1] * place])
+    ends = []
+    for way in (-1, 1):
+        # From the encounter, where steps are short, to either side.
+        state = State.from_arrays([1, mass, 0], x, way * v)
+        ends.append(peers.PEERS["ias15 prs23"].prepare(state, 1.5, 1e-9).measure(100_000))
+    before, after = ends
+    start = State.from_arrays([1, mass, 0], before.position, -before.velocity)
+    return start, after.position[2]
+
+
+@pytest.mark.parametrize("turn", [0.3, 1.9, 4.1])
+@pytest.mark.parametrize(
+    ("mass", "distance", "velocity", "most"),
+    [
+        (3e-6, 1e-3, (-1.2, 0.3), 10),  # retrograde, past an Earth
+        (3e-6, 1e-3, (1.1, 0.5), 1000),  # of which the encounter makes 200 times what it was
+        (1e-3, 1e-2, (-1.0, 0.5), 300),  # past a Jupiter
+        (1e-8, 1e-4, (1.02, 0.08), 1000),
+    ],
+)
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6])
+def test_a_body_that_passes_a_planet_fast_is_not_stepped_over(
+    mass, distance, velocity, most, turn, tolerance
+):
+    start, right = flown_by(mass, distance, velocity, turn)
+    run = simulate(start, 3.0, tolerance=tolerance, record="ends")
+    assert np.linalg.norm(run.final.position[0, 2].numpy() - right) < most * tolerance
 
 
 def opposite():

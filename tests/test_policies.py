@@ -63,8 +63,11 @@ def time_scale_by_hand(state, order):
             v2, mu = ((v[i] - v[j]) ** 2).sum(), G * (m[i] + m[j])
             torn = np.linalg.norm(pull[i] - pull[j] + mu * R / r**3) * r**2 / mu
             orbit = 2 * mu / r / math.hypot(v2 - 2 * mu / r, 0.05 * (v2 + 2 * mu / r))
-            both = np.array([potential[i, j] / energy, orbit / (1 + torn**2)])
-            share = (both**4).sum() / (both**3).sum()  # about the larger of them
+            aside = 1 - (R @ (v[i] - v[j])) ** 2 / (r**2 * v2 or 1.0)
+            free = v2 / (v2 + 2 * mu / r)
+            passing = free**2 / (1 + aside**1.5 * torn)
+            each = np.array([potential[i, j] / energy, orbit / (1 + torn**2), passing])
+            share = (each**4).sum() / (each**3).sum()  # about the largest of them
             total += share * (mu**2 / r**6 + v2**2 / r**4) ** (order / 4)
         found.append(total ** (-1 / order))
     return torch.tensor(found)

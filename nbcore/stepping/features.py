@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import inverse_root, log, quotient
+from nbcore.physics.elementwise import absolute, inverse_root, log, quotient, root
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 LEAST_BOUND = 0.05  # of |V² − 2μ/r|/(V² + 2μ/r), for pairs near to a parabola
+LEAST_EXCESS = 1e-30  # squared, in units of the own pull
 LEAST_SHARE = 1e-300  # third power, so that nothing over nothing is nothing
 
 DELTA_FEATURES = (
@@ -119,7 +120,9 @@ class Measures:
         p = self.pairs
         # Two massless bodies weigh nothing, and must not be divided by.
         mu = p.mu + (1 - self.seen)
-        weights = share(self.inverse, *self.masses, p.v2, self.excess2, mu, self._energy[:, None])
+        weights = share(
+            self.inverse, *self.masses, p.v2, p.rv, self.excess2, mu, self._energy[:, None]
+        )
         return self.seen * weights
 
     @cached_property
@@ -177,8 +180,8 @@ class Measures:
 Feature = Callable[[Measures], PerSystem]
 
 
-def share(inverse, first, second, v2, excess2, mu, unit):
-    """What the error of a pair weighs: its share in the energy, or in its own orbit if more.
+def share(inverse, first, second, v2, rv, excess2, mu, unit):
+    """What the error of a pair weighs: its share in the energy, in its own orbit, or as it passes.
 
     The error of a pair goes with its pull, and so with μ/r. In units of the energy of the system
     that is G m m'/(r |E|), and in units of the energy of the pair's own orbit, as far as the pair
@@ -186,14 +189,20 @@ def share(inverse, first, second, v2, excess2, mu, unit):
     light and massless bodies weigh as much as those of heavy ones; of two bodies alone both are
     the same.
 
+    Two that pass each other fast weigh little in either until they are so close that a step is too
+    long to notice. So unbound pairs weigh up to 1 if the line on which they move leads to where
+    they would pull harder at each other than others do, at (μ r/δ)^(1/3), with δ the relative
+    acceleration by others: about the Hill radius of a planet.
+
     Parameters
     ----------
     inverse
         1/r [1/L].
     first, second
         Masses [M].
-    v2, excess2
-        Squared relative velocity, and squared relative acceleration less that by the pair itself.
+    v2, rv, excess2
+        Squared relative velocity, R·V, and squared relative acceleration less that by the pair
+        itself.
     mu
         G (m + m'), positive.
     unit
@@ -207,10 +216,14 @@ def share(inverse, first, second, v2, excess2, mu, unit):
     orbit = 2 * depth * part * inverse_root(bound * bound + LEAST_BOUND**2)
     orbit = orbit * (own2 / (own2 + excess2))
     energy = first * second * inverse * unit
-    # The larger of both, rounded off: steps that are not smooth drift, even if reversible.
-    orbit2, energy2 = orbit * orbit, energy * energy
-    both = orbit2 * orbit + energy2 * energy + LEAST_SHARE
-    return (orbit2 * orbit2 + energy2 * energy2) / both
+    # Squared sine of the angle under which the one passes the other.
+    aside = absolute(1 - rv * rv * (inverse * inverse) / (v2 + LEAST_SHARE))
+    free = v2 * part
+    passing = free * free * own / (own + aside * root(aside * excess2 + LEAST_EXCESS * own2))
+    # The largest of them, rounded off: steps that are not smooth drift, even if reversible.
+    orbit2, energy2, passing2 = orbit * orbit, energy * energy, passing * passing
+    all_of_them = orbit2 * orbit + energy2 * energy + passing2 * passing + LEAST_SHARE
+    return (orbit2 * orbit2 + energy2 * energy2 + passing2 * passing2) / all_of_them
 
 
 # Laws of pairs: a part and a whole, each to be summed over all pairs with the weights share × P^p

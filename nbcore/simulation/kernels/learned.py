@@ -94,7 +94,7 @@ class Learned(NamedTuple):
 def terms(known, mine, yours, r2, inverse, v2, rv, excess2, mu, rate4):
     """What one pair, or one vector of pairs, adds to the sums: parts, wholes, and the rest."""
     order, energy_unit, total_mass = known
-    part = share(inverse, mine, yours, v2, excess2, mu, energy_unit)
+    part = share(inverse, mine, yours, v2, rv, excess2, mu, energy_unit)
     rate2 = elementwise.root(rate4)
     q = part * rate2
     if order > 2:  # no loop, or that over the pairs would not be made one over vectors
