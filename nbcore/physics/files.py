@@ -45,7 +45,8 @@ def load(
         .txt, .csv, .dat, .tsv: one row a body. A row of names, which may be a comment as NumPy
         writes it, says which columns are mass, x, y, z, vx, vy, vz (and time), in any order and
         in common spellings; without names there are 5 or 7 columns in the order mass, position,
-        velocity. «#» starts a comment, in which «G = 1», «softening: 0.1», «time = 0» count.
+        velocity. «#» starts a comment, in which «G = 1», «softening: 0.1» (or eps), «time = 0»
+        (or t) count.
         .npy: such rows as an array (N, 5|7) or (B, N, 5|7), or fields of these names. .npz,
         .json: arrays mass, position, velocity and optionally G, softening, time.
     G, softening

@@ -18,10 +18,15 @@ __all__ = ["LAYOUT", "read_table"]
 LAYOUT = "5 columns (mass, x, y, vx, vy) or 7 (mass, x, y, z, vx, vy, vz)"
 
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
-_KEYS = {"g": "G", "softening": "softening", "softeninglength": "softening", "time": "time"}
+_KEYS = {
+    **dict.fromkeys(("g", "gravitationalconstant"), "G"),
+    **dict.fromkeys(("softening", "softeninglength", "eps", "epsilon"), "softening"),
+    **dict.fromkeys(("time", "t"), "time"),
+}
 # «G = 1», «softening: 0.1», «G = M = 1» and what follows
 _SETTING = re.compile(
-    r"(?<!\w)(?P<key>G|(?i:softening(?:[ _]length)?|time))\s*(?P<sign>[=:])"
+    r"(?<!\w)(?P<key>G|t(?=\s*=)|"
+    r"(?i:gravitational[ _]constant|softening(?:[ _]length)?|eps(?:ilon)?|time))\s*(?P<sign>[=:])"
     r"\s*(?:[A-Za-z]\w*\s*=\s*)*(?P<value>[^,;#)\]]*?)"
     r"(?=\s+and\b|\s+\w+\s*[=:]|[,;#)\]]|\.?\s*$)"
 )
@@ -185,9 +190,11 @@ def _heed(table: _Table, number: int, comment: str) -> None:
         leads = not re.search(r"\w", re.split(r"[,;]", comment[: found.start()])[-1])
         if found["sign"] == ":" and not leads:
             continue
-        value = found["value"].strip()
-        if name == "time" and found["sign"] == ":" and not _is_number(value.split(" ")[0]):
-            continue  # when the file was written
+        decimals = re.match(r",\d+(?![\w.]|\s*[=:])", comment[found.end() :])
+        value = found["value"].strip() + (decimals[0] if decimals else "")
+        loose = name == "time" and (found["key"] == "t" or found["sign"] == ":")
+        if loose and not _is_number(value.split(" ")[0]):
+            continue  # when the file was written, or what was plotted
         read = _cell(value, number)
         if table.settings.setdefault(name, read) != read:
             raise InputError(f"line {number}: {name} is {read}, and {table.settings[name]} above")

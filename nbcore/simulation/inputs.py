@@ -265,5 +265,6 @@ KINDS: dict[str, tuple[Any, str]] = {
     "follow": _SWITCH,
     "progress": _SWITCH,
     "path": ((str, os.PathLike), "a path"),
+    "resume": ((str, os.PathLike), "the path of a stored run"),
     "stop": (Callable, "a function"),
 }

@@ -143,6 +143,7 @@ def simulate(
         follow=follow,
         progress=progress,
         path=path,
+        resume=resume,
         stop=stop,
     )
     state = None if state is None else state_of(state)
