@@ -118,7 +118,7 @@ def energy_band(r: Rollout, config: LossConfig) -> PerSystem:
 def body_band(r: Rollout, config: LossConfig) -> PerSystem:
     """Square of the decades by which the error of any body's orbit exceeds its band.
 
-    It sees what light bodies suffer, which the energy doesn't, for half as much time again.
+    It sees what light bodies suffer, which the energy doesn't.
     """
     assert r.body is not None
     return _above(_at(r.body, config), config.body_upper * r.tolerance)

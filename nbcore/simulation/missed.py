@@ -33,8 +33,8 @@ def warn_of_error(trajectory: Trajectory) -> None:
     remedy = f"ask for less, such as tolerance={smaller:.0e}, and compare"
     if smaller < LEAST:
         remedy = (
-            "bodies came closer than double precision can follow: stop at contacts with "
-            "collision_distance, or soften the forces"
+            "double precision keeps no smaller one; where bodies come too close, stop at contacts "
+            "with collision_distance, or soften the forces"
         )
     warnings.warn(
         f"{many if len(missed) > 1 else ''}{what} was off by up to {errors[kind, system]:.1e}, "
