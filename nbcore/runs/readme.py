@@ -86,6 +86,7 @@ def write_gains(
     """Replace the tables of the shipped policies, and their picture, by those of a run."""
     from nbcore.analysis import gains
     from nbcore.analysis.benchmark import load_table
+    from nbcore.views.frontiers import frontiers_figure
 
     table = load_table(run.path)
     last = gains.gains(table, "final_body_error", stepping="reversible")
@@ -99,8 +100,10 @@ def write_gains(
         for name in names:
             begin = f"<!-- {name}: python -m nbcore.runs.readme outputs/RUN -->"
             _replace_between(begin, f"<!-- end of {name} -->", texts[name], path)
+    # The energy sees no light body, so that orbits are shown, as in the table.
+    figure = frontiers_figure(table, cost="n_force_evaluations", error="max_body_error")
     picture.parent.mkdir(exist_ok=True)
-    shutil.copyfile(run.figures / "evaluations.png", picture)
+    figure.savefig(picture, dpi=80)
 
 
 def write_ablation(table: str, card: Path = CARD) -> None:
