@@ -20,7 +20,7 @@ SlurmdPort={ports[1]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={base}/munge.socket,cred_expire=5
+AuthInfo=socket={base}/munge.socket,cred_expire=20
 CredType=cred/munge
 StateSaveLocation={base}/state
 SlurmdSpoolDir={base}/spool

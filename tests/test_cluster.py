@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,12 +58,20 @@ def nbcore(*arguments):
 
 
 def until(condition, seconds=1500):
+    """Wait for something; if it does not come to pass, say what the jobs printed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(0.1)
-    raise AssertionError("it did not come to pass")
+    queue = (
+        subprocess.run(["squeue"], capture_output=True, text=True).stdout
+        if shutil.which("squeue")
+        else ""
+    )
+    logs = sorted(records.OUTPUTS.glob("*/jobs/*_log.*"))
+    printed = "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in logs)
+    raise AssertionError(f"it did not come to pass\n{queue}\n{printed}")
 
 
 def made_array(members, root, **index):

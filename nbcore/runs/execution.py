@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CellError", "KernelDied", "run"]
 
+# A thousand jobs that read torch from one shared disk at once take minutes.
+START_SECONDS = 900
 WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 AT_THE_START = (
     # A batch system signals all processes of a job; the one that runs the notebook passes it on.
@@ -128,6 +130,7 @@ def _engine() -> str:
                 km=settings["kernel"],
                 kernel_name=kernel_name,
                 shutdown_kernel="immediate",  # all it wrote is whole; to be polite costs 0.6 s
+                startup_timeout=START_SECONDS,
                 **{name: settings[name] for name in taken},
             )
             client.owns_km = True  # so that it is shut down
