@@ -17,7 +17,7 @@ from nbcore.learning import losses, training
 from nbcore.learning.optimisation import OPTIMISERS, SCHEDULES, Learner
 from nbcore.learning.schemes import SCHEMES
 from nbcore.learning.training import HISTORY_FILE, POLICY_FILE, TRAINING_FILE, make_policy, train
-from nbcore.stepping.checkpoints import load_policy, training_systems
+from nbcore.stepping.checkpoints import load_policy, load_tree, training_systems
 
 SCHEME_NAMES = list(SCHEMES)
 
@@ -240,6 +240,24 @@ def test_a_training_stopped_within_an_epoch_repeats_that_epoch(tmp_path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path)
     assert weights_of(train(config, tmp_path).policy) == weights_of(train(config).policy)
+
+
+@pytest.mark.parametrize("moment", ["_finished", "_keep", "_save_now_and_then"])
+def test_no_epoch_is_lost_to_an_interrupt_wherever_it_falls(moment, tmp_path, monkeypatch):
+    original, calls = getattr(training._Trainer, moment), itertools.count()
+
+    def interrupted(trainer):
+        if next(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return original(trainer)
+
+    monkeypatch.setattr(training._Trainer, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(epochs=9), tmp_path)
+    kept = load_tree(tmp_path / TRAINING_FILE, kind="training")["history"]
+    made = len((tmp_path / HISTORY_FILE).read_text().splitlines())
+    assert [row["epoch"] for row in kept] == list(range(made))
+    assert made in (3, 4)
 
 
 def test_a_training_that_ran_out_of_time_can_be_given_more(tmp_path):

@@ -289,10 +289,10 @@ class _Trainer:
         c, begun = self.config.train, time.monotonic() - self._seconds
         first = len(self.history)
         bar = tqdm(total=c.epochs, initial=first, desc="train", disable=not c.progress)
-        for epoch in range(first, c.epochs):
-            if self._finished():
-                break
-            with _interrupted_afterwards() as interrupted:
+        with _interrupted_afterwards() as interrupted:
+            for epoch in range(first, c.epochs):
+                if self._finished():
+                    break
                 self.learner.start_epoch(epoch)
                 means = self.scheme.epoch()
                 self._seconds = time.monotonic() - begun
@@ -305,14 +305,13 @@ class _Trainer:
                 bar.update()
                 self._keep()
                 is_last = watch is not None and watch(self.history)
-                if interrupted():
-                    self._save()
-                    raise KeyboardInterrupt
-                if is_last:
+                if interrupted() or is_last:
                     break
                 self._save_now_and_then()
+            self._save()
+            if interrupted():
+                raise KeyboardInterrupt
         bar.close()
-        self._save()
         if c.scheme == "evolution" and c.evolution.calibration_systems:
             self.policy.calibration = calibrate(self.policy, c)
             self._save()
