@@ -6,7 +6,7 @@ import pytest
 
 from nbcore.config import preset_names
 from nbcore.errors import InputError
-from nbcore.runs import notebooks
+from nbcore.runs import execution, notebooks, provenance
 from nbcore.runs.notebooks import NotebookError
 from nbcore.runs.records import Run
 
@@ -205,6 +205,14 @@ def test_a_kernel_that_dies_is_an_error(folder, run):
     with pytest.raises(NotebookError, match="the kernel died") as caught:
         notebooks.execute("92_dies", run, progress=False)
     assert caught.value.notebook.exists()
+
+
+def test_a_kernel_that_never_answers_is_an_error(folder, run, monkeypatch):
+    monkeypatch.setattr(execution, "AT_THE_START", ("__import__('time').sleep(600)",))
+    monkeypatch.setattr(execution, "START_SECONDS", 1)
+    with pytest.raises(NotebookError, match="did not start in 1 s; is this machine"):
+        notebooks.execute("20_simulate", run, progress=False)
+    assert provenance.state(run) == "failed"
 
 
 def test_sync_writes_pairs_that_match_and_carry_outputs(folder):

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CellError", "KernelDied", "run"]
 
-# A thousand jobs that read torch from one shared disk at once take minutes.
-START_SECONDS = 900
+START_SECONDS = 900  # nbclient gives 60, in which a kernel that imports torch may not be there
 WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 AT_THE_START = (
     # A batch system signals all processes of a job; the one that runs the notebook passes it on.
@@ -50,7 +49,10 @@ class CellError(RuntimeError):
 
 
 class KernelDied(RuntimeError):
-    """The process of the kernel ended."""
+    """The process of the kernel ended, or never answered; says so with the likely reason."""
+
+    def __init__(self, words: str = "the kernel died; did it run out of memory?") -> None:
+        super().__init__(words)
 
 
 def run(
@@ -107,6 +109,11 @@ def run(
     except RuntimeError as error:
         if str(error).startswith("Kernel died"):  # before its first cell
             raise KernelDied from None
+        if str(error).startswith("Kernel didn't respond"):
+            raise KernelDied(
+                f"the kernel did not start in {START_SECONDS} s; is this machine, or the disk that "
+                "Python lies on, overloaded?"
+            ) from None
         raise
 
 

@@ -255,11 +255,10 @@ def _run(name: str, path: Path, parameters: dict[str, Any], progress: bool) -> N
         if signals.came and error.ename == KeyboardInterrupt.__name__:
             raise Interrupted(signals.came[0]) from None
         raise NotebookError(path, error.ename, error.evalue, error.traceback) from None
-    except execution.KernelDied:
+    except execution.KernelDied as error:
         if signals.came:
             raise Interrupted(signals.came[0]) from None
-        message = "the kernel died; did it run out of memory?"
-        raise NotebookError(path, "DeadKernelError", message) from None
+        raise NotebookError(path, "DeadKernelError", str(error)) from None
     except OSError as error:
         if not path.parent.exists():
             message = f"the folder {str(path.parent)!r} was removed while the run went on"
