@@ -13,7 +13,7 @@ from nbcore.learning.losses import LOSSES, Rollout, check_weights, energy_error,
 from nbcore.learning.training import make_policy
 from nbcore.physics import gravity
 from nbcore.physics.integrators import get_integrator
-from nbcore.simulation.torch_engine import Monitor
+from nbcore.simulation.engine import Monitor
 
 LEAPFROG = get_integrator("leapfrog")
 TOLERANCE = torch.tensor([1e-6, 1e-4], dtype=torch.float64)

@@ -11,15 +11,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError
-from nbcore.physics import gravity
+from nbcore.physics import gravity, pair_law
+from nbcore.physics.compiled import compiled
 from nbcore.physics.rebound_io import one_system
 from nbcore.physics.state import State
-from nbcore.simulation.kernels.forces import pair_potential
 from nbcore.simulation.status import Status
 
 __all__ = ["Peer", "PeerRun", "Prepared", "Watch", "run_length"]
 
 Array = NDArray[np.float64]
+pair_potential = compiled(pair_law.pair_potential)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from nbcore.physics import gravity
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
-from nbcore.simulation.torch_engine import Monitor
+from nbcore.simulation.engine import Monitor
 from nbcore.stepping.policies import LearnedPolicy, Memory
 
 __all__ = ["LOSSES", "Rollout", "check_weights", "loss_parts", "rollout"]

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nbcore.physics import gravity
+from nbcore.physics import gravity, pair_law
 from nbcore.physics.elementwise import absolute, inverse_root, root
 from nbcore.physics.state import PerSystem, State
 
@@ -114,7 +114,7 @@ def partners(state: State) -> Tensor:
         r2 = torch.linalg.vecdot(R, R) + state.softening**2
         other = (others != own[rows, None]) & (mass > 0)
         # Of a body and one without mass, where they are the same place, the one is not met.
-        pull = mass * gravity.pair_weight(torch.where(other, r2, 1.0))
+        pull = mass * pair_law.pair_weight(torch.where(other, r2, 1.0))
         best, whom = torch.where(other, pull, -1.0).max(dim=2)
         found.append(torch.where(best > 0, others[whom], own[rows]))
     return torch.cat(found, dim=1)

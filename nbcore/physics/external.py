@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from nbcore.errors import InputError
 
-if TYPE_CHECKING:
-    from nbcore.physics.state import State
-
-__all__ = ["Field", "check_field", "check_field_at", "name_of", "part_of"]
+__all__ = ["Field", "check_field", "name_of", "part_of"]
 
 
 class Field(Protocol):
@@ -65,31 +62,6 @@ def check_field(field: Any) -> None:
             f"field is {field!r}, which is no external field ({lacks}); give a TidalField, or an "
             "object with all that nbcore.physics.external.Field names"
         )
-
-
-def check_field_at(state: State) -> None:
-    """Raise InputError where the field of a state gives no numbers of the right shape for it."""
-    field, x = state.field, state.position
-    if field is None:
-        return
-    check_field(field)
-    answers = {
-        "acceleration": (field.acceleration(x, state.time, state.G), x.shape),
-        "potential_energy": (
-            field.potential_energy(x, state.mass, state.time, state.G),
-            state.time.shape,
-        ),
-    }
-    if field.moving:
-        power = part_of(field, "power", "a moving field")
-        answers["power"] = (power(x, state.mass, state.time, state.G), state.time.shape)
-    for name, (answer, shape) in answers.items():
-        if not isinstance(answer, Tensor) or answer.shape != shape:
-            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise InputError(
-                f"{name} of the field {name_of(field)!r} returned {found}; "
-                f"it must be a tensor of shape {tuple(shape)}"
-            )
 
 
 def part_of(field: Any, name: str, who: str) -> Any:

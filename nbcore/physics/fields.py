@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError
-from nbcore.physics import gravity
+from nbcore.physics import pair_law
 from nbcore.physics.external import Field, name_of
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import PerSystem
@@ -83,7 +83,7 @@ class TidalField:
         """(B, N, D) [L/T²]."""
         R, _ = self._motion(position, time)
         S = R - position
-        towards = S * gravity.pair_weight(_square(S)) - R * gravity.pair_weight(_square(R))
+        towards = S * pair_law.pair_weight(_square(S)) - R * pair_law.pair_weight(_square(R))
         return G * self.mass * towards
 
     def derivative(
@@ -115,23 +115,23 @@ class TidalField:
         r2 = _square(S)[..., None]
         unit = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
         stretch = 3 * S[..., :, None] * S[..., None, :] / r2 - unit
-        return G * self.mass * gravity.pair_weight(r2) * stretch
+        return G * self.mass * pair_law.pair_weight(r2) * stretch
 
     def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
         """Σ m Φ(x), (B,) [E]."""
         R, _ = self._motion(position, time)
         S, R2 = R - position, _square(R)
-        tilt = (position * R).sum(-1, keepdim=True) * gravity.pair_weight(R2)
-        potential = gravity.pair_potential(_square(S)) - gravity.pair_potential(R2) + tilt
+        tilt = (position * R).sum(-1, keepdim=True) * pair_law.pair_weight(R2)
+        potential = pair_law.pair_potential(_square(S)) - pair_law.pair_potential(R2) + tilt
         return G * self.mass * (mass * potential[..., 0]).sum(dim=1)
 
     def power(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
         """Σ m ∂Φ/∂t, (B,) [E/T]: the rate at which the moving mass changes the energy."""
         R, V = self._motion(position, time)
         S, R2 = R - position, _square(R)
-        weight, RV = gravity.pair_weight(R2), (R * V).sum(-1, keepdim=True)
+        weight, RV = pair_law.pair_weight(R2), (R * V).sum(-1, keepdim=True)
         xR, xV = ((position * other).sum(-1, keepdim=True) for other in (R, V))
-        rate = (S * V).sum(-1, keepdim=True) * gravity.pair_weight(_square(S))
+        rate = (S * V).sum(-1, keepdim=True) * pair_law.pair_weight(_square(S))
         rate = rate + weight * (xV - 3 * xR * RV / R2 - RV)
         return G * self.mass * (mass * rate[..., 0]).sum(dim=1)
 
@@ -182,21 +182,21 @@ def _square(vector: Tensor) -> Tensor:
 
 
 def _derivative(motion: Sequence[Tensor]) -> Tensor:
-    """A1, A2 or A3 of a separation and its derivatives (see gravity), as many as are given."""
+    """A1, A2 or A3 of a separation and its derivatives (see pair_law), as many as are given."""
     R, V, *higher = motion
     r2 = _square(R)
-    weight = gravity.pair_weight(r2)
-    alpha = gravity.pair_alpha((R * V).sum(-1, keepdim=True), r2)
+    weight = pair_law.pair_weight(r2)
+    alpha = pair_law.pair_alpha((R * V).sum(-1, keepdim=True), r2)
     A0 = R * weight
-    A1 = gravity.pair_first(V, weight, alpha, A0)
+    A1 = pair_law.pair_first(V, weight, alpha, A0)
     if len(higher) == 1:
         return A1
     A = higher[0]
-    beta = gravity.pair_beta(_square(V), (R * A).sum(-1, keepdim=True), r2, alpha)
-    A2 = gravity.pair_second(A, weight, alpha, beta, A0, A1)
+    beta = pair_law.pair_beta(_square(V), (R * A).sum(-1, keepdim=True), r2, alpha)
+    A2 = pair_law.pair_second(A, weight, alpha, beta, A0, A1)
     if len(higher) == 2:
         return A2
     J = higher[1]
     va, rj = (V * A).sum(-1, keepdim=True), (R * J).sum(-1, keepdim=True)
-    gamma = gravity.pair_gamma(va, rj, r2, alpha, beta)
-    return gravity.pair_third(J, weight, alpha, beta, gamma, A0, A1, A2)
+    gamma = pair_law.pair_gamma(va, rj, r2, alpha, beta)
+    return pair_law.pair_third(J, weight, alpha, beta, gamma, A0, A1, A2)

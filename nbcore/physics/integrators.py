@@ -35,6 +35,11 @@ class Integrator(Protocol):
         ...
 
     @property
+    def evaluations_at_start(self) -> int:
+        """Those that the first step needs before it can be made."""
+        ...
+
+    @property
     def reversible(self) -> bool:
         """Whether a step forward and a step back return to the start."""
         ...
@@ -64,6 +69,7 @@ class Splitting:
     drifts: tuple[float, ...]
 
     reversible = True
+    evaluations_at_start = 1
 
     @property
     def evaluations(self) -> int:
@@ -116,7 +122,7 @@ class Hermite:
     """
 
     order = 4
-    evaluations = 2
+    evaluations = evaluations_at_start = 2
     reversible = False
 
     @staticmethod

@@ -30,20 +30,20 @@ from nbcore.physics.external import name_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Standing, Task
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.events import Unwatched, Watched
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
-from nbcore.simulation.kernels.loop import Records, Systems
+from nbcore.simulation.kernels.loop import Records, Settings, Systems
 from nbcore.simulation.kernels.orbits import ERROR, WORST
 from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Many, Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.resumption import Keeper, code_version
 from nbcore.simulation.status import Status
-from nbcore.simulation.torch_engine import Limits, Monitor, Outcome
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
@@ -77,56 +77,24 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
 
 
 @torch.no_grad()
-def integrate(
-    state: State,
-    policy: Policy,
-    integrator: Integrator,
-    tolerance: PerSystem,
-    stepping: str,
-    limits: Limits,
-    observe: Any,
-    guard: Guard | None = None,
-    follow: bool = True,
-    keeper: Keeper | None = None,
-    interruptible: bool = True,
-) -> Outcome:
-    """Run every system to its end; as `torch_engine.integrate`, and an interrupt ends it likewise.
-
-    Parameters
-    ----------
-    tolerance
-        (B,).
-    stepping
-        Name of the control.
-    observe
-        Holds the recorder whose buffer is filled, and follows the run.
-    guard
-        Redoes steps that went wrong.
-    follow
-        Whether to follow the bodies' orbits.
-    keeper
-        Knows where a stored run goes on, and keeps where it stands.
-    interruptible
-        Whether an interrupt ends it; otherwise it is left to the caller.
-    """
-    is_reversible = stepping == "reversible"
+def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
+    """Run every system to its end; see `engine.Engine`."""
+    state, policy, integrator, limits = task.state, task.policy, task.integrator, task.limits
     if isinstance(integrator, Hermite):
         integrator.check(state)
     bodies, order = _bodies(state)
-    systems = _systems(
-        state, policy, integrator, tolerance, is_reversible, limits, observe.monitor, order, follow
-    )
-    bounds = loop.Limits(
+    systems = _systems(task, observer.monitor, order)
+    settings = Settings(
         state.G,
         state.softening,
-        is_reversible,
+        task.is_reversible,
         limits.max_steps,
         _watch(limits),
-        follow,
-        *_guard(guard, state),
+        task.follow,
+        *_guard(task.guard, state),
     )
     scheme, field = _scheme(integrator), _field(state)
-    rule = _rule(policy, state, tolerance)
+    rule = _rule(policy, state, task.tolerance)
     arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
     if isinstance(rule, General):
         arrays |= {name: getattr(rule, name) for name in MEMORY}
@@ -135,20 +103,21 @@ def integrate(
     n, axes = state.n_bodies, (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
-        loop.run(bodies, axes, systems, scheme, field, bounds, rule, records, first, last, quota)
+        loop.run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota)
 
     quota = max(1, FIRST_PAIRS // (n * n * len(systems.status)))
     with (
-        _interrupts(interruptible) as interrupted,
+        _interrupts(task.interruptible) as interrupted,
         _says_when_it_compiles(n),
         _workers(isinstance(bodies, Shared)) as spread,
     ):
         while (systems.status == Status.RUNNING).any():
-            records = _records(observe)
+            room = observer.room()
+            records = Records(room.every, room.times, room.row, room.offset, **room.arrays)
             start = time.perf_counter()
             spread(turn, len(systems.status), quota)
             spent = time.perf_counter() - start
-            observe.follow(systems.n_steps, systems.made, systems.time, systems.status)
+            observer.filled(Standing(systems.n_steps, systems.made, systems.time, systems.status))
             if keeper is not None:
                 keeper.note(arrays)
             if interrupted() or (limits.stop is not None and limits.stop()):
@@ -157,15 +126,12 @@ def integrate(
                 quota = min(2 * quota, MOST_QUOTA)
             elif spent > 2 * TURN:
                 quota = max(quota // 2, 1)
-    start = 2 if isinstance(integrator, Hermite) else 1
-    start += 2 * policy.evaluations * is_reversible
-    evaluations = start + systems.n_steps * (integrator.evaluations + policy.evaluations)
-    evaluations += systems.n_redone * integrator.evaluations
+    evaluations = task.force_evaluations(systems.n_steps, systems.n_redone)
     d, back = state.n_dimensions, np.argsort(order, axis=1)
 
     def of_bodies(row: int) -> torch.Tensor:
         kept = _body_by_body(systems.off[:, row : row + 1], back)[..., 0]
-        return kept if follow else torch.full_like(kept, torch.nan)
+        return kept if task.follow else torch.full_like(kept, torch.nan)
 
     final = state.replace(
         position=_body_by_body(systems.position, back)[..., :d].contiguous(),
@@ -201,30 +167,21 @@ def _renamed(bodies: torch.Tensor, names: np.ndarray) -> torch.Tensor:
     return torch.where(bodies >= 0, whom, -1)
 
 
-def _systems(
-    state: State,
-    policy: Policy,
-    integrator: Integrator,
-    tolerance: PerSystem,
-    is_reversible: bool,
-    limits: Limits,
-    monitor: Monitor,
-    order: np.ndarray,
-    follow: bool,
-) -> Systems:
-    known = gravity.derivatives(state, 2 if isinstance(integrator, Hermite) else 1)
+def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
+    state, policy = task.state, task.policy
+    known = gravity.derivatives(state, task.integrator.evaluations_at_start)
     state = state.replace(acceleration=known[0])
     memory = policy.begin(state)
 
     def propose(at: State) -> PerSystem:
-        return policy(at, tolerance, memory)
+        return task.propose(at, memory)
 
-    dt = first_step(state, propose) if is_reversible else propose(state)
+    dt = first_step(state, propose) if task.is_reversible else propose(state)
     energy, momentum, angular = (each.reshape(len(dt), -1) for each in monitor.initial)
-    events = at_start(state, limits.watch)
+    events = at_start(state, task.limits.watch)
     n_systems = state.n_systems
     place, off = np.argsort(order, axis=1), np.zeros((n_systems, 11, state.n_bodies))
-    if not follow:
+    if not task.follow:
         off[:, ERROR] = np.nan
     met, other = _renamed(events.first, place), _renamed(events.second, place)
     events = events._replace(first=met, second=other)
@@ -257,19 +214,19 @@ def _systems(
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=_array(torch.stack(monitor.scales, dim=1)),
-        t_end=_array(limits.t_end),
+        t_end=_array(task.limits.t_end),
         event=_array(torch.stack([each.double() for each in events], dim=1)),
     )
 
 
 def _watch(limits: Limits) -> Watched | Unwatched:
-    """What `loop.Limits` says of contacts and escapes."""
+    """What `loop.Settings` says of contacts and escapes."""
     collision, escape = limits.watch
     return Watched(collision, escape) if collision > 0 or escape < np.inf else Unwatched(0)
 
 
 def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndarray, SmoothRate]:
-    """What `loop.Limits` says of the guard."""
+    """What `loop.Settings` says of the guard."""
     if guard is None:
         nothing = np.zeros(state.n_systems)
         return False, nothing, nothing, SmoothRate(nothing, nothing)
@@ -405,14 +362,6 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
         activation=list(ACTIVATIONS).index(spec.activation),
         bound=policy.bound,
     )
-
-
-def _records(observe: Any) -> Records:
-    offset, arrays = observe.recorder.buffer
-    every, times = observe.record, np.empty(0)
-    if not isinstance(every, int):
-        every, times = 0, _array(every)
-    return Records(every, times, observe.row, offset, **arrays)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import compiled_engine
+from nbcore.simulation.engine import Limits, Task
+from nbcore.simulation.observer import EndsOnly
 from nbcore.simulation.status import Status
-from nbcore.simulation.storage import shapes
-from nbcore.simulation.torch_engine import Limits, Monitor
 from nbcore.stepping.control import guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
 
@@ -69,30 +68,22 @@ def run_to_end(
     integrator, stepping
         Their names.
     """
-    scheme = get_integrator(integrator)
+    scheme, observer = get_integrator(integrator), EndsOnly(state)
     guarded = isinstance(policy, LearnedPolicy)
-    arrays = {name: np.empty((state.n_systems, 1, *shape)) for name, shape in shapes(state).items()}
-    observer = SimpleNamespace(
-        record=0,
-        row=np.zeros(state.n_systems, dtype=np.int64),
-        recorder=SimpleNamespace(buffer=(0, arrays)),
-        monitor=Monitor(state),
-        follow=lambda *_: None,
-    )
-    outcome = compiled_engine.integrate(
+    task = Task(
         state,
         policy,
         scheme,
         tolerance,
         stepping,
         Limits(t_end, max_steps),
-        observer,
         guard_of(state, tolerance, scheme.order) if guarded else None,
         interruptible=False,  # half-made runs would pass for lost ones
     )
+    outcome = compiled_engine.integrate(task, observer)
     return Ends(
         np.maximum(outcome.max_errors[0].numpy(), outcome.max_body_errors.amax(dim=1).numpy()),
-        np.maximum(arrays["energy_error"][:, 0], arrays["body_error"][:, 0].max(axis=1)),
+        np.maximum(observer.energy_error, observer.body_error.max(axis=1)),
         outcome.max_errors[0].numpy(),
         outcome.n_force_evaluations.numpy().astype(float),
         (outcome.status != int(Status.SUCCESS)).numpy(),

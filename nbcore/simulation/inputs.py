@@ -15,7 +15,7 @@ from torch import Tensor
 from nbcore.config import Simulation
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import scenarios
-from nbcore.physics.external import check_field_at
+from nbcore.physics.external import check_field, name_of, part_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
@@ -72,8 +72,33 @@ def state_of(given: Any) -> State:
     """
     state = given if isinstance(given, State) else _made(given)
     if type(state.field) is not TidalField:
-        check_field_at(state)
+        _check_field_at(state)
     return state
+
+
+def _check_field_at(state: State) -> None:
+    """Raise InputError where the field of a state gives no numbers of the right shape for it."""
+    field, x = state.field, state.position
+    if field is None:
+        return
+    check_field(field)
+    answers = {
+        "acceleration": (field.acceleration(x, state.time, state.G), x.shape),
+        "potential_energy": (
+            field.potential_energy(x, state.mass, state.time, state.G),
+            state.time.shape,
+        ),
+    }
+    if field.moving:
+        power = part_of(field, "power", "a moving field")
+        answers["power"] = (power(x, state.mass, state.time, state.G), state.time.shape)
+    for name, (answer, shape) in answers.items():
+        if not isinstance(answer, Tensor) or answer.shape != shape:
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise InputError(
+                f"{name} of the field {name_of(field)!r} returned {found}; "
+                f"it must be a tensor of shape {tuple(shape)}"
+            )
 
 
 def _made(given: Any) -> State:

@@ -1,33 +1,34 @@
-"""Records what was asked for of a run, moves its progress bar, and knows where it goes on."""
+"""Who follows a run: one that records what was asked for, and one that keeps the ends alone."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.engine import Limits, Monitor, Room, Standing, Step
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.resumption import Begun, Keeper
 from nbcore.simulation.status import Status
-from nbcore.simulation.torch_engine import Limits, Monitor
+from nbcore.simulation.storage import shapes
 from nbcore.simulation.trajectory import Recorder, Trajectory
 
-__all__ = ["Observer"]
+__all__ = ["EndsOnly", "Recording"]
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
-class Observer:
-    """Records what was asked for and moves the progress bar."""
+class Recording:
+    """Records what was asked for, moves the progress bar, and knows where the run goes on."""
 
     def __init__(
         self,
@@ -96,34 +97,37 @@ class Observer:
             "record.written": self._written,
         }
 
-    def __call__(self, before, after, h, errors, orbits, status) -> None:
-        """Take note of a step; see `torch_engine.Observer`."""
+    def stepped(self, step: Step) -> None:
+        """Take note of a step."""
         self._steps += 1
         if self._times is None:
-            self._dt = torch.where(h > 0, h, self._dt)
-            moved = (h > 0).cpu().numpy()
+            moved = (step.dt > 0).cpu().numpy()
+            self._dt = torch.where(step.dt > 0, step.dt, self._dt)
             self._made += moved
             if self.record > 0:
-                going = (status == Status.RUNNING).cpu().numpy()
+                going = (step.status == Status.RUNNING).cpu().numpy()
                 due = moved & ((self._made % self.record == 0) | ~going)
-                of_bodies = None if orbits[1] is None else orbits[1].error
-                which = torch.as_tensor(due, device=h.device)
-                self._write(after, self._dt, errors, of_bodies, which)
+                of_bodies = None if step.orbits_after is None else step.orbits_after.error
+                which = torch.as_tensor(due, device=step.dt.device)
+                self._write(step.after, self._dt, step.errors, of_bodies, which)
                 self.row += due
                 self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
         else:
-            self._write_times(before, after, h, orbits[0])
-        if not self._bar.disable and time.monotonic() - self._shown > 0.2:
-            self._show(after.time, status)
+            self._write_times(step)
+        if not self._bar.disable and monotonic() - self._shown > 0.2:
+            self._show(step.after.time, step.status)
 
-    def follow(self, n_steps, made, at, status) -> None:
-        """Take note of where an engine stands that fills the recorder's buffer by itself.
+    def room(self) -> Room:
+        """Rows of the recorder's buffer."""
+        offset, arrays = self.recorder.buffer
+        if self._times is None:
+            return Room(int(self.record), np.empty(0), self.row, offset, arrays)
+        times = np.array(self._times.cpu().numpy(), dtype=np.float64)
+        return Room(0, times, self.row, offset, arrays)
 
-        Parameters
-        ----------
-        n_steps, made, at, status
-            (B,) each; `made` is the last step and `at` the time.
-        """
+    def filled(self, standing: Standing) -> None:
+        """Take note of what an engine wrote into the room."""
+        n_steps, made, at, status = standing
         self.recorder.filled(self.row)
         going = status == Status.RUNNING
         self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
@@ -133,14 +137,13 @@ class Observer:
         # The engine writes the last record of what has ended; of what is interrupted, `finish`.
         missing = going & (n_steps % every != 0 if every else n_steps > 0)
         self._written = torch.as_tensor(np.where(missing, -np.inf, np.inf))
-        if not self._bar.disable and time.monotonic() - self._shown > 0.2:
+        if not self._bar.disable and monotonic() - self._shown > 0.2:
             self._show(torch.as_tensor(at), torch.as_tensor(status))
 
-    def _write_times(
-        self, before: State, after: State, h: PerSystem, orbits: BodyErrors | None
-    ) -> None:
+    def _write_times(self, step: Step) -> None:
         """Records at output times, each by a step of part length from the state before it."""
-        times = self._times
+        times, before, after, h = self._times, step.before, step.after, step.dt
+        orbits = step.orbits_before
         assert times is not None
         while True:
             row = torch.as_tensor(self.row, device=times.device)
@@ -180,7 +183,7 @@ class Observer:
         self._written = torch.where(systems, state.time, self._written)
 
     def _show(self, at: Tensor, status: Tensor) -> None:
-        self._shown = time.monotonic()
+        self._shown = monotonic()
         done = (at - self._start) / (self._limits.t_end - self._start)
         steps = torch.tensor(self._steps / self._limits.max_steps, dtype=done.dtype)
         done = torch.where(status == Status.RUNNING, torch.maximum(done, steps), 1.0)
@@ -208,3 +211,43 @@ class Observer:
         if self.keeper is not None:
             self.keeper.save(records=False)
         return trajectory
+
+
+class EndsOnly:
+    """Keeps the errors at the end, for runs that are many and short.
+
+    Attributes
+    ----------
+    energy_error
+        (B,).
+    body_error
+        (B, N).
+    """
+
+    def __init__(self, state: State) -> None:
+        self.monitor = Monitor(state)
+        n_systems = state.n_systems
+        self._row = np.zeros(n_systems, dtype=np.int64)
+        self._arrays = {k: np.empty((n_systems, 1, *shape)) for k, shape in shapes(state).items()}
+
+    @property
+    def energy_error(self) -> NDArray[np.float64]:  # noqa: D102
+        return self._arrays["energy_error"][:, 0]
+
+    @property
+    def body_error(self) -> NDArray[np.float64]:  # noqa: D102
+        return self._arrays["body_error"][:, 0]
+
+    def stepped(self, step: Step) -> None:
+        """Keep the errors after a step."""
+        moved = (step.dt > 0).cpu().numpy()
+        self.energy_error[moved] = step.errors[0].cpu().numpy()[moved]
+        if step.orbits_after is not None:
+            self.body_error[moved] = step.orbits_after.error.cpu().numpy()[moved]
+
+    def room(self) -> Room:
+        """One row, which the engine fills at the end."""
+        return Room(0, np.empty(0), self._row, 0, self._arrays)
+
+    def filled(self, standing: Standing) -> None:
+        """Nothing to do."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import PerSystem, State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.arguments import agreed, plan_of, rows_of
+from nbcore.simulation.engine import Engine, Limits, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.inputs import (
     check_kinds,
@@ -26,12 +26,11 @@ from nbcore.simulation.inputs import (
 )
 from nbcore.simulation.missed import warn_of_error
 from nbcore.simulation.novelty import warn_of_novelty
-from nbcore.simulation.observer import Observer
+from nbcore.simulation.observer import Recording
 from nbcore.simulation.resumption import Begun, begin
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.threads import threads_for
-from nbcore.simulation.torch_engine import Limits
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.control import guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
@@ -188,7 +187,7 @@ def simulate(
     recorded = rows_of(record, state, end)
     if begun is not None and begun.has_ended and begun.stays(end, most):
         return Trajectory.load(begun.path)
-    observer = Observer(state, frame, scheme, limits, recorded, progress, path, begun, follow)
+    observer = Recording(state, frame, scheme, limits, recorded, progress, path, begun, follow)
     if path is not None and begun is None:
         asked = {
             "integrator": name,
@@ -204,12 +203,10 @@ def simulate(
             "follow": follow,
         }
         begin(Path(path), given, chosen, asked)
-    run = partial(run, keeper=observer.keeper)
+    task = Task(state, chosen, scheme, accepted, stepping, limits, watch, follow)
     try:
         with threads_for(*state.position.shape):
-            outcome = run(
-                state, chosen, scheme, accepted, stepping, limits, observer, watch, follow
-            )
+            outcome = run(task, observer, observer.keeper)
     except BaseException:
         observer.abandon()
         raise
@@ -319,8 +316,8 @@ def _warn(status: Tensor, why: str = "") -> None:
         )
 
 
-def _engine(name: str, state: State, policy: Policy, integrator: Integrator):
-    """Name of an engine and its `integrate`."""
+def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> tuple[str, Engine]:
+    """Engine by its name, or the one that can do the run; and its name."""
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if name == "torch":

@@ -2,181 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from nbcore.physics import gravity
 from nbcore.physics.body_errors import BodyErrors, steps_between_looks
-from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import PerSystem, State
-from nbcore.simulation.events import Events, Watch, at_start, first_event
+from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
+from nbcore.simulation.events import Events, at_start, first_event
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import Guard, first_step, get_control
-from nbcore.stepping.policies import Policy
+from nbcore.stepping.control import first_step, get_control, is_last, takes_over
 
-__all__ = ["Limits", "Monitor", "Outcome", "integrate"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a system stops.
-
-    Attributes
-    ----------
-    t_end
-        (B,) [T].
-    max_steps
-        Steps of each system.
-    collision_distance, escape_distance
-        [L], or None.
-    stop
-        Asked now and then; all systems are interrupted when it says so.
-    """
-
-    t_end: PerSystem
-    max_steps: int
-    collision_distance: float | None = None
-    escape_distance: float | None = None
-    stop: Callable[[], bool] | None = None
-
-    @property
-    def watch(self) -> Watch:
-        """What ends a system before its end."""
-        return Watch(self.collision_distance or 0.0, self.escape_distance or torch.inf)
-
-
-class Monitor:
-    """Errors of conserved quantities relative to an initial state.
-
-    Attributes
-    ----------
-    initial
-        Energy (B,), momentum (B, D) and angular momentum (B, 1 or 3) of that state.
-    scales
-        (B,) what changes of each are relative to: its size, or a typical value where that is
-        rounding; of the energy see `gravity.energy_size`.
-    """
-
-    def __init__(self, initial: State) -> None:
-        self.initial = self._quantities(initial)
-        momentum = gravity.momentum_scale(initial, gravity.energy_scale(initial))
-        size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
-        size = size.sum(dim=-1).mean(dim=1).sqrt()
-        sizes = (
-            gravity.energy_size(initial),
-            gravity.relative_size(self.initial[1], momentum),
-            gravity.relative_size(self.initial[2], size * momentum),
-        )
-        # Where nothing moves and nothing pulls, any change is infinite.
-        self.scales = tuple(each.where(each > 0, 1.0) for each in sizes)
-
-    @staticmethod
-    def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
-        return gravity.energy(state), gravity.momentum(state), gravity.angular_momentum(state)
-
-    def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
-        """Relative errors of energy, momentum and angular momentum, (B,) each."""
-        now = zip(self._quantities(state), self.initial, self.scales, strict=True)
-        energy, momentum, angular = (
-            torch.linalg.vector_norm((value - start).reshape(len(scale), -1), dim=1) / scale
-            for value, start, scale in now
-        )
-        return energy, momentum, angular
-
-
-@dataclass
-class Outcome:
-    """Where a run of the engine stands.
-
-    Attributes
-    ----------
-    state
-        Of every system; systems that have ended keep their last state.
-    status
-        (B,) numbers of `Status`.
-    n_steps
-        (B,).
-    n_redone
-        (B,) steps that the guard had redone, which are none of n_steps.
-    n_force_evaluations
-        (B,).
-    max_errors
-        (3, B) largest errors of energy, momentum and angular momentum over every step.
-    body_errors
-        (B, N) errors of the bodies' orbits as they are at the end, NaN if they were not followed.
-    max_body_errors
-        (B, N) the largest of them over every step.
-    events
-        Contacts and escapes.
-    """
-
-    state: State
-    status: Tensor
-    n_steps: Tensor
-    n_redone: Tensor
-    n_force_evaluations: Tensor
-    max_errors: Tensor
-    body_errors: Tensor
-    max_body_errors: Tensor
-    events: Events
-
-
-# called after each step with the states before and after, the steps (0 where a system has ended),
-# the errors, those of the bodies before and after, and the status after the step
-Orbits = tuple[BodyErrors | None, BodyErrors | None]
-Observer = Callable[[State, State, PerSystem, tuple[PerSystem, ...], Orbits, Tensor], None]
+__all__ = ["integrate"]
 
 
 @torch.no_grad()
-def integrate(
-    state: State,
-    policy: Policy,
-    integrator: Integrator,
-    tolerance: PerSystem,
-    stepping: str,
-    limits: Limits,
-    observe: Observer,
-    guard: Guard | None = None,
-    follow: bool = True,
-    keeper: Keeper | None = None,
-) -> Outcome:
-    """Run every system to its end; an interrupt ends the run and keeps what was done.
-
-    Parameters
-    ----------
-    tolerance
-        (B,).
-    stepping
-        Name of the control.
-    observe
-        Called after each step.
-    guard
-        Redoes steps that went wrong.
-    follow
-        Whether to follow the bodies' orbits.
-    keeper
-        Knows where a stored run goes on, and keeps where it stands.
-    """
-    control = get_control(stepping)
+def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
+    """Run every system to its end; see `engine.Engine`."""
+    policy, integrator, limits, guard = task.policy, task.integrator, task.limits, task.guard
+    control, state = get_control(task.stepping), task.state
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
     memory = policy.begin(state)
 
     def propose(at: State) -> PerSystem:
-        return policy(at, tolerance, memory)
+        return task.propose(at, memory)
 
-    monitor = Monitor(state)
-    is_reversible = stepping == "reversible"
     events = at_start(state, limits.watch)
     status = events.ends(torch.full_like(state.time, int(Status.RUNNING), dtype=torch.int64))
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
-    orbits = BodyErrors.begin(state) if follow else None
+    orbits = BodyErrors.begin(state) if task.follow else None
     between_looks = steps_between_looks(state.n_bodies)
 
     def stand() -> dict[str, Tensor]:
@@ -200,7 +58,7 @@ def integrate(
             return {k.removeprefix(name): v for k, v in known.items() if k.startswith(name)}
 
         memory, events = part("memory."), Events(**part("event."))
-        orbits = BodyErrors(**part("orbit.")) if follow else None
+        orbits = BodyErrors(**part("orbit.")) if task.follow else None
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
         retried, energy, own = known["retried"], known["energy"], known["own"]
         max_errors = known["max_errors"].T.contiguous()
@@ -209,7 +67,7 @@ def integrate(
         if known:
             dt = known["dt"]
         else:
-            dt = first_step(state, propose) if is_reversible else propose(state)
+            dt = first_step(state, propose) if task.is_reversible else propose(state)
         while True:
             if keeper is not None:
                 keeper.note(stand())
@@ -218,8 +76,7 @@ def integrate(
             if limits.stop is not None and limits.stop():
                 raise KeyboardInterrupt
             remaining = limits.t_end - state.time
-            # A remainder of rounding size is not worth a step of its own.
-            last = dt >= remaining * (1 - 1e-12)
+            last = is_last(dt, remaining)
             h = torch.where(last, remaining, dt)
             advances = state.time + h > state.time  # false for NaN, too
             status = status.where(~running | advances, _why_not(h))
@@ -262,15 +119,15 @@ def integrate(
                     told = orbits.watch(state)
                     integrator.step(state, h, told)
                     followed = orbits.after(after, told)[0].where(ends, followed)
-            errors = monitor.errors(after)
+            errors = observer.monitor.errors(after)
             count = n_steps + (running & finite & ~redo)
             judged = _judge(status, met, count, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
-            both = orbits, followed
+            step = Step(before, after, h, errors, orbits, followed, judged)
             state, status, n_steps, max_errors = after, judged, count, worst
             events, orbits = met, followed
-            observe(before, state, h, errors, both, status)
+            observer.stepped(step)
             running = status == Status.RUNNING
             if not bool(running.any()):
                 continue
@@ -279,16 +136,15 @@ def integrate(
                 orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
             proposed = propose(state)
             if guard is not None:
-                own = own | guard.takes_over(n_redone, n_steps)
+                own = own | takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
             dt = torch.where(redo, again, control(dt, proposed))
             retried = redo
     except KeyboardInterrupt:
+        if not task.interruptible:
+            raise
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))
-    start = integrator.evaluations if not integrator.reversible else 1
-    start += 2 * policy.evaluations * is_reversible
-    evaluations = start + n_steps * (integrator.evaluations + policy.evaluations)
-    evaluations += n_redone * integrator.evaluations
+    evaluations = task.force_evaluations(n_steps, n_redone)
     unknown = torch.full_like(state.mass, torch.nan)
     of_bodies = (unknown, unknown) if orbits is None else (orbits.error, orbits.worst)
     return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies, events)

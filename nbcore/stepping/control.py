@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from nbcore.errors import entry
 from nbcore.physics import gravity
+from nbcore.physics.elementwise import where
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import get_criterion
 
@@ -32,8 +32,13 @@ __all__ = [
     "first_step",
     "get_control",
     "guard_of",
+    "is_last",
+    "plain",
+    "reversible",
+    "takes_over",
 ]
 
+ROUNDING = 1e-12  # of what is left of a run
 LARGEST_JUMP = 4.0  # of consecutive steps; beyond it the control starts anew (Boekholt et al. 2023)
 
 FALL_BACK = "boekholt"  # criterion of the steps that replace those that went wrong
@@ -45,17 +50,31 @@ SOME_REDONE, STEPS_TO_ONE_REDONE = 8, 32
 Proposal = Callable[[State], PerSystem]
 
 
-def plain(previous: PerSystem, proposed: PerSystem) -> PerSystem:
+# Rules of one system's steps. They use only operators and `elementwise`, and serve the batches of
+# the torch engine, (B,) each, and the numbers of the compiled one.
+
+
+def plain(previous, proposed):
     """Take the proposal."""
     return proposed
 
 
-def reversible(previous: PerSystem, proposed: PerSystem) -> PerSystem:
+def reversible(previous, proposed):
     """1/dt = 2/τ − 1/dt_previous; the proposal where that would jump by more than a factor 4."""
     inverse = 2 / proposed - 1 / previous
     ratio = 1 / (previous * inverse)
     steady = (inverse > 0) & (ratio < LARGEST_JUMP) & (ratio > 1 / LARGEST_JUMP)
-    return torch.where(steady, 1 / torch.where(steady, inverse, 1.0), proposed)
+    return where(steady, 1 / where(steady, inverse, 1.0), proposed)
+
+
+def is_last(dt, remaining):
+    """Whether a step ends the run; a remainder of rounding size is not worth one of its own."""
+    return dt >= remaining * (1 - ROUNDING)
+
+
+def takes_over(n_redone, n_steps):
+    """Whether the guard, which has redone some of so many steps, makes all further ones."""
+    return STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps
 
 
 def first_step(state: State, propose: Proposal) -> PerSystem:
@@ -104,11 +123,6 @@ class Guard(NamedTuple):
     def own(self, state: State) -> PerSystem:
         """Step of the criterion FALL_BACK, (B,) [T]."""
         return self.eta * get_criterion(FALL_BACK).time_scale(state)
-
-    @staticmethod
-    def takes_over(n_redone: Tensor, n_steps: Tensor) -> Tensor:
-        """Whether the guard makes the steps from now on, (B,)."""
-        return STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps
 
 
 def guard_of(state: State, tolerance: PerSystem, order: int) -> Guard:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics import gravity
+from nbcore.physics import gravity, pair_law
 from nbcore.physics.elementwise import absolute, inverse_root, log, quotient, root
 from nbcore.physics.state import PerSystem, State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
@@ -101,7 +101,7 @@ class Measures:
         i, j = p.i, p.j
         R = self.state.position[:, j] - self.state.position[:, i]
         A = self.acceleration[:, j] - self.acceleration[:, i]
-        excess = A + (p.mu * gravity.pair_weight(p.r2))[..., None] * R
+        excess = A + (p.mu * pair_law.pair_weight(p.r2))[..., None] * R
         return (excess * excess).sum(dim=-1)
 
     @cached_property

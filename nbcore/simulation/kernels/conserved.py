@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from numba import njit
 
+from nbcore.physics.compiled import LAW, PLAIN
 from nbcore.simulation.kernels.lanes import load, total
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_known, size
+from nbcore.simulation.kernels.shapes import either, is_known, size
 
 __all__ = ["all_finite", "changes", "kinetic_energy"]
 

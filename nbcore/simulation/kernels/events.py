@@ -7,18 +7,10 @@ from typing import NamedTuple
 
 from numba import njit
 
+from nbcore.physics.compiled import APART, PLAIN
 from nbcore.simulation import events
 from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
-from nbcore.simulation.kernels.shapes import (
-    APART,
-    PLAIN,
-    active,
-    either,
-    is_a,
-    scratch,
-    size,
-    vectors,
-)
+from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy, step
 
 __all__ = ["Unwatched", "Watched", "first_event", "is_watched"]

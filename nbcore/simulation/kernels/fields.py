@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.simulation.kernels.forces import (
+from nbcore.physics.compiled import LAW
+from nbcore.simulation.kernels.laws import (
     pair_alpha,
     pair_beta,
     pair_first,
@@ -18,7 +19,7 @@ from nbcore.simulation.kernels.forces import (
     pair_third,
     pair_weight,
 )
-from nbcore.simulation.kernels.shapes import LAW, either, is_a, size
+from nbcore.simulation.kernels.shapes import either, is_a, size
 
 __all__ = [
     "NoField",

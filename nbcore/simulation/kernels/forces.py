@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from nbcore.physics import gravity
-from nbcore.simulation.kernels import laws  # noqa: F401
+from nbcore.physics.compiled import LAW
 from nbcore.simulation.kernels.lanes import load, store, total
+from nbcore.simulation.kernels.laws import (
+    pair_alpha,
+    pair_beta,
+    pair_first,
+    pair_gamma,
+    pair_potential,
+    pair_second,
+    pair_third,
+    pair_weight,
+)
 from nbcore.simulation.kernels.ring import apart, kept, meet, rejoin, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, Shared, active, either, is_a, is_known, size
+from nbcore.simulation.kernels.shapes import Shared, active, either, is_a, is_known, size
 
 __all__ = ["LARGEST_UNROLLED", "SHARED", "accelerate", "derivative", "potential_energy"]
 
 LARGEST_UNROLLED = 16  # bodies up to which N is a constant of the compiled code
 SHARED = 512  # bodies from which the cores share one system
-
-pair_weight, pair_potential = njit(**LAW)(gravity.pair_weight), njit(**LAW)(gravity.pair_potential)
-pair_alpha, pair_beta, pair_gamma, pair_first, pair_second, pair_third = (
-    njit(**LAW)(getattr(gravity, f"pair_{name}"))
-    for name in ("alpha", "beta", "gamma", "first", "second", "third")
-)
 
 
 @njit(**LAW)

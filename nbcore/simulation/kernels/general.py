@@ -13,9 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nbcore.physics.compiled import LAW, PLAIN
 from nbcore.simulation.kernels.learned import SEEN, activate, see
 from nbcore.simulation.kernels.rules import length
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, either, is_a, size, vectors
+from nbcore.simulation.kernels.shapes import either, is_a, size, vectors
 from nbcore.stepping.features import DELTA_FEATURES
 from nbcore.stepping.models import LARGEST_INPUT
 

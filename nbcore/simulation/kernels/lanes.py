@@ -19,7 +19,8 @@ from numba.core.typing.templates import AbstractTemplate, signature
 from numba.extending import lower_builtin, models, overload, register_model
 
 from nbcore.physics import elementwise
-from nbcore.simulation.kernels.shapes import LANES, LAW, PLAIN, intrinsic, rounded_up
+from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.simulation.kernels.shapes import LANES, intrinsic, rounded_up
 
 __all__ = [
     "Lanes",

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
+from nbcore.physics.compiled import LAW
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
@@ -26,7 +27,7 @@ from nbcore.simulation.kernels.lanes import (
     totals,
 )
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, active, either, is_known, scratch, size
+from nbcore.simulation.kernels.shapes import active, either, is_known, scratch, size
 from nbcore.stepping import criteria, features
 from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
 

@@ -11,6 +11,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.physics import body_errors
+from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.conserved import (
     all_finite,
@@ -38,24 +39,12 @@ from nbcore.simulation.kernels.orbits import (
     span,
 )
 from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
-from nbcore.simulation.kernels.shapes import (
-    APART,
-    PLAIN,
-    padded,
-    scratch,
-    size,
-    vectors,
-    with_active,
-)
+from nbcore.simulation.kernels.shapes import padded, scratch, size, vectors, with_active
 from nbcore.simulation.kernels.steps import clear, copy, step
 from nbcore.simulation.status import Status
-from nbcore.stepping.control import (
-    LARGEST_JUMP,
-    SOME_REDONE,
-    STEPS_TO_ONE_REDONE,
-)
+from nbcore.stepping import control
 
-__all__ = ["Limits", "Records", "Systems", "run"]
+__all__ = ["Records", "Settings", "Systems", "run"]
 
 Array = NDArray[np.float64]
 
@@ -64,7 +53,13 @@ MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
 
-steps_between_looks = njit(**PLAIN)(body_errors.steps_between_looks)
+reversible, is_last, takes_over, steps_between_looks = (
+    compiled(rule, PLAIN)
+    for rule in (
+        *(control.reversible, control.is_last, control.takes_over),
+        body_errors.steps_between_looks,
+    )
+)
 
 RULES = {**CLASSICAL, Learned: learned, General: general}
 
@@ -102,7 +97,7 @@ class Systems(NamedTuple):
     event: Array  # (B, 4) time, bodies (−1: none), distance; NaN: nothing was met
 
 
-class Limits(NamedTuple):
+class Settings(NamedTuple):
     """What holds for all systems of a batch."""
 
     G: float
@@ -147,15 +142,6 @@ def _choose(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     )
 
 
-@njit(**PLAIN)
-def reversible(previous, proposed):
-    """Step that follows `previous`; see `stepping.control.reversible`."""
-    inverse = 2 / proposed - 1 / previous
-    ratio = 1 / (previous * inverse)
-    steady = inverse > 0 and ratio < LARGEST_JUMP and ratio > 1 / LARGEST_JUMP
-    return 1 / inverse if steady else proposed
-
-
 @njit(**APART)
 def write(bodies, records, order, b, row, time, dt, de, dp2, dl2, scale, off, x, v):
     """Put a record into a row of a system, its bodies in the order of the user's state."""
@@ -181,7 +167,7 @@ def pad(bodies, orbits):
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last, quota):
+def run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
@@ -199,7 +185,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
     # Out of their tuples, so that no reference is counted in the loop.
     (
         G, softening, is_reversible, max_steps, watch, followed, guarded, most, largest, fall_back,
-    ) = limits  # fmt: skip
+    ) = settings  # fmt: skip
     orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
     between_looks = steps_between_looks(size(bodies))
     eps2, m, phi = softening * softening, mass[0], phis[0]
@@ -253,13 +239,12 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 if row >= full and (every > 0 or row < n_times):
                     break
                 remaining = t_end - time
-                # A remainder of rounding size is not worth a step of its own.
-                is_last = dt >= remaining * (1 - 1e-12)
-                h = remaining if is_last else dt
+                ends = is_last(dt, remaining)
+                h = remaining if ends else dt
                 if not time + h > time:  # true for NaN, too
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
-                before, time = time, t_end if is_last else time + h
+                before, time = time, t_end if ends else time + h
                 if next_time <= time or looks_back(rule) or guarded or watched:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
@@ -326,7 +311,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
                 worst0, worst1, worst2 = max(worst0, de), max(worst1, dp2), max(worst2, dl2)
-                if is_last:
+                if ends:
                     status = SUCCESS
                 elif n_steps >= max_steps:
                     status = MAX_STEPS
@@ -356,7 +341,7 @@ def run(bodies, axes, systems, scheme, field, limits, rule, records, first, last
                 if followed and n_steps % between_looks == 0:
                     look_for_partners(bodies, orbits, m, x, G, eps2)
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
-                if guarded and STEPS_TO_ONE_REDONE * (n_redone - SOME_REDONE) > n_steps:
+                if guarded and takes_over(n_redone, n_steps):
                     own = True
                 if own:
                     dt = smooth(

@@ -16,19 +16,11 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.physics import body_errors
+from nbcore.physics.compiled import LAW, PLAIN
 from nbcore.physics.elementwise import absolute, inverse_root, maximum, root
-from nbcore.simulation.kernels.forces import pair_weight
 from nbcore.simulation.kernels.lanes import Lanes, largest, load, place_in, store
-from nbcore.simulation.kernels.shapes import (
-    LAW,
-    PLAIN,
-    active,
-    either,
-    intrinsic,
-    is_known,
-    rounded_up,
-    size,
-)
+from nbcore.simulation.kernels.laws import pair_weight
+from nbcore.simulation.kernels.shapes import active, either, intrinsic, is_known, rounded_up, size
 
 __all__ = [
     "ERROR",

@@ -12,8 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import overload
 
+from nbcore.physics.compiled import LAW
 from nbcore.simulation.kernels.lanes import Lanes, held, load
-from nbcore.simulation.kernels.shapes import LAW, intrinsic, rounded_up
+from nbcore.simulation.kernels.shapes import intrinsic, rounded_up
 
 __all__ = ["apart", "kept", "meet", "rejoin", "rounds", "separation2"]
 

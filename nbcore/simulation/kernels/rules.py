@@ -13,11 +13,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
+from nbcore.physics.compiled import LAW, PLAIN
 from nbcore.simulation.kernels import fields
-from nbcore.simulation.kernels.forces import derivative, pair_weight
+from nbcore.simulation.kernels.forces import derivative
 from nbcore.simulation.kernels.lanes import load, total
+from nbcore.simulation.kernels.laws import pair_weight
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
-from nbcore.simulation.kernels.shapes import LAW, PLAIN, active, either, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import active, either, is_known, size, vectors
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 

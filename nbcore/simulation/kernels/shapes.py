@@ -11,11 +11,10 @@ from numba import extending, types
 from numba.extending import overload
 from numba.np import numpy_support
 
+from nbcore.physics.compiled import LAW, PLAIN
+
 __all__ = [
-    "APART",
     "LANES",
-    "LAW",
-    "PLAIN",
     "Many",
     "Shared",
     "active",
@@ -30,19 +29,6 @@ __all__ = [
     "vectors",
     "with_active",
 ]
-
-# What is called by compiled code alone: the wrappers for Python take a third of compiling. From
-# Python call its `py_func`.
-APART: Any = {
-    "error_model": "numpy",
-    "fastmath": {"contract"},
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-PLAIN: Any = {**APART, "forceinline": True}
-# 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
-# torch's, and are the same in every run.
-LAW: Any = {**PLAIN, "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"}}
 
 LANES = 4  # float64 numbers in a vector register of AVX2
 

@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from nbcore.physics.compiled import PLAIN
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
 from nbcore.simulation.kernels.lanes import accumulate, load
 from nbcore.simulation.kernels.orbits import add_kick, smooth
-from nbcore.simulation.kernels.shapes import PLAIN, either, is_a, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import either, is_a, is_known, size, vectors
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
 

@@ -1,0 +1,60 @@
+"""Laws of physics for compiled code: how they are compiled, and `elementwise` in numba's words.
+
+A law is written once, as a function of operators and `elementwise`; `compiled(law)` is the same
+law for a compiled loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+from numba.extending import overload
+
+from nbcore.physics import elementwise
+
+__all__ = ["APART", "LAW", "PLAIN", "compiled"]
+
+# What is called by compiled code alone: the wrappers for Python take a third of compiling. From
+# Python call its `py_func`.
+APART: Any = {
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+PLAIN: Any = {**APART, "forceinline": True}
+# 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
+# torch's, and are the same in every run.
+LAW: Any = {**PLAIN, "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"}}
+
+
+def compiled(law: Callable, options: Any = LAW) -> Any:
+    """Compile a law, to be called by compiled code; from Python call the law itself."""
+    return njit(**options)(law)
+
+
+# A power of −½ would bring a branch for −∞, which keeps loops from being vectorised.
+overload(elementwise.inverse_root, jit_options=LAW)(
+    lambda value: lambda value: 1 / math.sqrt(value)
+)
+overload(elementwise.root, jit_options=LAW)(lambda value: lambda value: math.sqrt(value))
+overload(elementwise.absolute, jit_options=LAW)(lambda value: lambda value: abs(value))
+overload(elementwise.maximum, jit_options=LAW)(lambda a, b: lambda a, b: a if a >= b else b)
+overload(elementwise.where, jit_options=LAW)(
+    lambda condition, a, b: lambda condition, a, b: a if condition else b
+)
+overload(elementwise.log, jit_options=LAW)(lambda value: lambda value: math.log(value))
+overload(elementwise.minimum, jit_options=LAW)(lambda a, b: lambda a, b: a if a <= b else b)
+overload(elementwise.clamp, jit_options=LAW)(
+    lambda value, least, most: lambda value, least, most: min(max(value, least), most)
+)
+overload(elementwise.quotient, jit_options=LAW)(
+    lambda numerator, denominator, otherwise: (
+        lambda numerator, denominator, otherwise: (
+            numerator / denominator if denominator > 0 else otherwise
+        )
+    )
+)

@@ -1,0 +1,300 @@
+"""The contract of an engine: what it is told, what it tells meanwhile, and what it leaves.
+
+An engine is one function, `Engine`. It takes a `Task`, tells an `Observer` how it gets on, and
+returns an `Outcome`. None knows another one, and whoever calls an engine needs to know no more of
+it than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nbcore.physics import gravity
+from nbcore.physics.body_errors import BodyErrors
+from nbcore.physics.integrators import Integrator
+from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.events import Events, Watch
+from nbcore.simulation.resumption import Keeper
+from nbcore.stepping.control import Guard
+from nbcore.stepping.policies import Policy
+
+__all__ = ["Engine", "Limits", "Monitor", "Observer", "Outcome", "Room", "Standing", "Step", "Task"]
+
+
+Counts = TypeVar("Counts", Tensor, NDArray[np.int64])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a system stops.
+
+    Attributes
+    ----------
+    t_end
+        (B,) [T].
+    max_steps
+        Steps of each system.
+    collision_distance, escape_distance
+        [L], or None.
+    stop
+        Asked now and then; all systems are interrupted when it says so.
+    """
+
+    t_end: PerSystem
+    max_steps: int
+    collision_distance: float | None = None
+    escape_distance: float | None = None
+    stop: Callable[[], bool] | None = None
+
+    @property
+    def watch(self) -> Watch:
+        """What ends a system before its end."""
+        return Watch(self.collision_distance or 0.0, self.escape_distance or torch.inf)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that is asked for.
+
+    Attributes
+    ----------
+    state
+        Where it starts.
+    policy, integrator
+        What chooses the steps, and what makes them.
+    tolerance
+        (B,).
+    stepping
+        Name of the control, "plain" or "reversible".
+    limits
+        When a system stops.
+    guard
+        Redoes steps that went wrong; None for no such.
+    follow
+        Whether the orbits of the bodies are followed.
+    interruptible
+        Whether Ctrl-C ends the run in good order; otherwise it is left to the caller.
+    """
+
+    state: State
+    policy: Policy
+    integrator: Integrator
+    tolerance: PerSystem
+    stepping: str
+    limits: Limits
+    guard: Guard | None = None
+    follow: bool = True
+    interruptible: bool = True
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether the steps are."""
+        return self.stepping == "reversible"
+
+    def propose(self, state: State, memory: dict[str, Tensor]) -> PerSystem:
+        """Step that the policy proposes, (B,) [T]."""
+        return self.policy(state, self.tolerance, memory)
+
+    def force_evaluations(self, n_steps: Counts, n_redone: Counts) -> Counts:
+        """Evaluations (B,) of so many steps (B,), of which others had been redone.
+
+        A policy is asked for every step, and twice more for the first of a reversible run.
+        """
+        made = (
+            self.integrator.evaluations_at_start + 2 * self.policy.evaluations * self.is_reversible
+        )
+        made = made + n_steps * (self.integrator.evaluations + self.policy.evaluations)
+        return made + n_redone * self.integrator.evaluations
+
+
+class Monitor:
+    """Errors of conserved quantities relative to an initial state.
+
+    Attributes
+    ----------
+    initial
+        Energy (B,), momentum (B, D) and angular momentum (B, 1 or 3) of that state.
+    scales
+        (B,) what changes of each are relative to: its size, or a typical value where that is
+        rounding; of the energy see `gravity.energy_size`.
+    """
+
+    def __init__(self, initial: State) -> None:
+        self.initial = self._quantities(initial)
+        momentum = gravity.momentum_scale(initial, gravity.energy_scale(initial))
+        size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
+        size = size.sum(dim=-1).mean(dim=1).sqrt()
+        sizes = (
+            gravity.energy_size(initial),
+            gravity.relative_size(self.initial[1], momentum),
+            gravity.relative_size(self.initial[2], size * momentum),
+        )
+        # Where nothing moves and nothing pulls, any change is infinite.
+        self.scales = tuple(each.where(each > 0, 1.0) for each in sizes)
+
+    @staticmethod
+    def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
+        return gravity.energy(state), gravity.momentum(state), gravity.angular_momentum(state)
+
+    def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
+        """Relative errors of energy, momentum and angular momentum, (B,) each."""
+        now = zip(self._quantities(state), self.initial, self.scales, strict=True)
+        energy, momentum, angular = (
+            torch.linalg.vector_norm((value - start).reshape(len(scale), -1), dim=1) / scale
+            for value, start, scale in now
+        )
+        return energy, momentum, angular
+
+
+class Step(NamedTuple):
+    """A step of every system that still runs.
+
+    Attributes
+    ----------
+    before, after
+        The states.
+    dt
+        (B,) [T]; 0 where no step was made.
+    errors
+        Of energy, momentum and angular momentum after it, (B,) each.
+    orbits_before, orbits_after
+        Errors of the bodies' orbits, if they are followed.
+    status
+        (B,) numbers of `Status` after it.
+    """
+
+    before: State
+    after: State
+    dt: PerSystem
+    errors: tuple[PerSystem, PerSystem, PerSystem]
+    orbits_before: BodyErrors | None
+    orbits_after: BodyErrors | None
+    status: Tensor
+
+
+class Room(NamedTuple):
+    """Where an engine puts records that it writes itself; row k is k − offset of the arrays.
+
+    Attributes
+    ----------
+    every
+        Steps from record to record; 0: only those at `times`, and of what has ended the last.
+    times
+        (T,) output times [T].
+    row
+        (B,) next row of each system, which the engine moves on.
+    offset
+        Row that the arrays begin with.
+    arrays
+        (B, rows, …) by the names of `storage.RECORDED`.
+    """
+
+    every: int
+    times: NDArray[np.float64]
+    row: NDArray[np.int64]
+    offset: int
+    arrays: Mapping[str, NDArray[np.float64]]
+
+
+class Standing(NamedTuple):
+    """How far the systems are, (B,) each.
+
+    Attributes
+    ----------
+    n_steps
+        So far.
+    dt
+        Of the last step [T]; NaN before the first.
+    time
+        [T].
+    status
+        Numbers of `Status`.
+    """
+
+    n_steps: NDArray[np.int64]
+    dt: NDArray[np.float64]
+    time: NDArray[np.float64]
+    status: NDArray[np.int64]
+
+
+class Observer(Protocol):
+    """Whom an engine tells how a run gets on.
+
+    It tells of every step by `stepped`, or it writes the records into `room` and says now and then
+    how far it is, by `filled`.
+    """
+
+    @property
+    def monitor(self) -> Monitor:
+        """Errors relative to where the run began."""
+        ...
+
+    def stepped(self, step: Step) -> None:
+        """Take note of a step."""
+        ...
+
+    def room(self) -> Room:
+        """Where the next records go; to be asked for anew after each `filled`."""
+        ...
+
+    def filled(self, standing: Standing) -> None:
+        """Take note of what the engine has put there."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """Where a run of the engine stands.
+
+    Attributes
+    ----------
+    state
+        Of every system; systems that have ended keep their last state.
+    status
+        (B,) numbers of `Status`.
+    n_steps
+        (B,).
+    n_redone
+        (B,) steps that the guard had redone, which are none of n_steps.
+    n_force_evaluations
+        (B,).
+    max_errors
+        (3, B) largest errors of energy, momentum and angular momentum over every step.
+    body_errors
+        (B, N) errors of the bodies' orbits as they are at the end, NaN if they were not followed.
+    max_body_errors
+        (B, N) the largest of them over every step.
+    events
+        Contacts and escapes.
+    """
+
+    state: State
+    status: Tensor
+    n_steps: Tensor
+    n_redone: Tensor
+    n_force_evaluations: Tensor
+    max_errors: Tensor
+    body_errors: Tensor
+    max_body_errors: Tensor
+    events: Events
+
+
+class Engine(Protocol):
+    """Runs every system of a task to its end."""
+
+    def __call__(self, task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
+        """An interrupt ends the run and keeps what was done.
+
+        Parameters
+        ----------
+        keeper
+            Knows where a stored run goes on, and keeps where it stands.
+        """
+        ...
