@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from nbcore.physics import elementwise
 
-__all__ = ["APART", "LAW", "PLAIN", "compiled"]
+__all__ = ["APART", "LAW", "LAWS", "PLAIN", "callable_by_laws", "compiled"]
 
 # What is called by compiled code alone: the wrappers for Python take a third of compiling. From
 # Python call its `py_func`.
@@ -31,9 +31,19 @@ PLAIN: Any = {**APART, "forceinline": True}
 LAW: Any = {**PLAIN, "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"}}
 
 
+LAWS: set[Callable] = set()  # all that were compiled, by which to tell whether one has changed
+
+
 def compiled(law: Callable, options: Any = LAW) -> Any:
     """Compile a law, to be called by compiled code; from Python call the law itself."""
+    LAWS.add(law)
     return njit(**options)(law)
+
+
+def callable_by_laws(law: Callable) -> None:
+    """Let compiled laws call a law by the name that it has in their own module."""
+    LAWS.add(law)
+    overload(law, strict=False, jit_options=LAW)(lambda *_: law)
 
 
 # A power of −½ would bring a branch for −∞, which keeps loops from being vectorised.

@@ -367,6 +367,25 @@ def collect(array: ArrayArgument) -> None:
 
 
 @app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Drop it; it is compiled again.")] = False,
+) -> None:
+    """Show where compiled code is kept, and what it takes; or drop it."""
+    from nbcore.simulation.compiled_engine import CACHE
+
+    used = CACHE.usage()
+    what = (
+        f"{used.kernels} compiled loops, {used.megabytes:.1f} MB; "
+        f"of other versions {used.others} folders, {used.other_megabytes:.1f} MB"
+    )
+    if clear:
+        CACHE.clear()
+        typer.echo(f"dropped from {CACHE.root}: {what}")
+    else:
+        typer.echo(f"{CACHE.folder}\n{what}")
+
+
+@app.command()
 def presets() -> None:
     """List the presets in configs/, with the comment that each begins with."""
     from nbcore import config

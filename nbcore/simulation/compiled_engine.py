@@ -7,22 +7,19 @@ progress bar and heed an interrupt; how long the turns are changes no step.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numba.core import config, event
+from numba.core import event
 
 from nbcore.physics import gravity
 from nbcore.physics.body_errors import partners
@@ -30,6 +27,7 @@ from nbcore.physics.external import name_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.state import PerSystem, State
+from nbcore.simulation.compile_cache import CompileCache
 from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Standing, Task
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
@@ -42,7 +40,7 @@ from nbcore.simulation.kernels.orbits import ERROR, WORST
 from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Many, Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
-from nbcore.simulation.resumption import Keeper, code_version
+from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import get_criterion
@@ -437,38 +435,10 @@ class _Announcement(event.Listener):
 @contextmanager
 def _says_when_it_compiles(n_bodies: int) -> Iterator[None]:
     what = f"{n_bodies} bodies" if n_bodies <= forces.LARGEST_UNROLLED else "many bodies"
-    text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE}"
+    text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE.folder}"
     with event.install_listener("numba:compile", _Announcement(text)):
         yield
 
 
-def _keep_compiled() -> Path:
-    """Cache the loop on disk, in a folder of this version of the sources.
-
-    numba looks only at the file of the function that is cached, and not at those of the functions
-    that it calls.
-    """
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "nbcore" / f"engine-{code_version()}"
-    settings: Any = config
-    if settings.DISABLE_JIT:
-        return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        warnings.warn(
-            f"every process compiles the engine anew, because {folder} can't be made ({error}); "
-            "set XDG_CACHE_HOME to a folder of yours",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return folder
-    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
-    try:
-        loop.run.enable_caching()
-    finally:
-        settings.CACHE_DIR = before
-    return folder
-
-
-CACHE = _keep_compiled()
+CACHE = CompileCache()
+CACHE.keep(loop.run)

@@ -37,6 +37,7 @@ __all__ = ["Begun", "Keeper", "begin", "code_version", "equal", "is_begun", "ref
 VERSION = 1
 FOLDER = "resume"  # in the group; a group of its own, which readers of the records pass over
 START, STANDING, POLICY = "start.safetensors", "standing.safetensors", "policy.safetensors"
+ROOMS = ("physics", "stepping", "simulation")  # of the package, that numbers come from
 SECONDS = 3.0  # between two times that is kept where the run stands,
 LARGEST_SHARE = 0.05  # unless that took longer than this share of them
 
@@ -48,8 +49,8 @@ Arrays = dict[str, Any]
 @cache
 def code_version() -> str:
     """Digest of the sources that numbers depend on."""
-    room = Path(__file__).parents[1]
-    sources = [*sorted(room.glob("physics/*.py")), *sorted(room.glob("s*/**/*.py"))]
+    package = Path(__file__).parents[1]
+    sources = sorted(p for room in ROOMS for p in (package / room).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from numba import njit
 
-from nbcore.physics.compiled import APART, PLAIN
+from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation import events
 from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
 from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
@@ -15,7 +15,7 @@ from nbcore.simulation.kernels.steps import clear, copy, step
 
 __all__ = ["Unwatched", "Watched", "first_event", "is_watched"]
 
-square_coefficients = njit(**PLAIN)(events.square_coefficients)
+square_coefficients = compiled(events.square_coefficients, PLAIN)
 
 
 class Watched(NamedTuple):

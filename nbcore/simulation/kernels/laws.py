@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from numba.extending import overload
-
 from nbcore.physics import body_errors, pair_law
-from nbcore.physics.compiled import LAW, compiled
+from nbcore.physics.compiled import callable_by_laws, compiled
 from nbcore.stepping import criteria
 
 __all__ = [
@@ -33,6 +31,5 @@ __all__ = [
     for name in ("weight", "potential", "alpha", "beta", "gamma", "first", "second", "third")
 )
 
-overload(criteria.pair_rate4, jit_options=LAW)(lambda w, v2, mu: criteria.pair_rate4)
-overload(body_errors.dot, jit_options=LAW)(lambda a, b: body_errors.dot)
-overload(body_errors.plus, jit_options=LAW)(lambda a, b, scale: body_errors.plus)
+for law in (criteria.pair_rate4, body_errors.dot, body_errors.plus):
+    callable_by_laws(law)

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW
+from nbcore.physics.compiled import LAW, compiled
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
@@ -36,11 +36,11 @@ __all__ = ["INPUTS", "OF_PAIRS", "SEEN", "Learned", "activate", "learned"]
 Array = NDArray[np.float64]
 
 share, fly_by, binding, radial, heaviness, asymmetry, perturbation = (
-    njit(**LAW)(getattr(features, name))
+    compiled(getattr(features, name))
     for name in ("share", "fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation")
 )
 crowding, rate_contrast, depth, compactness, virial = (
-    njit(**LAW)(getattr(features, name))
+    compiled(getattr(features, name))
     for name in ("crowding", "rate_contrast", "depth", "compactness", "virial")
 )
 

@@ -16,7 +16,7 @@ from numba.extending import overload
 from numpy.typing import NDArray
 
 from nbcore.physics import body_errors
-from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.physics.compiled import LAW, PLAIN, compiled
 from nbcore.physics.elementwise import absolute, inverse_root, maximum, root
 from nbcore.simulation.kernels.lanes import Lanes, largest, load, place_in, store
 from nbcore.simulation.kernels.laws import pair_weight
@@ -37,7 +37,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 dot, plus, kick_rates, orbit_sizes, orbit, orbit_rates = (
-    njit(**LAW)(getattr(body_errors, name))
+    compiled(getattr(body_errors, name))
     for name in ("dot", "plus", "kick_rates", "orbit_sizes", "orbit", "orbit_rates")
 )
 

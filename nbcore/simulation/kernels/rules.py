@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.physics.compiled import LAW, PLAIN, compiled
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import derivative
 from nbcore.simulation.kernels.lanes import load, total
@@ -89,7 +89,7 @@ def rule_of(name: str, factor: Array, unit4: Array):
 
 def _one_of(laws):
     """A compiled function (k, *arguments) that calls the k-th law."""
-    first = njit(**LAW)(laws[0])
+    first = compiled(laws[0])
     if len(laws) == 1:
         return njit(**LAW)(lambda k, a, b, c, d: first(a, b, c, d))
     others = _one_of(laws[1:])

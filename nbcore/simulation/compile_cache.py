@@ -1,0 +1,217 @@
+"""Where compiled code is kept between processes, and which of it is still good.
+
+numba keeps what it has compiled beside a stamp of one source file, that of the function which is
+cached. Here the stamp is a digest of all that goes into the compiled code, and of nothing else: the
+kernels, the laws that they call, and the constants of both. So an edited docstring, or a part of a
+module that is never compiled, costs nobody half a minute, and copies of one version share a folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+from numba.core import caching, config
+
+from nbcore.atomic import replacing
+from nbcore.physics import compiled
+
+__all__ = ["CompileCache", "Usage"]
+
+UNUSED = 30 * 86400  # seconds after which the folder of another version goes
+Constant = (bool, int, float, str, tuple, frozenset)
+
+
+class Usage(NamedTuple):
+    """What a cache takes.
+
+    Attributes
+    ----------
+    kernels
+        Compiled loops that this version can load.
+    megabytes
+        Of these.
+    others
+        Folders of other versions.
+    other_megabytes
+        Of those.
+    """
+
+    kernels: int
+    megabytes: float
+    others: int
+    other_megabytes: float
+
+
+class CompileCache:
+    """Compiled code on disk.
+
+    Parameters
+    ----------
+    root
+        Folder of all versions; None takes nbcore/ in XDG_CACHE_HOME, or in ~/.cache.
+
+    Attributes
+    ----------
+    folder
+        Of this version of what is compiled.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self.root = Path(base) / "nbcore" if root is None else Path(root)
+        self.folder = self.root / f"engine-{self._key()}"
+
+    def keep(self, function: Any) -> None:
+        """Load what was compiled for a function of numba's, and keep what will be."""
+        if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            os.utime(self.folder)
+        except OSError as error:
+            warnings.warn(
+                f"every process compiles the engine anew, because {self.folder} can't be used "
+                f"({error}); set XDG_CACHE_HOME to a folder of yours",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        self._drop_unused()
+        function._cache = _cache_in(self.folder)(function.py_func)
+
+    def usage(self) -> Usage:
+        """What it takes."""
+        others = [path for path in self._folders() if path != self.folder]
+        return Usage(
+            len(list(self.folder.glob("*.nbc"))),
+            _size(self.folder) / 1e6,
+            len(others),
+            sum(map(_size, others)) / 1e6,
+        )
+
+    def clear(self) -> None:
+        """Drop all that was compiled, of this version and of others; it is compiled again."""
+        for path in self._folders():
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(self.root / "keys", ignore_errors=True)
+
+    def _folders(self) -> Iterator[Path]:
+        return self.root.glob("engine-*")
+
+    def _drop_unused(self) -> None:
+        """Remove folders of versions that nobody has used for long."""
+        for path in self._folders():
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > UNUSED:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _key(self) -> str:
+        """Digest of what is compiled.
+
+        To parse the sources takes a tenth of a second, so it is kept beside the digest of their
+        bytes.
+        """
+        files = sorted({inspect.getfile(each) for each in (*_kernels(), *compiled.LAWS)})
+        raw = _digest(*(Path(file).read_bytes() for file in files), sys.version.encode())
+        known = self.root / "keys" / raw
+        with suppress(OSError):
+            return known.read_text()
+        key = what_is_compiled()
+        with suppress(OSError):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(known) as part:
+                part.write_text(key)
+        return key
+
+
+def what_is_compiled() -> str:
+    """Digest of the kernels, the laws that they call, and the constants of both."""
+    parts: list[str] = []
+    for module in _kernels():
+        parts.append(_essence(ast.parse(inspect.getsource(module))))
+        parts.append(_constants(vars(module), vars(module)))
+    for law in sorted(compiled.LAWS, key=lambda law: (law.__module__, law.__qualname__)):
+        parts.append(_essence(ast.parse(textwrap.dedent(inspect.getsource(law)))))
+        parts.append(_constants(law.__code__.co_names, law.__globals__))
+    return _digest(*(part.encode() for part in parts))
+
+
+def _kernels() -> list[ModuleType]:
+    """Modules of which all is compiled, and the words of the laws."""
+    package = f"{__package__}.kernels."
+    own = [module for name, module in sorted(sys.modules.items()) if name.startswith(package)]
+    return [*own, compiled]
+
+
+def _essence(tree: ast.AST) -> str:
+    """What of a source is compiled: no docstrings, no comments, no lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            match node.body:
+                case [ast.Expr(value=ast.Constant(value=str())), *_]:
+                    del node.body[0]
+    return ast.dump(tree)
+
+
+def _constants(names: Iterable[str], holder: Mapping[str, Any]) -> str:
+    """Those of the names that stand for a plain value there."""
+    found = {name: holder[name] for name in names if isinstance(holder.get(name), Constant)}
+    return repr(sorted((name, value) for name, value in found.items() if name[:2] != "__"))
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder, which others may be changing."""
+    total = 0
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def _cache_in(folder: Path) -> type[caching.FunctionCache]:
+    """Numba's cache, in a folder that holds what is good and nothing else."""
+
+    class Locator(caching._CacheLocator):
+        @classmethod
+        def from_function(cls, py_func: Any, py_file: str) -> Locator:
+            return cls()
+
+        def get_cache_path(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return str(folder)
+
+        def get_source_stamp(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return folder.name
+
+        def get_disambiguator(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return ""
+
+    class Impl(caching.CompileResultCacheImpl):
+        _locator_classes = [Locator]  # noqa: RUF012
+
+    class Cache(caching.FunctionCache):
+        _impl_class = Impl
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            # Of two processes that add to the index at once, one would lose what it compiled.
+            with FileLock(folder / ".lock"):
+                super().save_overload(sig, data)
+
+    return Cache
