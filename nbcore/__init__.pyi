@@ -27,7 +27,7 @@ from .stepping.checkpoints import save_policy as save_policy
 from .stepping.policies import Criterion as Criterion
 from .stepping.policies import FixedStep as FixedStep
 from .stepping.policies import LearnedPolicy as LearnedPolicy
-from .stepping.policies import PolicySpec as PolicySpec
+from .stepping.spec import PolicySpec as PolicySpec
 from .stepping.suites import Suite as Suite
 from .views import lessons as lessons
 from .views import movies as movies
@@ -36,3 +36,5 @@ from .views import search as search
 from .views.explorer import Explorer as Explorer
 from .views.explorer import explore as explore
 from .views.live import watch_training as watch_training
+
+__version__: str

@@ -14,21 +14,30 @@ from typing import Any
 
 from nbcore.atomic import replacing
 
-__all__ = ["append_line", "flat", "read_json", "read_lines", "write_json", "write_lines"]
+__all__ = [
+    "append_line",
+    "flat",
+    "numbers",
+    "plain",
+    "read_json",
+    "read_lines",
+    "write_json",
+    "write_lines",
+]
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write a value in one atomic replacement; NumPy, torch and paths are accepted."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
     with replacing(path) as part:
         part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
     """Read what `write_json` wrote."""
-    return _numbers(json.loads(Path(path).read_text(encoding="utf-8")))
+    return numbers(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -50,7 +59,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     whole = text[: text.rfind("\n") + 1]
-    return [_numbers(json.loads(line)) for line in whole.splitlines()]
+    return [numbers(json.loads(line)) for line in whole.splitlines()]
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -63,24 +72,26 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(row), allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(plain(row), allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Value as JSON has it; see `numbers`."""
     if hasattr(value, "tolist"):  # NumPy and torch, neither of which is imported here
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return str(value) if isinstance(value, Path) else value
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
+    """What `plain` made of a value, with its numbers that are not finite."""
     if isinstance(value, dict):
-        return {key: _numbers(inner) for key, inner in value.items()}
+        return {key: numbers(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_numbers(inner) for inner in value]
+        return [numbers(inner) for inner in value]
     return NOT_FINITE.get(value, value) if isinstance(value, str) else value

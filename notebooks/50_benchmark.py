@@ -15,7 +15,7 @@
 # # How much time does an accuracy cost, with us and with the best there is?
 #
 # Every method at several accuracy settings on families of problems that no policy was trained on,
-# beside REBOUND, heyoka and SciPy. The table of all runs lies in the run folder as Parquet.
+# beside REBOUND, heyoka and SciPy. The table of all runs lies in the run folder (`benchmark.csv`).
 
 # %% tags=["parameters"]
 preset = "benchmark"

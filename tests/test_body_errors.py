@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.body_errors import BodyErrors, partners
@@ -138,8 +137,7 @@ def test_partners_that_change_keep_the_errors_so_far():
         for engine in ("compiled", "torch")
     ]
     first, last = (
-        partners(state.replace(position=torch.as_tensor(runs[0].position[None, k])))[0, 2]
-        for k in (0, -1)
+        partners(state.replace(position=runs[0].position[None, k]))[0, 2] for k in (0, -1)
     )
     assert (first, last) == (0, 1)
     np.testing.assert_allclose(runs[0].body_error, runs[1].body_error, rtol=1e-6, atol=1e-14)
@@ -170,15 +168,15 @@ def test_an_integrator_that_tells_nothing_leaves_no_error_but_none_that_is_known
     state = scenarios.make("kepler")
     step = BodyErrors.begin(state).watch(state)
     after, _ = BodyErrors.begin(state).after(state, step)
-    assert after.error.isnan().all()
+    assert np.isnan(after.error).all()
 
 
 @pytest.mark.parametrize("integrator", [get_integrator("suzuki4"), Hermite()])
 def test_it_is_differentiable(integrator):
-    state = orbits(2, eccentricity=(0.3, 0.6))
+    state = orbits(2, eccentricity=(0.3, 0.6)).to("cpu")
     acceleration, jerk = gravity.derivatives(state, 2)
     state = state.replace(acceleration=acceleration, jerk=jerk)
-    dt = torch.full_like(state.time, 0.05).requires_grad_()
+    dt = (0 * state.time + 0.05).requires_grad_()
     errors = BodyErrors.begin(state)
     told = errors.watch(state)
     after = integrator.step(state, dt, told)

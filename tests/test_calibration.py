@@ -9,6 +9,7 @@ import nbcore as nb
 from nbcore.errors import InputError
 from nbcore.learning.calibration import calibrate, stretch_to_tolerance
 from nbcore.learning.systems import run_of, training_problems
+from nbcore.physics.arrays import to_numpy
 from nbcore.stepping.calibration import Calibration, calibration_of
 from nbcore.stepping.policies import untrained
 from nbcore.stepping.suites import Suite
@@ -22,18 +23,17 @@ KNOWN = Calibration(
 )
 
 
-def numbers(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def test_the_tolerance_given_is_the_one_whose_error_is_asked_for():
-    given = KNOWN.given_for(numbers(1e-9, 1e-6, 10**-4.5, 1e-3)).log10()
-    assert given.tolist() == pytest.approx([-8, -6, -5, -4])
+@pytest.mark.parametrize("of_kind", [np.asarray, torch.from_numpy])
+def test_the_tolerance_given_is_the_one_whose_error_is_asked_for(of_kind):
+    tolerance = of_kind(np.array([1e-9, 1e-6, 10**-4.5, 1e-3]))
+    given = KNOWN.given_for(tolerance)
+    assert type(given) is type(tolerance)
+    assert np.log10(to_numpy(given)).tolist() == pytest.approx([-8, -6, -5, -4])
 
 
 def test_beyond_what_was_measured_the_error_goes_as_the_tolerance():
-    given = KNOWN.given_for(numbers(1e-11, 1e-1)).log10()
-    assert given.tolist() == pytest.approx([-10, -2])
+    given = KNOWN.given_for(np.array([1e-11, 1e-1]))
+    assert np.log10(given).tolist() == pytest.approx([-10, -2])
     assert [KNOWN.covers(t) for t in (1e-10, 1e-9, 1e-4, 1e-3, 2e-3)] == [
         *(False, True, True, True, False)
     ]

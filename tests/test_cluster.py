@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import slurm_node
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
@@ -19,6 +18,7 @@ from typer.testing import CliRunner
 from nbcore.config import Cluster, load_config
 from nbcore.errors import InputError
 from nbcore.learning.training import train
+from nbcore.physics.arrays import to_numpy
 from nbcore.runs import arrays, cli, cluster, provenance, records, reports
 from nbcore.runs import members as members_module
 from nbcore.runs.records import Run
@@ -26,6 +26,7 @@ from nbcore.simulation.setup import setup
 from nbcore.simulation.storage import RECORDED, SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import load_policy
+from nbcore.tables import read_table
 
 TINY = [
     *("train.epochs=2", "train.pool_size=64", "train.batch_size=16", "train.batches=2"),
@@ -238,7 +239,7 @@ def test_collecting_gathers_what_there_is_and_names_the_rest(tmp_path):
     text = reports.collected(array)
     assert "1 of 4 done" in text
     assert "ValueError: no such thing" in text
-    table = pd.read_parquet(array.run.path / "table.parquet")
+    table = read_table(array.run.path / "table.csv")
     assert list(table["state"]) == ["done", "failed", "stopped", "stopped"]
     assert list(table["train.seed"]) == [0, 1, 2, 3]
     assert table["loss"].tolist()[:2] == [0.5, 1.5]
@@ -308,9 +309,9 @@ def test_four_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_path
     assert last["state"] == "done"
     settings = {"train.seed": 2, "train.pool_size": 64, "train.epochs": 400}
     alone = train(load_config("smoke", [*TINY, *(f"{k}={v}" for k, v in settings.items())]))
-    trained = load_policy(preempted.checkpoint_file).state_dict()
-    for name, value in alone.policy.state_dict().items():
-        assert trained[name].numpy().tobytes() == value.numpy().tobytes()
+    trained = load_policy(preempted.checkpoint_file).weights()
+    for name, value in alone.policy.weights().items():
+        assert trained[name].tobytes() == to_numpy(value).tobytes()
     assert [row["epoch"] for row in preempted.load_history()] == list(range(400))
 
     standing = nbcore("status", "four").stdout
@@ -321,7 +322,7 @@ def test_four_trainings_one_preempted_and_one_wrong(scheduler, outputs, tmp_path
     collected = nbcore("collect", "four").stdout
     assert "3 of 4 done" in collected
     assert "left 1 states" in collected
-    frame = pd.read_parquet(outputs / "four/table.parquet")
+    frame = read_table(outputs / "four/table.csv")
     assert frame["loss"].notna().sum() == 3
     assert frame["attempts"].tolist() == [len(before) + 1 if k == 2 else 1 for k in range(4)]
 

@@ -116,7 +116,7 @@ def inputs(config: Config) -> list[float]:
     policy = make_policy(config.network)
     memory = policy.begin(state)
     measures = Measures(state, memory["scales"])
-    return policy.inputs(measures, torch.full_like(state.time, 1e-5), memory).flatten().tolist()
+    return policy.inputs(measures, np.full_like(state.time, 1e-5), memory).flatten().tolist()
 
 
 def predicts_an_error(config: Config) -> bool:

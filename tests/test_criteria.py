@@ -1,10 +1,18 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
-from symmetries import OF_SPACE, random_states, restless_test_particles
+from symmetries import (
+    KINDS,
+    OF_SPACE,
+    assert_same_as_tensors,
+    differentiable,
+    random_states,
+    restless_test_particles,
+)
 
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
@@ -37,7 +45,15 @@ def test_time_scale_is_positive_and_finite(name, seed, n_bodies, n_dimensions):
     for eps in {0.1, softening(name)}:
         value = tau(name, random_states(seed, 4, n_bodies, n_dimensions, softening=eps))
         assert value.shape == (4,)
-        assert bool((torch.isfinite(value) & (value > 0)).all())
+        assert (np.isfinite(value) & (value > 0)).all()
+
+
+@EVERY
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_and_tensors_have_the_same_time_scale(name, kind):
+    state = KINDS[kind]()
+    state = state.replace(softening=state.softening or softening(name))
+    assert_same_as_tensors(lambda state: [tau(name, state)], state)
 
 
 @EVERY
@@ -47,9 +63,7 @@ def test_time_scale_depends_on_neither_frame_nor_order_nor_units(name, symmetry,
     change, factor = OF_SPACE[symmetry]
     state = random_states(1, 16, 4, n_dimensions, softening=softening(name))
     # Rounding of the positions, some 1e-16, times the steepness of the snap and the crackle.
-    torch.testing.assert_close(
-        tau(name, change(state)) / factor, tau(name, state), rtol=1e-12, atol=0
-    )
+    np.testing.assert_allclose(tau(name, change(state)) / factor, tau(name, state), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +104,17 @@ def test_a_fast_fly_by_is_as_long_as_the_passage():
     state = random_states(3, n_bodies=2)
     fast = state.replace(velocity=1e4 * state.velocity)
     R, V = (x[:, 1] - x[:, 0] for x in (fast.position, fast.velocity))
-    passage = R.norm(dim=-1) / V.norm(dim=-1)
-    torch.testing.assert_close(tau("free_fall", fast), passage, rtol=1e-14, atol=0)
+    passage = np.linalg.norm(R, axis=-1) / np.linalg.norm(V, axis=-1)
+    np.testing.assert_allclose(tau("free_fall", fast), passage, rtol=1e-14)
     # P = v/r up to (μ/(r v²))², at most 1e-14 here
-    torch.testing.assert_close(tau("boekholt", fast), passage, rtol=1e-13, atol=0)
+    np.testing.assert_allclose(tau("boekholt", fast), passage, rtol=1e-13)
 
 
 @pytest.mark.parametrize("phase", [0.1, 0.3, 0.7, 0.95])
 def test_huayno_looks_ahead_by_the_rate_along_the_orbit(phase):
     def at(phase):
         state = scenarios.make("kepler", eccentricity=0.6, phase=phase)
-        R, V = ((x[0, 1] - x[0, 0]).norm().item() for x in (state.position, state.velocity))
+        R, V = (np.linalg.norm(x[0, 1] - x[0, 0]) for x in (state.position, state.velocity))
         return state, (math.sqrt(R**3 / 2), R / V)
 
     h = 1e-5
@@ -116,7 +130,7 @@ def test_huayno_looks_ahead_by_the_rate_along_the_orbit(phase):
 @pytest.mark.parametrize("phase", [0.0, 0.2, 0.5])
 def test_zemp_raises_the_density_by_the_orbit_s_eccentricity(phase):
     state = scenarios.make("kepler", eccentricity=0.9, phase=phase)
-    r = (state.position[0, 1] - state.position[0, 0]).norm().item()
+    r = np.linalg.norm(state.position[0, 1] - state.position[0, 0])
     expected = math.sqrt(r**3 / (2.8 / 0.1))
     assert tau("zemp", state).item() == pytest.approx(expected, rel=1e-12)
 
@@ -128,7 +142,7 @@ def test_zemp_is_finite_on_a_parabolic_orbit():
 
 
 def test_smooth_time_scale_tends_to_the_fastest_pair_s():
-    rate4 = torch.tensor([[1.0, 16.0**4, 1e-3]], dtype=torch.float64)
+    rate4 = np.array([[1.0, 16.0**4, 1e-3]])
     # The others count by the eighth power of 1/16.
     assert smooth_time_scale(rate4).item() == pytest.approx(1 / 16, rel=16**-8)
 
@@ -138,7 +152,7 @@ def test_smooth_time_scale_tends_to_the_fastest_pair_s():
 def test_test_particles_set_no_scale_of_each_other(name, approach):
     state = restless_test_particles(approach).replace(softening=softening(name))
     value = tau(name, state)
-    assert bool((torch.isfinite(value) & (value > 0)).all())
+    assert (np.isfinite(value) & (value > 0)).all()
 
 
 OF_PAIRS = ["free_fall", "huayno", "zemp", "boekholt", "tidal", "aarseth85", "prs23"]
@@ -147,29 +161,27 @@ OF_PAIRS = ["free_fall", "huayno", "zemp", "boekholt", "tidal", "aarseth85", "pr
 @pytest.mark.parametrize("name", OF_PAIRS)
 @pytest.mark.parametrize("distance", [0.0, 1e-120, 1e-9, 0.1])
 def test_two_massless_bodies_do_not_see_each_other(name, distance):
-    position = [[0.0, 0.0], [1.0, 0.0], [1.0, distance]]
-    velocity = torch.tensor([[0.0, 0.0], [0.0, 0.7], [0.0, -0.6]], dtype=torch.float64)
-    velocity.requires_grad_()
-    place = torch.tensor(position, dtype=torch.float64, requires_grad=True)
-    both = State.from_arrays([1.0, 0.0, 0.0], place, velocity)
-    ones = [State.from_arrays([1.0, 0.0], place[[0, k]], velocity[[0, k]]) for k in (1, 2)]
-    value = tau(name, both)
-    alone = [tau(name, one).item() for one in ones]
-    least = min(alone)
+    position = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, distance]])
+    velocity = np.array([[0.0, 0.0], [0.0, 0.7], [0.0, -0.6]])
+    both = State.from_arrays([1.0, 0.0, 0.0], position, velocity)
+    ones = [State.from_arrays([1.0, 0.0], position[[0, k]], velocity[[0, k]]) for k in (1, 2)]
+    least = min(tau(name, one).item() for one in ones)
     if name == "boekholt":
         rates = [pair_rate4(w, v * v, 1.0) for w, v in ((1.0, 0.7), (1 / (1 + distance**2), 0.6))]
-        least = smooth_time_scale(torch.tensor([rates], dtype=torch.float64)).item()
+        least = smooth_time_scale(np.array([rates])).item()
+    assert tau(name, both).item() == pytest.approx(least, rel=1e-13)
+    both, leaves = differentiable(both, "position", "velocity")
+    value = tau(name, both)
     assert value.item() == pytest.approx(least, rel=1e-13)
     value.sum().backward()
-    for leaf in (place, velocity):
+    for leaf in leaves:
         assert leaf.grad is None or bool(torch.isfinite(leaf.grad).all())
 
 
 @pytest.mark.parametrize("name", OF_PAIRS)
 def test_massless_bodies_at_mutual_rest_leave_gradients_finite(name):
-    state = restless_test_particles()
-    position = state.position.clone().requires_grad_()
-    tau(name, state.replace(position=position)).sum().backward()
+    state, (position,) = differentiable(restless_test_particles(), "position")
+    tau(name, state).sum().backward()
     assert position.grad is not None
     assert bool(torch.isfinite(position.grad).all())
 
@@ -187,7 +199,7 @@ def test_massless_clones_and_one_that_comes_across_them_keep_their_circle(name):
     # The steps are those of a body alone; of sums over pairs, nearly so.
     assert runs[0].n_steps == pytest.approx(runs[1].n_steps, rel=0.01)
     moved = runs[0].final.position - state.position
-    assert moved.norm(dim=-1).max() < 1e-4
+    assert np.linalg.norm(moved, axis=-1).max() < 1e-4
 
 
 def test_prs23_vanishes_where_an_acceleration_does_and_aarseth_does_not():
@@ -215,6 +227,6 @@ def test_softened_acceleration_without_softening_is_an_error():
 @UNSOFTENED
 def test_each_system_of_a_batch_has_its_own(name):
     state = random_states(2, 5)
-    alone = torch.cat([tau(name, state.select(torch.tensor([k]))) for k in range(5)])
+    alone = np.concatenate([tau(name, state.select([k])) for k in range(5)])
     # Sums over bodies may be taken in another order.
-    torch.testing.assert_close(tau(name, state), alone, rtol=1e-14, atol=0)
+    np.testing.assert_allclose(tau(name, state), alone, rtol=1e-14)

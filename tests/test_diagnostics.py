@@ -76,8 +76,8 @@ def test_the_energy_that_a_moving_field_brings_is_a_change():
     state = nb.scenarios.make("kepler", field=field)
     run = nb.simulate(state, 2.0, nb.Criterion("boekholt", 0.02), record=7)
     found = conserved_quantities(run)
-    assert found["energy"][0] == pytest.approx(float(gravity.energy(state)), rel=1e-14)
-    work = float(run.final.work)
+    assert found["energy"][0] == pytest.approx(gravity.energy(state).item(), rel=1e-14)
+    work = run.final.work.item()
     assert abs(work) > 1e-4
     # to the accuracy of the run
     assert found["energy_change"] == pytest.approx(work, abs=10 * run.max_energy_error)

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
-import torch
 import zarr
+from symmetries import assert_same_as_tensors
 
 from nbcore.physics import scenarios
+from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
 from nbcore.simulation import events
 from nbcore.simulation.simulate import simulate
@@ -178,12 +179,12 @@ def test_the_frame_changes_no_event(engine, speed):
 @ENGINES
 @pytest.mark.parametrize("record", [None, 3, "ends", [1.0, 1.5]])
 def test_bodies_that_overlap_at_the_start_make_no_step(engine, record):
-    state = falling().replace(time=torch.ones(1).double())
+    state = falling().replace(time=np.ones(1))
     run = simulate(state, 2.0, RULE, collision_distance=2.0, record=record, engine=engine)
     assert (run.status, run.n_steps, run.time.tolist()) == (Status.COLLISION, 0, [1.0])
     event = the_event(run)
     assert (event["time"], event["distance"]) == (1.0, pytest.approx(1.9))
-    assert torch.equal(run.final.position, state.position)
+    assert np.array_equal(run.final.position, state.position)
     assert run.max_energy_error == 0
 
 
@@ -340,9 +341,36 @@ def test_both_engines_tell_the_same(integrator, kind, record):
     assert here.n_records.tolist() == there.n_records.tolist()
     for name in ("time", "distance"):
         assert here.events[name].to_numpy() == pytest.approx(there.events[name], abs=1e-9)
-    torch.testing.assert_close(here.final.position, there.final.position, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(here.final.position, there.final.position, rtol=0, atol=1e-8)
     assert here.final.time.tolist() == pytest.approx(there.final.time.tolist(), abs=1e-9)
     assert here.max_energy_error == pytest.approx(there.max_energy_error, rel=1e-4, abs=1e-12)
+
+
+@pytest.mark.parametrize("integrator", ["leapfrog", "hermite4"])
+def test_arrays_and_tensors_meet_alike(integrator):
+    scheme, watch = get_integrator(integrator), events.Watch(0.06, 8.0)
+    state = State.concatenate([passing(), passing(0.2), passing(0.03)])
+    state = state.replace(mass=np.array([LIGHT, 2 * LIGHT]) * np.ones((3, 1)))
+
+    def met(state):
+        dt = 25.0 + 0 * state.time
+        end, until, found = events.first_event(state, scheme.step(state, dt), dt, scheme, watch)
+        return [end.position, end.velocity, end.time, until, *found, found.ends(found.first)]
+
+    assert_same_as_tensors(met, state, rounding=1e-11)
+    assert met(state)[-1].tolist() == [Status.COLLISION, Status.ESCAPE, Status.COLLISION]
+
+
+@pytest.mark.parametrize(("scale", "status"), [(7, Status.ESCAPE), (1e-3, Status.COLLISION)])
+def test_arrays_and_tensors_that_end_at_the_start_do_so_alike(scale, status):
+    def found(state):
+        found = events.at_start(state, events.Watch(0.06, 8.0))
+        return [*found, found.ends(found.first)]
+
+    state = falling(mass_ratio=0.5)
+    state = state.replace(position=scale * state.position)
+    assert_same_as_tensors(found, state)
+    assert found(state)[-1] == status
 
 
 @pytest.mark.filterwarnings("ignore:.*missed their tolerance")

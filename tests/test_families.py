@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from nbcore.analysis import families
 from nbcore.analysis.families import (
@@ -22,8 +21,7 @@ REGULAR = [name for name, family in FAMILIES.items() if family.regular]
 
 
 def first(at, count=1):
-    index = torch.arange(count)
-    return Problem(at.state.select(index), at.t_end[index])
+    return Problem(at.state.select(slice(count)), at.t_end[:count])
 
 
 @each_family
@@ -39,12 +37,12 @@ def test_no_system_is_both_trained_on_and_judged_by(name):
 @each_family
 def test_the_same_seed_draws_the_same_systems_which_are_bound_and_at_rest(name):
     one, other = (problem(name, "held_out", 4, seed=3) for _ in range(2))
-    assert torch.equal(one.state.position, other.state.position)
-    assert torch.equal(one.t_end, other.t_end)
+    assert np.array_equal(one.state.position, other.state.position)
+    assert np.array_equal(one.t_end, other.t_end)
     # Massless bodies about a star at rest have none.
     assert (gravity.energy(one.state) <= 0).all()
     # The centre of mass rests up to the rounding of positions and velocities of order 10.
-    assert gravity.momentum(one.state).abs().max() < 1e-13
+    assert np.abs(gravity.momentum(one.state)).max() < 1e-13
     assert (one.t_end > one.state.time).all()
 
 
@@ -58,9 +56,9 @@ def test_a_dear_family_gives_its_share_but_two_systems_at_least():
 
 def test_a_shorter_run_keeps_whole_periods():
     whole, half, none = (problem("two_body_e90", "train", 2, 0, x) for x in (1.0, 0.5, 0.01))
-    torch.testing.assert_close(half.t_end, whole.t_end / 2)
-    torch.testing.assert_close(none.t_end, whole.t_end / FAMILIES["two_body_e90"].t_end)
-    assert torch.equal(
+    np.testing.assert_allclose(half.t_end, whole.t_end / 2)
+    np.testing.assert_allclose(none.t_end, whole.t_end / FAMILIES["two_body_e90"].t_end)
+    assert np.array_equal(
         problem("five_body", "train", 2, 0, 0.5).t_end,
         problem("five_body", "train", 2).t_end / 2,
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from symmetries import KINDS, assert_same_as_tensors
 
 from nbcore.physics import scenarios
 from nbcore.physics.fields import TidalField
@@ -62,10 +63,10 @@ def test_records_final_state_and_stored_run_are_in_the_users_frame(engine, recor
     final = run.final.to_arrays()
     if record != [0.5, 1.5]:
         assert np.array_equal(final["position"], run.position[-1])
-        assert np.array_equal(run.position[0], state.position[0].numpy())
+        assert np.array_equal(run.position[0], state.position[0])
     stored = Trajectory.load(path)
     assert np.array_equal(stored.position, run.position)
-    assert np.array_equal(stored.final.position.numpy(), run.final.position.numpy())
+    assert np.array_equal(stored.final.position, run.final.position)
 
 
 def test_a_field_has_a_place_and_keeps_the_users_frame():
@@ -81,3 +82,15 @@ def test_what_is_about_its_centre_already_is_left_to_the_bit():
     frame = Frame.of(state)
     assert (frame.enter(state).position == state.position).all()
     assert (frame.leave(state).velocity == state.velocity).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_and_tensors_have_the_same_frame(kind):
+    def seen(state):
+        frame = Frame.of(state)
+        inside = frame.enter(state)
+        outside = frame.leave(inside.replace(time=inside.time + 0.5))
+        states = (inside, outside)
+        return [*vars(frame).values(), *(x for s in states for x in (s.position, s.velocity))]
+
+    assert_same_as_tensors(seen, moved(KINDS[kind](), 5.0, 2.0))

@@ -10,9 +10,8 @@ from nbcore.stepping.policies import FixedStep
 
 
 def states():
-    return nb.scenarios.make(
-        "kepler_orbits", n_systems=32, eccentricity=(0.1, 0.9), phase=(0.05, 0.45), seed=2
-    )
+    orbits = {"eccentricity": (0.1, 0.9), "phase": (0.05, 0.45)}
+    return nb.scenarios.make("kepler_orbits", n_systems=32, seed=2, **orbits).to("cpu")
 
 
 def error_of(state, dt, integrator="leapfrog"):

@@ -53,7 +53,7 @@ def random_policy(seed=0, **network):
         Network(hidden=(6,), precision="float64", predict_error=True, **network), "leapfrog"
     )
     with torch.no_grad():
-        for parameter in policy.parameters():
+        for parameter in policy.network.parameters():
             parameter.copy_(0.3 * torch.randn_like(parameter))
     return policy
 
@@ -66,10 +66,11 @@ def forward(policy, state, n_steps=3, tolerance=1e-4):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("n_bodies", [2, 3, 5])
 def test_the_gradient_with_respect_to_the_weights_is_finite(name, n_bodies):
-    state = nb.scenarios.make("few_body", n_systems=8, n_bodies=n_bodies, mass_range=(0.5, 1.0))
+    masses = {"n_bodies": n_bodies, "mass_range": (0.5, 1.0)}
+    state = nb.scenarios.make("few_body", n_systems=8, **masses).to("cpu")
     policy = random_policy()
     LOSSES[name](forward(policy, state, tolerance=1e-2), STRICT).mean().backward()
-    gradients = [p.grad for p in policy.parameters() if p.grad is not None]
+    gradients = [p.grad for p in policy.network.parameters() if p.grad is not None]
     assert gradients
     assert all(bool(torch.isfinite(g).all()) for g in gradients)
     assert any(bool((g != 0).any()) for g in gradients)
@@ -77,7 +78,7 @@ def test_the_gradient_with_respect_to_the_weights_is_finite(name, n_bodies):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_stays_finite_where_every_error_is_exactly_zero(name, monkeypatch):
-    state = nb.scenarios.make("few_body", n_systems=4)
+    state = nb.scenarios.make("few_body", n_systems=4).to("cpu")
     monkeypatch.setattr(gravity, "energy", lambda state: state.position.sum(dim=(1, 2)) * 0 + 1)
     policy = random_policy()
     r = forward(policy, state)
@@ -85,12 +86,12 @@ def test_the_gradient_stays_finite_where_every_error_is_exactly_zero(name, monke
     loss = LOSSES[name](r, CONFIG).mean()
     assert bool(torch.isfinite(loss))
     loss.backward()
-    for parameter in policy.parameters():
+    for parameter in policy.network.parameters():
         assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all())
 
 
 def test_a_step_of_length_zero_has_zero_errors_with_finite_gradients():
-    state = nb.scenarios.make("few_body", n_systems=4)
+    state = nb.scenarios.make("few_body", n_systems=4).to("cpu")
     zero = torch.zeros_like(state.time, requires_grad=True)
     errors = torch.stack(Monitor(state).errors(LEAPFROG.step(state, zero)))
     assert not bool(errors.any())
@@ -161,7 +162,7 @@ def test_the_energy_error_is_taken_from_where_the_config_says():
 
 
 def test_a_rollout_takes_the_steps_that_the_engine_takes():
-    state = nb.scenarios.make("few_body", n_systems=3)
+    state = nb.scenarios.make("few_body", n_systems=3).to("cpu")
     policy = random_policy()
     r = forward(policy, state, n_steps=4)
     with pytest.warns(RuntimeWarning, match="MAX_STEPS"):
@@ -178,7 +179,7 @@ def test_a_rollout_takes_the_steps_that_the_engine_takes():
 def test_the_gradient_of_the_loss_agrees_with_central_differences(history):
     names = ("scale_free", "delta_mag") if history else ("scale_free",)
     policy = random_policy(features=names, history=history)
-    state = nb.scenarios.make("few_body", n_systems=4, seed=5)
+    state = nb.scenarios.make("few_body", n_systems=4, seed=5).to("cpu")
     config = LossConfig(
         weights={"energy_band": 1.0, "step_size": 0.3, "error_calibration": 0.0}, energy_upper=1e-9
     )
@@ -190,7 +191,7 @@ def test_the_gradient_of_the_loss_agrees_with_central_differences(history):
     loss().backward()
     # Rounding, 1e-16 in energy errors of 1e-5 and more, leaves 1e-11/h; truncation goes as h².
     h = 1e-4
-    for parameter in policy.parameters():
+    for parameter in policy.network.parameters():
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
         index = int(gradient.abs().argmax())
         before, values = float(flat[index]), []

@@ -68,9 +68,9 @@ def test_bodies_that_fall_onto_each_other_are_told_with_what_to_do():
 
 def test_of_two_that_share_an_error_the_lighter_is_named():
     turned = ECCENTRIC.replace(
-        mass=ECCENTRIC.mass.flip(1),
-        position=ECCENTRIC.position.flip(1),
-        velocity=ECCENTRIC.velocity.flip(1),
+        mass=ECCENTRIC.mass[:, ::-1],
+        position=ECCENTRIC.position[:, ::-1],
+        velocity=ECCENTRIC.velocity[:, ::-1],
     )
     for state in (ECCENTRIC, turned):
         run = nb.simulate(state, 10.0, FixedStep(0.1))

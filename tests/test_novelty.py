@@ -8,16 +8,16 @@ from nbcore.physics import scenarios
 from nbcore.physics.state import State
 from nbcore.simulation.novelty import novelty
 from nbcore.simulation.simulate import simulate
-from nbcore.stepping.policies import untrained
+from nbcore.stepping.policies import trainable, untrained
 
 
 @pytest.fixture(scope="module")
 def on_circles():
     """A policy that has seen nearly circular orbits of equal masses."""
-    policy = untrained("leapfrog")
+    policy = trainable(untrained("leapfrog").spec)
     seen = scenarios.make(
         "kepler_orbits", n_systems=400, eccentricity=(0.0, 0.3), phase=(0.0, 1.0), seed=3
-    )
+    ).to("cpu")
     tolerance = torch.logspace(-5, -2, 400, dtype=torch.float64)
     inputs = policy.inputs(policy.measures(seen, policy.begin(seen)), tolerance, {})
     policy.network.standardise(inputs)
@@ -58,10 +58,10 @@ def test_what_lies_between_the_ends_of_a_run_is_seen_when_it_is_recorded(on_circ
 
 
 def test_novelty_is_in_standard_deviations(on_circles):
-    network = on_circles.network
-    inputs = network.most + 2 * network.deviation
-    assert network.beyond(inputs[None])[0].tolist() == pytest.approx([2.0] * len(inputs))
-    assert not network.beyond(network.mean[None]).any()
+    for network in (on_circles.network, on_circles.numpy().network):
+        inputs = network.most + 2 * network.deviation
+        assert network.beyond(inputs[None])[0].tolist() == pytest.approx([2.0] * len(inputs))
+        assert not network.beyond(network.mean[None]).any()
 
 
 def test_a_run_warns_of_strange_states_and_names_the_features(on_circles):

@@ -31,7 +31,8 @@ def test_the_type_checker_finds_nothing_to_mend():
 
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else():
-    known = {"pyproject.toml", "README.md", "LICENSE", "notebooks", "nbcore", "configs", "tests"}
+    known = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"}
+    known |= {"CITATION.cff", "notebooks", "nbcore", "configs", "tests"}
     tracked = {name.split("/")[0] for name in run("git", "ls-files").stdout.splitlines()}
     assert {name for name in tracked if not name.startswith(".")} == known | {"outputs"}
 

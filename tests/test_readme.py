@@ -17,6 +17,7 @@ from nbcore.runs.readme import (
     write_results,
 )
 from nbcore.runs.records import Run
+from nbcore.tables import write_table
 
 ROW = {"median": 1e-4, "p10": 2e-5, "p90": math.inf, "final": 3e-5, "evaluations": 12, "lost": 1}
 
@@ -56,7 +57,7 @@ def test_a_readme_without_marks_is_left_as_it_is(run, tmp_path):
 
 
 def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_path):
-    ours_and_theirs().to_parquet(run.path / TABLE_FILE)
+    write_table(ours_and_theirs(), run.path / TABLE_FILE)
     readme = tmp_path / "README.md"
     other = f"{BEGIN}\nother\n{END}"
     readme.write_text(f"{other}\nbetween\n{BENCHMARK_BEGIN}\nold\n{BENCHMARK_END}\nafter\n")
@@ -76,7 +77,7 @@ def test_a_run_without_a_benchmark_is_named(run, tmp_path):
 
 
 def test_the_shipped_policies_tables_go_to_readme_and_card(run, tmp_path):
-    TABLE.to_parquet(run.path / TABLE_FILE)
+    write_table(TABLE, run.path / TABLE_FILE)
     files = tmp_path / "README.md", tmp_path / "card.md"
     for file in files:
         begin, end = "<!-- {}: python -m nbcore.runs.readme outputs/RUN -->", "<!-- end of {} -->"

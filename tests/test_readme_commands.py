@@ -41,6 +41,8 @@ ELSEWHERE = {
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.runs.speed": "five minutes of nothing but timing",
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
+    "nbcore cache": "tests/test_compile_cache.py",
+    "nbcore cache --clear": "tests/test_compile_cache.py",
     "optuna-dashboard outputs/RUN/journal.log": "another package, which is not required",
     "--set": "the name of an option",
     "--resume": "the name of an option",

@@ -3,7 +3,6 @@ import sys
 import numpy as np
 import pytest
 import rebound
-import torch
 
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
@@ -80,7 +79,7 @@ def test_both_codes_make_the_same_leapfrog_steps():
     start, n_steps, h = scenarios.make("figure_eight", softening=0.01), 200, 0.01
     ours = start
     for _ in range(n_steps):
-        ours = get_integrator("leapfrog").step(ours, torch.tensor([h], dtype=torch.float64))
+        ours = get_integrator("leapfrog").step(ours, np.array([h]))
     velocity = start.velocity + h / 2 * gravity.acceleration(start)
     sim = to_rebound(start.replace(velocity=velocity, position=start.position + h / 2 * velocity))
     sim.integrator, sim.dt = "leapfrog", h
@@ -88,7 +87,7 @@ def test_both_codes_make_the_same_leapfrog_steps():
     end = from_rebound(sim)
     theirs = end.position + h / 2 * end.velocity
     # Rounding of 200 steps on an orbit that is not chaotic.
-    assert (theirs[..., :2] - ours.position).abs().max() < 1e-12
+    assert np.abs(theirs[..., :2] - ours.position).max() < 1e-12
 
 
 def set_integrator(sim, name, **options):
@@ -188,7 +187,7 @@ def test_a_simulation_can_be_taken_over_in_mid_run(name):
     sim = simulation()
     sim.integrator = name
     sim.integrate(0.5)
-    assert np.array_equal(from_rebound(sim).position[0].numpy(), [p.xyz for p in sim.particles])
+    assert np.array_equal(from_rebound(sim).position[0], [p.xyz for p in sim.particles])
 
 
 def test_something_else_than_a_simulation_is_refused():
@@ -200,7 +199,7 @@ def test_a_batch_of_several_systems_is_refused_and_of_one_is_not():
     batch = scenarios.make("few_body", n_systems=2, n_bodies=3)
     with pytest.raises(InputError, match=r"2 systems .* state.select"):
         to_rebound(batch)
-    one = to_rebound(batch.select(torch.tensor([1])))
+    one = to_rebound(batch.select([1]))
     assert one.particles[2].x == batch.position[1, 2, 0]
 
 

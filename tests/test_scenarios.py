@@ -5,10 +5,10 @@ from inspect import signature
 import mpmath
 import numpy as np
 import pytest
-import torch
 
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
+from nbcore.physics.arrays import norm
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.orbits import eccentric_anomaly, orbit
@@ -26,20 +26,20 @@ def test_names_lists_the_table():
 @EVERY
 def test_centre_of_mass_rests_at_the_origin(name):
     position, velocity = gravity.centre_of_mass(make(name))
-    assert position.abs().max() < 1e-14
-    assert velocity.abs().max() < 1e-14
+    assert np.abs(position).max() < 1e-14
+    assert np.abs(velocity).max() < 1e-14
 
 
 @EVERY
 def test_same_call_gives_the_same_state_bit_for_bit(name):
     first, second = make(name), make(name)
     for key in ("mass", "position", "velocity"):
-        assert torch.equal(getattr(first, key), getattr(second, key))
+        assert np.array_equal(getattr(first, key), getattr(second, key))
 
 
 @pytest.mark.parametrize("name", SEEDED)
 def test_another_seed_gives_another_state(name):
-    assert not torch.equal(make(name, seed=1).position, make(name, seed=2).position)
+    assert not np.array_equal(make(name, seed=1).position, make(name, seed=2).position)
 
 
 @EVERY
@@ -54,8 +54,8 @@ def test_scenarios_that_take_n_systems_give_batches(name):
 def test_bound_stays_bound_whatever_G(name):
     one, other = make(name), make(name, G=39.5)
     assert other.G == 39.5
-    assert bool((gravity.energy(one) < 0).all())
-    assert torch.allclose(gravity.energy(other), 39.5 * gravity.energy(one), rtol=1e-12)
+    assert (gravity.energy(one) < 0).all()
+    np.testing.assert_allclose(gravity.energy(other), 39.5 * gravity.energy(one), rtol=1e-12)
 
 
 @EVERY
@@ -79,13 +79,13 @@ def test_dimensions_are_as_asked_for(name, dimensions):
 
 def elements(state):
     """Semi-major axis, eccentricity and energy per reduced mass of two-body systems."""
-    mu = state.G * state.mass.sum(dim=1)
+    mu = state.G * state.mass.sum(axis=1)
     r, v = (x[:, 1] - x[:, 0] for x in (state.position, state.velocity))
-    energy = 0.5 * (v * v).sum(1) - mu / r.norm(dim=1)
+    energy = 0.5 * (v * v).sum(1) - mu / norm(r)
     # The Laplace-Runge-Lenz vector is as long as the eccentricity.
-    lenz = ((v * v).sum(1) / mu - 1 / r.norm(dim=1))[:, None] * r
+    lenz = ((v * v).sum(1) / mu - 1 / norm(r))[:, None] * r
     lenz = lenz - ((r * v).sum(1) / mu)[:, None] * v
-    return -mu / (2 * energy), lenz.norm(dim=1)
+    return -mu / (2 * energy), norm(lenz)
 
 
 @pytest.mark.parametrize("eccentricity", [0.0, 0.5, 0.9, 0.999])
@@ -109,15 +109,15 @@ def test_kepler_has_the_elements_asked_for_at_any_phase(eccentricity, phase):
     assert e.item() == pytest.approx(eccentricity, abs=rounding)
     assert state.mass[0].tolist() == pytest.approx([1.7 / 1.3, 1.7 * 0.3 / 1.3])
     spin = gravity.angular_momentum(state)[0]
-    assert spin[2] / spin.norm() == pytest.approx(math.cos(math.radians(40)), rel=1e-9)
+    assert spin[2] / norm(spin) == pytest.approx(math.cos(math.radians(40)), rel=1e-9)
 
 
 def test_kepler_starts_at_apocentre_with_the_first_body_ahead():
     state = make("kepler", eccentricity=0.5, total_mass=2.0)
     speed = math.sqrt(2 * 0.5 / 1.5)
-    assert state.position[0].numpy() == pytest.approx(np.array([[0.75, 0], [-0.75, 0]]), abs=1e-15)
+    assert state.position[0] == pytest.approx(np.array([[0.75, 0], [-0.75, 0]]), abs=1e-15)
     expected = np.array([[0, speed / 2], [0, -speed / 2]])
-    assert state.velocity[0].numpy() == pytest.approx(expected, abs=1e-15)
+    assert state.velocity[0] == pytest.approx(expected, abs=1e-15)
 
 
 def test_kepler_takes_a_test_particle():
@@ -145,13 +145,13 @@ def test_the_heavier_body_moves_by_the_lighter_one_s_share_to_rounding(name, rat
     one = {"n_systems": 1} if name == "kepler_orbits" else {}
     state = make(name, mass_ratio=ratio, eccentricity=0.5, phase=0.3, **one)
     for value in (state.position[0], state.velocity[0]):
-        torch.testing.assert_close(value[0], -ratio * value[1], rtol=1e-14, atol=0)
+        np.testing.assert_allclose(value[0], -ratio * value[1], rtol=1e-14)
 
 
 @pytest.mark.parametrize("light", [1e-6, 1e-12, 1e-16, 0.0])
 def test_a_light_body_of_a_triple_moves_the_heavy_one_by_its_share(light):
     state = make("hierarchical_triple", masses=(1.0, light, 0.0))
-    torch.testing.assert_close(
+    np.testing.assert_allclose(
         state.position[0, 0], -light * state.position[0, 1], rtol=1e-14, atol=1e-15 * light
     )
 
@@ -178,8 +178,8 @@ def test_phase_is_time_in_periods():
     for _ in range(200):
         end = get_integrator("kahan_li8").step(end, dt)
     expected = make("kepler", eccentricity=0.6, phase=0.8)
-    assert torch.allclose(end.position, expected.position, rtol=0, atol=1e-11)
-    assert torch.allclose(end.velocity, expected.velocity, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(end.position, expected.position, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(end.velocity, expected.velocity, rtol=0, atol=1e-11)
 
 
 def test_keplers_equation_is_solved_up_to_the_parabola():
@@ -206,26 +206,26 @@ def test_kepler_orbits_fill_their_ranges():
         # 400 draws leave more than 5 % free at an end once in a billion times.
         assert low - 1e-9 <= value.min() <= low + 0.05 * (high - low)
         assert high - 0.05 * (high - low) <= value.max() <= high + 1e-9
-    assert torch.allclose(state.mass.sum(dim=1), torch.ones(400, dtype=torch.float64))
+    np.testing.assert_allclose(state.mass.sum(axis=1), 1, rtol=1e-14)
 
 
 def test_a_single_number_serves_as_a_range():
     _, e = elements(make("kepler_orbits", eccentricity=0.7))
-    assert torch.allclose(e, torch.full_like(e, 0.7))
+    np.testing.assert_allclose(e, 0.7, rtol=1e-13)
 
 
 def test_period_is_keplers_third_law():
     state = make("kepler_orbits", G=2.0, total_mass=3.0, phase=(0.0, 1.0))
     a, _ = elements(state)
-    expected = 2 * torch.pi * (a**3 / (2.0 * 3.0)).sqrt()
-    assert torch.allclose(scenarios.two_body_period(state), expected, rtol=1e-12)
+    expected = 2 * np.pi * np.sqrt(a**3 / (2.0 * 3.0))
+    np.testing.assert_allclose(scenarios.two_body_period(state), expected, rtol=1e-12)
 
 
 def test_period_needs_two_bound_bodies():
     with pytest.raises(InputError, match="2 bodies, not 3"):
         scenarios.two_body_period(make("pythagorean"))
     state = make("kepler_orbits", n_systems=3)
-    fast = state.velocity.clone()
+    fast = state.velocity.copy()
     fast[1] *= 30
     with pytest.raises(InputError, match="system 1 is not bound"):
         scenarios.two_body_period(state.replace(velocity=fast))
@@ -246,10 +246,10 @@ def test_few_body_systems_are_bound_in_the_units_promised(n_bodies, dimensions):
     )
     U, K = gravity.potential_energy(state), gravity.kinetic_energy(state)
     unit = 1.5 * 3.0**2 / (2 * 2.0)
-    assert torch.allclose(U, torch.full_like(U, -unit), rtol=1e-12)
-    assert torch.allclose(K, torch.full_like(K, 0.3 * unit), rtol=1e-12)
-    assert torch.allclose(state.mass.sum(dim=1), torch.full_like(U, 3.0))
-    assert bool((state.mass.amax(dim=1) / state.mass.amin(dim=1) <= 10).all())
+    np.testing.assert_allclose(U, -unit, rtol=1e-12)
+    np.testing.assert_allclose(K, 0.3 * unit, rtol=1e-12)
+    np.testing.assert_allclose(state.mass.sum(axis=1), 3.0, rtol=1e-14)
+    assert (state.mass.max(axis=1) / state.mass.min(axis=1) <= 10).all()
 
 
 def test_few_body_systems_may_start_at_rest():
@@ -258,36 +258,36 @@ def test_few_body_systems_may_start_at_rest():
 
 def test_few_body_starts_leave_room_between_the_bodies():
     state = make("few_body", n_systems=2000, mass_range=(0.05, 1.0))
-    i, j = gravity.pair_indices(3)
-    distance = (state.position[:, i] - state.position[:, j]).norm(dim=-1)
+    i, j = gravity.pair_indices(3, state.position)
+    distance = norm(state.position[:, i] - state.position[:, j])
     # The crossing length is about 1; a pair at 0.03 takes 0.005 of a crossing time to fall.
     assert distance.min() > 0.03
 
 
 def test_masses_are_equal_unless_a_range_is_given():
-    assert torch.equal(make("few_body").mass, torch.full((16, 3), 1 / 3, dtype=torch.float64))
+    assert np.array_equal(make("few_body").mass, np.full((16, 3), 1 / 3))
 
 
 def test_plummer_is_in_henon_units():
     state = make("plummer", n_systems=3, n_bodies=64)
-    assert torch.allclose(gravity.energy(state), torch.full((3,), -0.25).double(), rtol=1e-12)
-    assert torch.allclose(gravity.kinetic_energy(state), torch.full((3,), 0.25).double())
-    assert torch.allclose(state.mass.sum(dim=1), torch.ones(3).double())
+    np.testing.assert_allclose(gravity.energy(state), [-0.25] * 3, rtol=1e-12)
+    np.testing.assert_allclose(gravity.kinetic_energy(state), [0.25] * 3, rtol=1e-12)
+    np.testing.assert_allclose(state.mass.sum(axis=1), [1.0] * 3, rtol=1e-14)
 
 
 def test_plummer_has_the_profile_and_the_speeds_of_a_plummer_sphere():
     state = make("plummer", n_bodies=2000, seed=1)
     a = 3 * math.pi / 16
-    radius, speed = state.position[0].norm(dim=1), state.velocity[0].norm(dim=1)
+    radius, speed = norm(state.position[0]), norm(state.velocity[0])
     for share in (0.1, 0.25, 0.5, 0.75, 0.9):
         exact = a / math.sqrt(share ** (-2 / 3) - 1)
         # The number inside scatters by √(N share (1 − share)) < 23; four times that.
         assert (radius < exact).sum().item() == pytest.approx(2000 * share, abs=92)
     # Jeans: <v²> = 1/(2 √(r² + a²)) at every radius; sums over 500 bodies scatter by some 3 %.
-    for some in radius.argsort().chunk(4):
-        expected = (0.5 / (radius[some] ** 2 + a**2).sqrt()).mean()
-        assert (speed[some] ** 2).mean() == pytest.approx(expected.item(), rel=0.1)
-    assert bool((speed < math.sqrt(2) * (radius**2 + a**2) ** -0.25 * 1.1).all())
+    for some in np.split(radius.argsort(), 4):
+        expected = (0.5 / np.sqrt(radius[some] ** 2 + a**2)).mean()
+        assert (speed[some] ** 2).mean() == pytest.approx(expected, rel=0.1)
+    assert (speed < math.sqrt(2) * (radius**2 + a**2) ** -0.25 * 1.1).all()
 
 
 def test_hierarchical_triple_has_the_orbits_asked_for():
@@ -304,19 +304,17 @@ def test_hierarchical_triple_has_the_orbits_asked_for():
     mass, x, v = state.mass[0], state.position[0], state.velocity[0]
     inner = State.from_arrays(mass[:2], x[:2], v[:2])
     share = (mass[:2] / mass[:2].sum())[:, None]
-    pair = [(share * value[:2]).sum(dim=0) for value in (x, v)]
-    outer = State.from_arrays(
-        [1.5, 2.0], torch.stack([pair[0], x[2]]), torch.stack([pair[1], v[2]])
-    )
+    pair = [(share * value[:2]).sum(axis=0) for value in (x, v)]
+    outer = State.from_arrays([1.5, 2.0], [pair[0], x[2]], [pair[1], v[2]])
     for two, a, e in ((inner, 1.0, 0.3), (outer, 20.0, 0.4)):
         found = elements(two)
         assert found[0].item() == pytest.approx(a, rel=1e-12)
         assert found[1].item() == pytest.approx(e, rel=1e-12)
     normals = [
-        torch.linalg.cross(y[0, 1] - y[0, 0], w[0, 1] - w[0, 0])
+        np.linalg.cross(y[0, 1] - y[0, 0], w[0, 1] - w[0, 0])
         for y, w in ((s.position, s.velocity) for s in (inner, outer))
     ]
-    cosine = torch.nn.functional.cosine_similarity(normals[0], normals[1], dim=0)
+    cosine = normals[0] @ normals[1] / norm(normals[0]) / norm(normals[1])
     assert math.degrees(math.acos(cosine)) == pytest.approx(60, rel=1e-12)
 
 
@@ -334,11 +332,11 @@ def test_planets_keep_the_spacing_asked_for():
         found = elements(two)
         a.append(found[0])
         e.append(found[1])
-    a, e = torch.stack(a, dim=1), torch.stack(e, dim=1)
+    a, e = np.stack(a, axis=1), np.stack(e, axis=1)
     hill = ((mass[:, 1:] + mass[:, :-1]) / 3) ** (1 / 3) * (a[:, 1:] + a[:, :-1]) / 2
     spacing = (a[:, 1:] - a[:, :-1]) / hill
-    assert torch.allclose(spacing, torch.full_like(spacing, 8.0), rtol=1e-9)
-    assert torch.allclose(a[:, 0], torch.ones(3).double(), rtol=1e-10)
+    np.testing.assert_allclose(spacing, 8.0, rtol=1e-9)
+    np.testing.assert_allclose(a[:, 0], 1.0, rtol=1e-10)
     assert e.max() < 0.01
 
 
@@ -405,7 +403,7 @@ def test_references_end_later_and_keep_the_energy():
         assert reference.state.position.shape == start.position.shape
         energy = gravity.energy(start)
         # The massless planet aside, IAS15 keeps the energy to 1e-10 or better.
-        assert torch.allclose(gravity.energy(reference.state), energy, rtol=1e-10)
+        np.testing.assert_allclose(gravity.energy(reference.state), energy, rtol=1e-10)
 
 
 def test_a_missing_reference_is_named():
@@ -423,7 +421,7 @@ def one_system(dimensions=3):
 
 def same(one, other):
     return all(
-        torch.equal(getattr(one, key), getattr(other, key))
+        np.array_equal(getattr(one, key), getattr(other, key))
         for key in ("mass", "position", "velocity")
     )
 
@@ -445,13 +443,13 @@ def test_files_hold_a_system_bit_for_bit(tmp_path, suffix, dimensions):
 @pytest.mark.parametrize("suffix", ["npy", "npz", "json"])
 def test_files_hold_a_batch_bit_for_bit(tmp_path, suffix):
     batch = make("few_body", n_systems=3)
-    batch = batch.replace(time=torch.arange(3, dtype=torch.float64))
+    batch = batch.replace(time=np.arange(3.0))
     scenarios.save(batch, tmp_path / f"batch.{suffix}")
     loaded = scenarios.load(tmp_path / f"batch.{suffix}")
     assert loaded.batched
     assert same(loaded, batch)
     if suffix != "npy":
-        assert torch.equal(loaded.time, batch.time)
+        assert np.array_equal(loaded.time, batch.time)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "txt"])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as some
 from tiny_training import tiny
@@ -48,9 +47,9 @@ def test_seeds_that_used_to_meet_the_held_out_systems_do_not(seed, split):
         return nb.training_problems(tiny(scenario=scenario).train, split)[0].state.position
 
     trained = systems(seed, "train")
-    assert torch.equal(trained, nb.scenarios.make("few_body", n_systems=2, seed=seed).position)
+    assert np.array_equal(trained, nb.scenarios.make("few_body", n_systems=2, seed=seed).position)
     for judged in (systems(0, split), problem("three_body_planar", "held_out", 2).state.position):
-        assert not torch.isin(judged, trained).any()
+        assert not np.isin(judged, trained).any()
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])

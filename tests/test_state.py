@@ -36,13 +36,50 @@ def test_a_single_system_is_a_batch_of_one_that_remembers_it_was_single():
 
 
 def test_integers_and_single_precision_become_double_precision():
+    state = single(mass=[1, 2, 3], position=np.array(POSITION, dtype=np.float32))
+    assert state.mass.dtype == state.position.dtype == state.time.dtype == np.float64
     state = single(mass=[1, 2, 3], position=torch.tensor(POSITION, dtype=torch.float32))
-    assert state.mass.dtype == state.position.dtype == torch.float64
+    assert state.mass.dtype == state.position.dtype == state.time.dtype == torch.float64
 
 
 def test_one_time_serves_all_systems_and_each_may_have_its_own():
     assert single(time=2).time.tolist() == [2.0]
     assert batch().time.tolist() == [0.0, 1.0, 2.0]
+
+
+def parts(state):
+    return {name: value for name, value in vars(state).items() if hasattr(value, "shape")}
+
+
+def test_lists_and_arrays_make_arrays_and_one_tensor_makes_tensors():
+    for position in (POSITION, np.array(POSITION)):
+        made = single(position=position)
+        assert all(isinstance(value, np.ndarray) for value in parts(made).values())
+        assert len(parts(made)) == 5
+    for name, value in {"position": POSITION, "mass": MASS, "time": 1.0}.items():
+        made = single(**{name: torch.tensor(value)})
+        assert all(isinstance(value, torch.Tensor) for value in parts(made).values())
+        assert made.to_arrays()["position"].tolist() == POSITION
+
+
+def test_a_state_goes_to_tensors_and_back_with_all_that_it_knows():
+    given = batch().replace(field=TidalField(1.0, (9.0, 0.0)), G=2.0, softening=0.1)
+    given = given.replace(work=np.arange(3.0), acceleration=given.position + 1)
+    tensors = given.to("cpu")
+    assert all(isinstance(value, torch.Tensor) for value in parts(tensors).values())
+    back = tensors.numpy()
+    for name, value in vars(given).items():
+        if isinstance(value, np.ndarray):
+            assert isinstance(getattr(back, name), np.ndarray)
+            assert np.array_equal(getattr(back, name), value)
+        else:
+            assert getattr(back, name) == getattr(tensors, name) == value
+    assert not single().to("cpu").numpy().batched
+
+
+def test_tensors_lose_their_gradients_as_arrays():
+    mass = torch.tensor(MASS, dtype=torch.float64, requires_grad=True)
+    assert single(mass=mass).numpy().mass.tolist() == [MASS]
 
 
 def test_tensors_keep_their_gradients():
@@ -182,31 +219,37 @@ def test_bodies_may_coincide_when_softened():
 
 
 def test_select_takes_systems_by_index_or_mask():
-    state = batch()
-    for index in (torch.tensor([2, 0]), torch.tensor([True, False, True])):
-        taken = state.select(index)
-        assert taken.batched
-        assert torch.equal(taken.velocity, state.velocity[index])
-        assert torch.equal(taken.time, state.time[index])
+    for state, kind in ((batch(), np.asarray), (batch().to("cpu"), torch.as_tensor)):
+        for index in ([2, 0], [True, False, True]):
+            for given in (index, np.array(index), kind(index)):
+                taken = state.select(given)
+                assert taken.batched
+                assert type(taken.time) is type(state.time)
+                assert np.array_equal(taken.velocity, batch().velocity[index])
+                assert np.array_equal(taken.time, batch().time[index])
 
 
 def test_where_chooses_system_by_system():
-    here, there = batch(), batch().replace(time=torch.full((3,), 9.0, dtype=torch.float64))
-    chosen = here.where(torch.tensor([True, False, True]), there)
+    here, there = batch(), batch().replace(time=np.full(3, 9.0))
+    chosen = here.where(np.array([True, False, True]), there)
     assert chosen.time.tolist() == [0.0, 9.0, 2.0]
+    tensors = here.to("cpu").where(torch.tensor([True, False, True]), there.to("cpu"))
+    assert tensors.time.tolist() == [0.0, 9.0, 2.0]
 
 
 def test_where_forgets_an_acceleration_that_only_one_side_knows():
     here = batch()
-    there = here.replace(acceleration=torch.zeros_like(here.position))
-    assert here.where(torch.tensor([True, False, True]), there).acceleration is None
+    there = here.replace(acceleration=np.zeros_like(here.position))
+    assert here.where(np.array([True, False, True]), there).acceleration is None
 
 
 def test_concatenate_and_select_are_inverse():
     first, second = batch(2), batch(3)
     both = State.concatenate([first, second])
     assert both.n_systems == 5
-    assert torch.equal(both.select(torch.arange(2, 5)).position, second.position)
+    assert np.array_equal(both.select(np.arange(2, 5)).position, second.position)
+    tensors = State.concatenate([first.to("cpu"), second.to("cpu")])
+    assert torch.equal(tensors.position, both.to("cpu").position)
 
 
 @pytest.mark.parametrize(

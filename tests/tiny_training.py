@@ -3,6 +3,7 @@
 import hashlib
 
 from nbcore.config import Config, load_config
+from nbcore.physics.arrays import to_numpy
 from nbcore.stepping.policies import LearnedPolicy
 
 TINY = {
@@ -42,7 +43,8 @@ def tiny(*changes: dict, **train) -> Config:
 def weights_of(policy: LearnedPolicy) -> str:
     """Digest of every bit of a policy's weights and constants."""
     digest = hashlib.sha256()
-    for name, value in sorted(policy.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
+    for name, value in sorted(policy.weights().items()):
+        value = to_numpy(value)
+        digest.update(f"{name} {value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
     return digest.hexdigest()

@@ -22,6 +22,7 @@ from nbcore.learning.training import train
 from nbcore.stepping.checkpoints import POLICY_FILE, save_policy
 from nbcore.stepping.features import FEATURE_SETS
 from nbcore.stepping.policies import LearnedPolicy
+from nbcore.tables import markdown_head, markdown_row
 
 __all__ = ["VARIANTS", "ablation", "as_markdown"]
 
@@ -61,11 +62,11 @@ def as_markdown(scores: dict[str, Score]) -> str:
     """The scores as a table, a row a variant."""
     levels = (f"evaluations at {level:.0e}" for level in LEVELS)
     head = ["variant", "weights", *levels, f"decades of error at {ASKED:.0e}"]
-    lines = [head, ["---"] * len(head)]
+    lines = markdown_head(*head)
     for name, score in scores.items():
         ratios = (f"{ratio:.2f}" if np.isfinite(ratio) else "–" for ratio in score.ratios)
-        lines.append([name, str(score.weights), *ratios, f"{score.spread:.1f}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines.append(markdown_row(name, str(score.weights), *ratios, f"{score.spread:.1f}"))
+    return "\n".join(lines)
 
 
 def _settings(epochs: int) -> Settings:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +15,13 @@ from nbcore.analysis.families import FAMILIES, get_family
 from nbcore.analysis.methods import Method, methods
 from nbcore.analysis.timing import machine, on_threads
 from nbcore.analysis.work_precision import measured
-from nbcore.atomic import replacing
 from nbcore.config import Benchmark
 from nbcore.errors import InputError, unknown_name
+from nbcore.tables import read_table, write_table
 
 __all__ = ["TABLE_FILE", "check_benchmark", "load_table", "run_benchmark"]
 
-TABLE_FILE = "benchmark.parquet"  # in a run folder
+TABLE_FILE = "benchmark.csv"  # in a run folder
 
 
 def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.DataFrame:
@@ -37,7 +36,7 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
     Parameters
     ----------
     folder
-        Where the table is written as Parquet after every family, if anywhere.
+        Where the table is written after every family, if anywhere.
 
     Returns
     -------
@@ -51,11 +50,9 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
     Raises
     ------
     InputError
-        A name in the configuration is unknown, or what writes Parquet is not installed.
+        A name in the configuration is unknown, or nothing is left to run.
     """
     names, ours, peers, left_out = check_benchmark(config)
-    if folder is not None and find_spec("pyarrow") is None:
-        raise InputError("writing the table needs pyarrow, which is not installed; install it")
     about = {"machine": machine(), "config": config.model_dump(mode="json")}
     rows, table = [], pd.DataFrame()
     count = len(names) * (len(ours) + len(peers))
@@ -68,8 +65,7 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
             table = pd.DataFrame(rows)
             table.attrs = {**about, "left_out": left_out}
             if folder is not None:
-                with replacing(Path(folder) / TABLE_FILE) as part:
-                    table.to_parquet(part)
+                write_table(table, Path(folder) / TABLE_FILE)
     return table
 
 
@@ -106,7 +102,7 @@ def load_table(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / TABLE_FILE
     if not path.exists():
         raise InputError(f"{str(folder)!r} holds no {TABLE_FILE}; make it with `nbcore benchmark`")
-    return pd.read_parquet(path)
+    return read_table(path)
 
 
 def _installed(config: Benchmark) -> tuple[list[str], dict[str, str]]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.setup import Setup
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.criteria import AnyCriterion, get_criterion, name_of
 from nbcore.stepping.policies import Criterion, FixedStep, Policy
 
 __all__ = ["as_text", "at_equal_cost", "headline"]
@@ -24,7 +24,7 @@ FIRST_ETA = 0.1
 
 def at_equal_cost(
     setup: Setup,
-    criteria: Sequence[str],
+    criteria: Sequence[AnyCriterion],
     tuning_runs: int = 3,
     mine: Trajectory | None = None,
 ) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def at_equal_cost(
     setup
         The run with the policy to compare.
     criteria
-        Names of classical criteria.
+        Classical criteria, by name or as `nb.Criterion` takes them.
     tuning_runs
         Runs in which η is adapted, each with the η that the one before suggests; the last counts.
     mine
@@ -52,12 +52,14 @@ def at_equal_cost(
     energy error; median force evaluations; median ratio of the cost to the policy's; number of
     systems that did not reach the end, whose error counts as infinite.
     """
-    for name in criteria:
-        get_criterion(name)
+    for each in criteria:
+        get_criterion(each)
     mine = mine or setup.run(record="ends", progress=False)
     # An orbit that is lost can end in a binary so tight that the run would take for ever.
     limit = 4 * int(mine.summary["n_steps"].max()) + 100
     rows = [_row(str(setup.policy), mine, mine)]
+    chosen = setup.options.get("integrator")
+    integrator = mine.integrator if chosen in (None, "auto") else chosen
 
     def other(policy: Policy) -> Trajectory:
         with warnings.catch_warnings():
@@ -66,26 +68,24 @@ def at_equal_cost(
                 record="ends",
                 progress=False,
                 max_steps=limit,
-                integrator=mine.integrator,
+                integrator=integrator,
                 stepping=mine.stepping,
             )
 
-    cost = torch.as_tensor(mine.summary["n_force_evaluations"], dtype=torch.float64)
-    for name in criteria:
-        eta, run = torch.full_like(cost, FIRST_ETA), None
+    cost = mine.summary["n_force_evaluations"].astype(float)
+    for each in criteria:
+        eta, run = np.full_like(cost, FIRST_ETA), None
         for k in range(tuning_runs):
-            run = other(Criterion(name, eta))
+            run = other(Criterion(each, eta))
             if k + 1 < tuning_runs:
-                spent = torch.as_tensor(run.summary["n_force_evaluations"], dtype=torch.float64)
+                spent = run.summary["n_force_evaluations"].astype(float)
                 ratio = spent / cost
-                eta = eta * ratio ** (1 / get_criterion(name).eta_power)
+                eta = eta * ratio ** (1 / get_criterion(each).eta_power)
         assert run is not None
-        rows.append(_row(name, run, mine))
-    integrator = get_integrator(mine.integrator)
-    steps = torch.floor((cost - 1) / integrator.evaluations).clamp(min=1)
-    rows.append(
-        _row("fixed step", other(FixedStep((setup.t_end - setup.state.time) / steps)), mine)
-    )
+        rows.append(_row(name_of(each), run, mine))
+    steps = np.floor((cost - 1) / get_integrator(integrator).evaluations).clip(min=1)
+    span = to_numpy(setup.t_end) - to_numpy(setup.state.time)
+    rows.append(_row("fixed step", other(FixedStep(span / steps)), mine))
     return pd.DataFrame(rows).set_index("method")
 
 

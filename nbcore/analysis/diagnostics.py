@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from nbcore.physics import gravity
 from nbcore.physics.state import State
@@ -45,15 +44,14 @@ def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
     dict of (2,) and (2, k) arrays, with a leading B for a batch; names ending in `_change` hold
     the last minus the first. The work of a moving field is not part of the energy.
     """
-    end, values = trajectory.final.to("cpu"), {}
-    end = end.replace(work=torch.zeros_like(end.work))
+    end, values = trajectory.final.numpy(), {}
+    end = end.replace(work=0 * end.time)
     first = {
-        name: torch.as_tensor(np.asarray(trajectory.arrays[name])[:, 0])
-        for name in ("position", "velocity", "time")
+        name: np.asarray(trajectory.arrays[name])[:, 0] for name in ("position", "velocity", "time")
     }
     ends = (end.replace(**first), end)
     for name in ("energy", "momentum", "angular_momentum"):
-        first, later = (getattr(gravity, name)(state).numpy() for state in ends)
+        first, later = (getattr(gravity, name)(state) for state in ends)
         values[name] = np.stack([first, later], axis=1)
         values[f"{name}_change"] = later - first
     return values if trajectory.batched else {k: v[0] for k, v in values.items()}
@@ -61,13 +59,10 @@ def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
 
 def states_along(trajectory: Trajectory) -> State:
     """States of one system at its records, as a batch."""
-    systems = trajectory.final.to("cpu").select(torch.zeros(len(trajectory.time), dtype=torch.long))
+    systems = trajectory.final.numpy().select([0] * len(trajectory.time))
     return systems.replace(
         batched=True,
-        **{
-            name: torch.as_tensor(getattr(trajectory, name))
-            for name in ("position", "velocity", "time")
-        },
+        **{name: getattr(trajectory, name) for name in ("position", "velocity", "time")},
         acceleration=None,
         jerk=None,
     )
@@ -79,13 +74,9 @@ def energies_along(trajectory: Trajectory) -> dict[str, np.ndarray]:
     Those of the bodies alone: the work of a moving field is not part of them.
     """
     everywhere = states_along(trajectory)
-    everywhere = everywhere.replace(work=torch.zeros_like(everywhere.work))
+    everywhere = everywhere.replace(work=0 * everywhere.time)
     total, kinetic = gravity.energy(everywhere), gravity.kinetic_energy(everywhere)
-    return {
-        "kinetic": kinetic.numpy(),
-        "potential": (total - kinetic).numpy(),
-        "total": total.numpy(),
-    }
+    return {"kinetic": kinetic, "potential": total - kinetic, "total": total}
 
 
 def metrics(trajectory: Trajectory) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nbcore.errors import entry
 from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.orbits import at_rest, orbit
 from nbcore.physics.seeds import stream
 from nbcore.physics.state import State
@@ -87,10 +87,10 @@ def problem(
     purpose = entry("split", split, SPLITS)
     n_systems = min(n_systems, max(2, round(n_systems * family.share)))
     state = family.make(n_systems=n_systems, seed=stream(seed, purpose))
-    length = torch.full_like(state.time, family.t_end * run_length)
+    length = np.full_like(state.time, family.t_end * run_length)
     if family.in_periods:
-        periods = length.round().clamp(min=1)
-        length = periods * torch.as_tensor(scenarios.two_body_period(state))
+        periods = length.round().clip(min=1)
+        length = periods * scenarios.two_body_period(state)
     return Problem(state, state.time + length)
 
 
@@ -113,7 +113,7 @@ def end_positions(name: str, at: Problem) -> Array | None:
     if not family.regular:
         return None
     if family.in_periods:
-        return at.state.position.numpy()
+        return to_numpy(at.state.position)
     first, second = (_integrated(at, eta) for eta in REFERENCE_ETAS)
     doubtful = position_errors(first, second) > LARGEST_DOUBT
     return np.where(doubtful[:, None, None], np.nan, second)
@@ -128,7 +128,7 @@ def position_errors(position: Array, truth: Array) -> Array:
 def _integrated(at: Problem, eta: float) -> Array:
     policy = Criterion("boekholt", eta)
     run = simulate(at.state, at.t_end, policy, integrator="kahan_li8", record="ends")
-    return run.final.position.numpy()
+    return to_numpy(run.final.position)
 
 
 def _kozai_triples(*, n_systems: int, seed: int | np.random.SeedSequence) -> State:

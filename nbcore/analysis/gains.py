@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from nbcore.analysis.methods import UNTRAINED
 from nbcore.errors import InputError
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.status import Status
+from nbcore.tables import markdown_head, markdown_row
 
 __all__ = [
     "LEVELS_OF_ORDER",
@@ -157,29 +157,25 @@ def as_markdown(found: pd.DataFrame) -> str:
         index="family", columns=["method", "error"], values="ratio", sort=False
     )
     head = ["family", *(f"{method}, {error:.0e}" for method, error in wide.columns)]
-    lines = [_row(head), _row(["---"] * len(head))]
+    lines = markdown_head(*head)
     lines += [
-        _row([get_family(str(family)).title, *map(_number, values)])
+        markdown_row(get_family(str(family)).title, *map(_number, values))
         for family, values in zip(wide.index, wide.to_numpy(), strict=True)
     ]
-    lines.append(_row(["**median**", *map(_number, wide.median().to_numpy())]))
-    lines.append(_row(["**worst**", *map(_number, wide.max().to_numpy())]))
+    lines.append(markdown_row("**median**", *map(_number, wide.median().to_numpy())))
+    lines.append(markdown_row("**worst**", *map(_number, wide.max().to_numpy())))
     return "\n".join(lines)
 
 
 def shares_as_markdown(shares: pd.DataFrame) -> str:
     """Shares of runs near to what was asked for, as a table in per cent."""
     head = ["method", *(f"within a factor of {f:.0f}" for f in WITHIN), "runs"]
-    lines = [_row(head), _row(["---"] * len(head))]
+    lines = markdown_head(*head)
     for method, row in shares.iterrows():
         near = (f"{100 * row[f'within {f:.0f}']:.0f}%" for f in WITHIN)
-        lines.append(_row([str(method), *near, f"{row['runs']:.0f}"]))
+        lines.append(markdown_row(str(method), *near, f"{row['runs']:.0f}"))
     return "\n".join(lines)
 
 
 def _number(value: float) -> str:
     return f"{value:.2f}" if np.isfinite(value) else "–"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

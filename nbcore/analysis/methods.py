@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nbcore.config import Benchmark
+from nbcore.physics.arrays import PerSystem, namespace
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
 from nbcore.stepping.checkpoints import load_policy, shipped_policies
@@ -144,16 +144,16 @@ def _steppings(config: Benchmark, integrator: str) -> list[str]:
     return [name for name in config.steppings if name == "plain" or is_reversible]
 
 
-def _criterion(name: str, setting: float, state: State, t_end: torch.Tensor) -> Policy:
+def _criterion(name: str, setting: float, state: State, t_end: PerSystem) -> Policy:
     # dt = η^eta_power τ: the setting scales the step of every criterion alike.
     return Criterion(name, setting ** (1 / get_criterion(name).eta_power))
 
 
-def _same(policy: LearnedPolicy, setting: float, state: State, t_end: torch.Tensor) -> Policy:
+def _same(policy: LearnedPolicy, setting: float, state: State, t_end: PerSystem) -> Policy:
     return policy
 
 
-def _equal_steps(setting: float, state: State, t_end: torch.Tensor) -> Policy:
+def _equal_steps(setting: float, state: State, t_end: PerSystem) -> Policy:
     span = t_end - state.time
     dt = setting * get_criterion(PAIR_TIME_SCALE).time_scale(state)
-    return FixedStep(span / torch.ceil(span / dt))
+    return FixedStep(span / namespace(span).ceil(span / dt))

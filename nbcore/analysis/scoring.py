@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from nbcore.analysis.frontiers import cost_of
 from nbcore.config import Training
 from nbcore.learning.systems import Problem, training_problems
+from nbcore.physics.arrays import to_numpy
 from nbcore.simulation.ends import run_to_end
 from nbcore.stepping.policies import Criterion, LearnedPolicy, Policy
 
@@ -66,7 +66,7 @@ class Judge:
     ) -> None:
         self.integrator, self.levels, self.asked = training.integrator, tuple(levels), asked
         held_out = training_problems(training, "held_out")
-        self.problems = [_some(each, systems) for each in held_out]
+        self.problems = [_spread_systems(each, systems) for each in held_out]
         self.best = [[self._best_rule(each, level) for level in levels] for each in self.problems]
 
     def __call__(self, policy: LearnedPolicy) -> Score:
@@ -87,7 +87,7 @@ class Judge:
             tuple(map(float, means)),
             float(np.log10(high / low)),
             float(np.sqrt(np.mean(decades**2))),
-            sum(parameter.numel() for parameter in policy.network.layers.parameters()),
+            sum(to_numpy(x).size for x in (*policy.network.weights, *policy.network.biases)),
         )
 
     def _best_rule(self, problem: Problem, level: float) -> float:
@@ -109,12 +109,12 @@ class Judge:
 
     def _run(self, problem: Problem, policy: Policy, tolerance: float, stepping: str):
         """Maximum errors and force evaluations, infinite where a run was lost."""
-        asked = torch.full_like(problem.t_end, tolerance)
+        asked = np.full(problem.state.n_systems, tolerance)
         rest = (policy, asked, MOST_STEPS, self.integrator, stepping)
         ends = run_to_end(problem.state, problem.t_end, *rest)
         return np.where(ends.lost, np.inf, (ends.max_error, ends.evaluations))
 
 
-def _some(problem: Problem, count: int) -> Problem:
+def _spread_systems(problem: Problem, count: int) -> Problem:
     n_systems = problem.state.n_systems
-    return problem.select(torch.linspace(0, n_systems - 1, min(count, n_systems)).long())
+    return problem.select(np.linspace(0, n_systems - 1, min(count, n_systems)).astype(int))

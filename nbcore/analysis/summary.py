@@ -13,6 +13,7 @@ import pandas as pd
 from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.frontiers import LEVELS, Costs, costs
 from nbcore.atomic import replacing
+from nbcore.tables import markdown_head, markdown_row
 
 __all__ = [
     "SUMMARY_FILE",
@@ -103,12 +104,12 @@ def short_table(table: pd.DataFrame) -> str:
     rows: dict[str, list[Contest]] = {}
     for contest in contests(found):
         rows.setdefault(contest.family, []).append(contest)
-    lines = _head("max energy error", *(f"{error:.0e}" for error in LEVELS))
-    lines += [_row(_title(family), *map(_cell, row)) for family, row in rows.items()]
+    lines = markdown_head("max energy error", *(f"{error:.0e}" for error in LEVELS))
+    lines += [markdown_row(_title(family), *map(_cell, row)) for family, row in rows.items()]
     medians = (_median(c.ratio for c in level) for level in zip(*rows.values(), strict=True))
-    lines.append(_row("**median of the ratios**", *map(_times, medians)))
+    lines.append(markdown_row("**median of the ratios**", *map(_times, medians)))
     single = (f"{_times(ratio)} {method}" for method, ratio in one_for_all(found))
-    lines.append(_row("**with one method for all**", *single))
+    lines.append(markdown_row("**with one method for all**", *single))
     return "\n".join(lines)
 
 
@@ -132,11 +133,11 @@ def where_peers_win(table: pd.DataFrame) -> str:
 
 def engine_table(ratios: pd.DataFrame) -> str:
     """Markdown of the times of a step, from `engine_speed.ratios`."""
-    lines = _head("time of a step", "ours", "beside", "ratio", "at most")
+    lines = markdown_head("time of a step", "ours", "beside", "ratio", "at most")
     for row in ratios.to_dict("records"):
         times = (_seconds(row[name]) for name in ("ours", "beside"))
         shares = (f"{row[name]:.2f}" if row[name] > 0 else "–" for name in ("ratio", "target"))
-        lines.append(_row(row["what"], *times, *shares))
+        lines.append(markdown_row(row["what"], *times, *shares))
     return "\n".join(lines)
 
 
@@ -217,17 +218,19 @@ def _median(values: Iterable[float]) -> float:
 def _long_table(found: Iterable[Costs], scale: float) -> str:
     """Best classical, learned and fixed steps and every peer, by family."""
     levels = range(len(LEVELS))
-    lines = _head("family", "method", *(f"{error:.0e}" for error in LEVELS))
+    lines = markdown_head("family", "method", *(f"{error:.0e}" for error in LEVELS))
     for family, group in _by_family(found).items():
         for label, kinds in BEST.items():
             best = [_cheapest(group, kinds, k) for k in levels]
             if any(name for name, _ in best):
                 cells = (f"{_number(cost * scale)} {name}".strip() for name, cost in best)
-                lines.append(_row(_title(family), label, *cells))
+                lines.append(markdown_row(_title(family), label, *cells))
         for peer in group:
             if peer.kind in PEER and any(map(math.isfinite, peer.at)):
                 lines.append(
-                    _row(_title(family), peer.method, *(_number(c * scale) for c in peer.at))
+                    markdown_row(
+                        _title(family), peer.method, *(_number(c * scale) for c in peer.at)
+                    )
                 )
     return "\n".join(lines)
 
@@ -279,11 +282,3 @@ def _seconds(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value / 1e-9:.3g} ns" if value > 0 else "–"
-
-
-def _head(*cells: str) -> list[str]:
-    return [_row(*cells), "|---" * len(cells) + "|"]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

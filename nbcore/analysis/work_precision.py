@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nbcore.analysis import peers as others
@@ -17,6 +16,7 @@ from nbcore.analysis.families import Problem, end_positions, position_errors, pr
 from nbcore.analysis.methods import Method
 from nbcore.config import Benchmark
 from nbcore.errors import InputError
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
@@ -143,7 +143,7 @@ class _Batch:
         ends = np.arange(len(last)), last
         final = np.asarray(run.arrays["energy_error"])[ends]
         final_body = np.asarray(run.arrays["body_error"])[ends].max(axis=1)
-        position = position_errors(run.final.position.numpy(), truth)
+        position = position_errors(to_numpy(run.final.position), truth)
         about = {
             "method": method.name,
             "kind": method.kind,
@@ -202,7 +202,7 @@ class _OneByOne:
         self._setup, self._runs = list[float](), list[_Quickest | None]()
         about = {"method": name, "kind": "peer", "rule": "", "integrator": "", "stepping": ""}
         for k in range(min(n_systems, at.state.n_systems)):
-            one = at.state.select(torch.tensor([k]))
+            one = at.state.select([k])
             prepared = others.PEERS[name].prepare(one, float(at.t_end[k]), setting)
             run = prepared.measure(limit // EVALUATIONS_PER_PEER_STEP)
             (position,) = position_errors(run.position[None], truth[k : k + 1])

@@ -31,7 +31,7 @@ def calibrate(policy: LearnedPolicy, config: Training) -> Calibration:
 
     Every family has the same weight, however many systems it has for training.
     """
-    problems = [_some(each, config) for each in training_problems(config, "calibration")]
+    problems = [_first_systems(each, config) for each in training_problems(config, "calibration")]
     low, high = config.tolerances
     grid = GRID[(low / BELOW <= GRID) & (high * ABOVE >= GRID)]
     policy.calibration = None
@@ -55,7 +55,7 @@ def stretch_to_tolerance(policy: LearnedPolicy, problems: list[Problem], config:
     decades = []
     for _ in range(3):
         decades = []
-        for each in (_some(problem, config) for problem in problems):
+        for each in (_first_systems(problem, config) for problem in problems):
             given = torch.full_like(each.t_end, tolerance)
             ends = run_of(policy, each, given, MOST_STEPS)
             decades.append(np.log10(np.maximum(ends.max_error, 1e-16) / tolerance))
@@ -64,7 +64,7 @@ def stretch_to_tolerance(policy: LearnedPolicy, problems: list[Problem], config:
     return policy.spec.stretch
 
 
-def _some(problem: Problem, config: Training) -> Problem:
+def _first_systems(problem: Problem, config: Training) -> Problem:
     count = max(2, config.evolution.calibration_systems)
     return problem.select(torch.arange(min(count, problem.state.n_systems)))
 

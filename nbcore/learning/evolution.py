@@ -21,9 +21,10 @@ from nbcore.config import Evolution as Settings
 from nbcore.errors import InputError
 from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances, run_of
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import PerSystem
+from nbcore.physics.state import State
 from nbcore.simulation.ends import Ends
-from nbcore.simulation.kernels.learned import SEEN
+from nbcore.stepping.features import FEATURE_SETS
 from nbcore.stepping.policies import Crowd
 
 __all__ = ["Evolution", "cheaper"]
@@ -75,7 +76,7 @@ class Evolution:
 
     def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None:
         self._learner, self._problems = learner, problems
-        self._weights = list(learner.policy.network.layers.parameters())
+        self._weights = list(learner.network.layers.parameters())
         config, policy = learner.config, learner.policy
         count = sum(problem.state.n_systems for problem in problems)
         if count < LEAST_SYSTEMS:
@@ -88,7 +89,8 @@ class Evolution:
                 "the scheme 'evolution' finds a noisy slope and no loss that lbfgs could follow; "
                 "use train.optimiser = 'adam' and train.lbfgs_epochs = 0"
             )
-        if policy.looks_back or policy.spec.fourier_features or not set(policy.names) <= set(SEEN):
+        known = set(policy.names) <= set(FEATURE_SETS["scale_free"])
+        if policy.looks_back or policy.spec.fourier_features or not known:
             raise InputError(
                 f"the scheme 'evolution' takes the scale-free features alone, not {policy.names} "
                 f"with history = {policy.spec.history} and fourier_features = "
@@ -125,7 +127,7 @@ class Evolution:
         policy, config = self._learner.policy, self._learner.config
         networks = []
         for weights in tried:
-            networks.append(copy.deepcopy(policy.network))
+            networks.append(copy.deepcopy(self._learner.network))
             vector_to_parameters(weights, networks[-1].layers.parameters())
         count, tolerances = len(tried), tolerance.repeat(len(tried))
         everyone = problem.select(torch.arange(len(tolerance)).repeat(count))

@@ -8,7 +8,8 @@ import torch
 
 from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import PerSystem
+from nbcore.physics.state import State
 from nbcore.simulation.ends import run_to_end
 from nbcore.stepping.policies import FixedStep
 
@@ -82,7 +83,7 @@ class Oracle:
             inputs, labels = self._inputs[chosen], self._labels[chosen]
 
             def loss(inputs=inputs, labels=labels) -> torch.Tensor:
-                out = self._learner.policy.network(inputs)[:, 0].to(labels.dtype)
+                out = self._learner.network(inputs)[:, 0].to(labels.dtype)
                 value = ((out - labels) ** 2).mean()
                 tally.add(loss=float(value.detach()))
                 return value

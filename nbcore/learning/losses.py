@@ -15,9 +15,10 @@ from torch import Tensor
 from nbcore.config import LossConfig
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.engine import Monitor
 from nbcore.stepping.policies import LearnedPolicy, Memory
 

@@ -11,9 +11,11 @@ from torch import Tensor
 from nbcore.config import Training
 from nbcore.errors import unknown_name
 from nbcore.learning.losses import Rollout, check_weights, energy_error, loss_parts, rollout
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.integrators import get_integrator
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.stepping.policies import LearnedPolicy, Memory
+from nbcore.stepping.torch_models import StepNetwork
 
 __all__ = ["OPTIMISERS", "SCHEDULES", "Learner", "Tally"]
 
@@ -56,7 +58,9 @@ class Learner:
             if name not in table:
                 raise unknown_name(kind, name, table)
         check_weights(config.loss, policy.spec.predict_error)
-        self.policy, self.config = policy, config
+        if not isinstance(policy.network, StepNetwork):
+            raise TypeError("what is trained is a network of torch; see policies.trainable")
+        self.policy, self.network, self.config = policy, policy.network, config
         self.integrator = get_integrator(config.integrator)
         self.optimiser_name = ""
         self.optimiser: torch.optim.Optimizer
@@ -68,7 +72,7 @@ class Learner:
         name = "lbfgs" if epoch >= c.epochs - c.lbfgs_epochs else c.optimiser
         if name != self.optimiser_name:
             self.optimiser_name = name
-            self.optimiser = OPTIMISERS[name](self.policy.parameters(), c)
+            self.optimiser = OPTIMISERS[name](self.network.parameters(), c)
         self.learning_rate = c.learning_rate * SCHEDULES[c.schedule](epoch / c.epochs)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate
@@ -119,9 +123,9 @@ class Learner:
                 lost.append(1)
             return float(value.detach())
 
-        self.policy.train()
+        self.network.train()
         self.optimiser.step(closure)  # type: ignore[arg-type]
-        self.policy.eval()
+        self.network.eval()
         return not lost
 
     def descend(self, weights: Iterable[Tensor], slope: Tensor) -> None:
@@ -141,7 +145,7 @@ class Learner:
 
     def _tame_gradient(self) -> bool:
         """Clip the gradient; one that is not finite (a lost orbit) teaches nothing: False."""
-        parameters = [p for p in self.policy.parameters() if p.grad is not None]
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
         limit = self.config.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
         finite = bool(torch.isfinite(norm))

@@ -14,7 +14,8 @@ from nbcore.learning.labels import Oracle
 from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances
 from nbcore.physics import gravity
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import PerSystem
+from nbcore.physics.state import State
 from nbcore.stepping.policies import Memory
 
 __all__ = ["SCHEMES", "Scheme", "warm_up"]

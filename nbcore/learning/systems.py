@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor
 from nbcore.config import FamilyConfig, ScenarioConfig, Training
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.seeds import stream
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.ends import Ends, run_to_end
 from nbcore.simulation.setup import initial_state
 from nbcore.simulation.simulate import simulate
@@ -48,7 +50,7 @@ class Problem:
         """The same on a device."""
         return Problem(self.state.to(device), self.t_end.to(device))
 
-    def select(self, index: Tensor) -> Problem:
+    def select(self, index: Any) -> Problem:
         """Some of the systems."""
         return Problem(self.state.select(index), self.t_end[index])
 
@@ -86,16 +88,17 @@ def _systems(scenario: ScenarioConfig, split: str) -> State:
         state = initial_state(scenario).replace(batched=True)
         if state.n_systems >= LEAST_TO_SPLIT:
             index, last = torch.arange(state.n_systems), state.n_systems // 4
-            return state.select(index[-last:] if split == "held_out" else index[:-last])
-        _warn_if_held_out(split, scenario)
-        return state
+            state = state.select(index[-last:] if split == "held_out" else index[:-last])
+        else:
+            _warn_if_held_out(split, scenario)
+        return state.to("cpu")
     parameters = dict(scenario.parameters)
     if scenarios.takes_seed(scenario.source):
         parameters["seed"] = stream(parameters.get("seed", 0), split)
     else:
         _warn_if_held_out(split, scenario)
     state = initial_state(scenario.model_copy(update={"parameters": parameters}))
-    return state.replace(batched=True)
+    return state.replace(batched=True).to("cpu")
 
 
 def _warn_if_held_out(split: str, scenario: ScenarioConfig) -> None:
@@ -113,7 +116,7 @@ def _problem(family: FamilyConfig, split: str) -> Problem:
     if family.t_end is not None:
         return Problem(state, state.time + family.t_end)
     assert family.periods is not None
-    period = torch.as_tensor(scenarios.two_body_period(state))
+    period = scenarios.two_body_period(state)
     return Problem(state, state.time + family.periods * period)
 
 

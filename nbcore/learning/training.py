@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from nbcore.config import Config, Network, make_config
 from nbcore.errors import InputError
+from nbcore.interrupts import noted
 from nbcore.jsonfiles import append_line, write_lines
 from nbcore.learning.calibration import calibrate, stretch_to_tolerance
 from nbcore.learning.optimisation import Learner
@@ -26,7 +25,7 @@ from nbcore.physics.state import State
 from nbcore.simulation.simulate import check
 from nbcore.simulation.threads import threads_for
 from nbcore.stepping.checkpoints import POLICY_FILE, load_policy, load_tree, save_policy, save_tree
-from nbcore.stepping.policies import LearnedPolicy, untrained
+from nbcore.stepping.policies import LearnedPolicy, trainable, untrained
 from nbcore.stepping.suites import Suite
 
 __all__ = [
@@ -44,6 +43,7 @@ TRAINING_FILE = "training.safetensors"
 HISTORY_FILE = "metrics.jsonl"
 KEPT_FOLDER = "policies"  # as they were after so many epochs
 SECONDS_BETWEEN_SAVES = 1.0
+STOPPING = "the training stops after this epoch; interrupt again to stop at once"
 # What may change when a training goes on: how long it goes, and what it shows.
 FREE_TO_CHANGE = ("epochs", "max_seconds", "patience", "progress", "keep_every")
 
@@ -81,7 +81,7 @@ def make_policy(
     network: Network, integrator: str = "suzuki4", stepping: str = "plain"
 ) -> LearnedPolicy:
     """Untrained policy of a configuration: a classical criterion until it is trained."""
-    return untrained(integrator, stepping=stepping, **network.model_dump())
+    return trainable(untrained(integrator, stepping=stepping, **network.model_dump()).spec)
 
 
 def train(
@@ -186,7 +186,7 @@ def _start_from(policy: LearnedPolicy, path: str, integrator: str) -> None:
             "features; train one, or start without"
         )
     try:
-        policy.load_state_dict(found.state_dict())
+        _load(policy, found.weights())
     except RuntimeError:
         raise InputError(
             f"train.start is {path!r}, whose network has widths {found.spec.hidden}; "
@@ -250,7 +250,7 @@ def _train_one(config: Config, run_dir: Path | None, watch: Watch | None) -> Tra
         with threads_for(largest, systems.n_bodies, systems.n_dimensions):
             trainer.run(watch)
     return TrainingResult(
-        trainer.policy.cpu(), trainer.history, trainer.problems[0].state.to("cpu"), run_dir
+        trainer.policy.to("cpu"), trainer.history, trainer.problems[0].state.to("cpu"), run_dir
     )
 
 
@@ -276,7 +276,7 @@ class _Trainer:
             measures = self.policy.measures(seen, memory)
             inputs.append(self.policy.inputs(measures, tolerance, memory))
         if c.start is None:
-            self.policy.network.standardise(torch.cat(inputs))
+            learner.network.standardise(torch.cat(inputs))
         self.learner = learner
         self.scheme: Scheme = SCHEMES[c.scheme](learner, self.problems, pools)
         self.history: list[dict[str, float]] = []
@@ -289,7 +289,7 @@ class _Trainer:
         c, begun = self.config.train, time.monotonic() - self._seconds
         first = len(self.history)
         bar = tqdm(total=c.epochs, initial=first, desc="train", disable=not c.progress)
-        with _interrupted_afterwards() as interrupted:
+        with noted(words=STOPPING) as interrupted:
             for epoch in range(first, c.epochs):
                 if self._finished():
                     break
@@ -343,7 +343,7 @@ class _Trainer:
         tree = {
             "settings": settings,
             "stretch": self.policy.spec.stretch,
-            "weights": self.policy.state_dict(),
+            "weights": self.policy.weights(),
             "optimiser": self.learner.optimiser.state_dict(),
             "optimiser_name": self.learner.optimiser_name,
             "scheme": self.scheme.get(),
@@ -362,8 +362,8 @@ class _Trainer:
         self._saved = time.monotonic()
 
     def _resume(self, path: Path) -> None:
-        tree = _begun(path, self.config)
-        self.policy.load_state_dict(tree["weights"])
+        tree = _tensors(_begun(path, self.config))
+        _load(self.policy, tree["weights"])
         self.policy.stretch(tree["stretch"] / self.policy.spec.stretch)
         self.history, self._seconds = tree["history"], tree["seconds"]
         if self.history:
@@ -375,26 +375,23 @@ class _Trainer:
         _set_random_state(tree["random"])
 
 
-@contextlib.contextmanager
-def _interrupted_afterwards() -> Iterator[Callable[[], bool]]:
-    """Note an interrupt instead of raising it; the second one is raised."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
+def _load(policy: LearnedPolicy, weights: Mapping[str, Any]) -> None:
+    """Give a policy that can be trained the weights of another one of the same shape."""
+    network: Any = policy.network
+    values = {k.removeprefix("network."): torch.as_tensor(v) for k, v in weights.items()}
+    network.load_state_dict(values)
 
-    def note(*_: object) -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-        came.set()
-        text = "the training stops after this epoch; interrupt again to stop at once"
-        print(text, file=sys.stderr, flush=True)
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _tensors(value: Any) -> Any:
+    """What was stored, with tensors for arrays: copies, whose memory is aligned as torch's is.
+
+    Otherwise the last bits of a dot product change, and a training that goes on must make the same.
+    """
+    if isinstance(value, dict):
+        return {name: _tensors(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_tensors(each) for each in value)
+    return torch.tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def _device(name: str) -> str:

@@ -23,15 +23,15 @@ compiled engine's vectors alike.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from nbcore.physics import gravity, pair_law
-from nbcore.physics.elementwise import absolute, inverse_root, root
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import Array, PerSystem, components, namespace, norm, taken
+from nbcore.physics.arrays import dot as product
+from nbcore.physics.elementwise import absolute, inverse_root, maximum, root, where
+from nbcore.physics.state import State
 
 __all__ = ["BodyErrors", "StepErrors"]
 
@@ -94,41 +94,47 @@ def orbit_rates(R, V, A, J, mu, inverse, eps2):
     return FV, FV1, first, plus(second, V, 3 * alpha * eps2 * w)
 
 
-def triple(vectors: Tensor) -> tuple[Any, Any, Any]:
+def triple(vectors: Array) -> tuple[Any, Any, Any]:
     """(…, D) as three components; zero for the axis that a plane lacks."""
-    parts = vectors.unbind(-1)
+    parts = components(vectors)
     return parts if len(parts) == 3 else (*parts, 0.0)  # type: ignore[return-value]
 
 
-def partners(state: State) -> Tensor:
+def partners(state: State) -> Array:
     """Whom each body is followed beside, (B, N); itself where no other has mass.
 
     Not the mass of both counts but that of the other: with both, a star would be given a moon.
     """
-    own = torch.arange(state.n_bodies, device=state.mass.device)
+    xp = namespace(state.mass)
+    own = xp.arange(state.n_bodies, device=state.mass.device)
     which = gravity.acting(state.mass)
     place, mass, others = state.position[:, None, which], state.mass[:, None, which], own[which]
     found = []
     for rows in gravity.blocks(state.position):
         R = place - state.position[:, rows, None]
-        r2 = torch.linalg.vecdot(R, R) + state.softening**2
+        r2 = product(R, R) + state.softening**2
         other = (others != own[rows, None]) & (mass > 0)
         # Of a body and one without mass, where they are the same place, the one is not met.
-        pull = mass * pair_law.pair_weight(torch.where(other, r2, 1.0))
-        best, whom = torch.where(other, pull, -1.0).max(dim=2)
-        found.append(torch.where(best > 0, others[whom], own[rows]))
-    return torch.cat(found, dim=1)
+        pull = where(other, mass * pair_law.pair_weight(where(other, r2, 1.0)), -1.0)
+        whom = xp.argmax(pull, axis=2)
+        found.append(where(xp.max(pull, axis=2) > 0, others[whom], own[rows]))
+    return xp.concat(found, axis=1)
 
 
-def _alone(partner: Tensor) -> Tensor:
+def _alone(partner: Array) -> Array:
     """Which bodies have no partner but themselves, (B, N)."""
-    return partner == torch.arange(partner.shape[1], device=partner.device)
+    return partner == namespace(partner).arange(partner.shape[1], device=partner.device)
 
 
-def _beside(vectors: Tensor, partner: Tensor) -> Tensor:
+def _beside(vectors: Array, partner: Array) -> Array:
     """(B, N, D) of the partner less the body's own."""
-    index = partner[..., None].expand_as(vectors)
-    return vectors.gather(1, index) - vectors
+    index = namespace(vectors).broadcast_to(partner[..., None], vectors.shape)
+    return taken(vectors, index) - vectors
+
+
+def _of_partner(values: Array, partner: Array) -> Array:
+    """(B, N) of the partner."""
+    return taken(values, partner)
 
 
 class StepErrors:
@@ -147,28 +153,28 @@ class StepErrors:
         (B, N) and three of (B, N): errors of w [L²/T²] and e; NaN if no integrator told anything.
     """
 
-    def __init__(self, state: State, partner: Tensor) -> None:
+    def __init__(self, state: State, partner: Array) -> None:
         self._partner, self._alone = partner, _alone(partner)
         self._eps2 = state.softening**2
-        self._safe = self._eps2 + self._alone.to(state.mass.dtype)
+        self._safe = self._eps2 + namespace(state.mass).astype(self._alone, state.mass.dtype)
         mass = state.mass
-        both = state.G * (mass + mass.gather(1, partner))
-        self._mu = torch.where(self._alone, 1.0, both)
+        both = state.G * (mass + _of_partner(mass, partner))
+        self._mu = where(self._alone, 1.0, both)
         self._begun = self._along(state.position)
         self._gone: Any = None
-        self.energy: Tensor = torch.full_like(mass, torch.nan)
-        self.shape: Tensor = torch.full_like(state.position, torch.nan)
+        self.energy: Array = math.nan * mass
+        self.shape: Array = math.nan * state.position
 
-    def _inverse(self, R: Any) -> Tensor:
+    def _inverse(self, R: Any) -> Array:
         # A body without a partner meets itself, and errs by nothing.
         return inverse_root(dot(R, R) + self._safe)
 
-    def _along(self, position: Tensor) -> tuple[Tensor, Any]:
+    def _along(self, position: Array) -> tuple[Array, Any]:
         R = triple(_beside(position, self._partner))
         inverse = self._inverse(R)
         return inverse, (inverse * R[0], inverse * R[1], inverse * R[2])
 
-    def kick(self, position: Tensor, velocity: Tensor, h: Tensor) -> None:
+    def kick(self, position: Array, velocity: Array, h: Array) -> None:
         """Take note of a kick of length h (B,), with the mean velocity of before and after."""
         R, V = (triple(_beside(value, self._partner)) for value in (position, velocity))
         rate, turn = kick_rates(R, V, self._inverse(R))
@@ -178,7 +184,7 @@ class StepErrors:
         gone, turned = self._gone
         self._gone = (gone + length * rate, plus(turned, turn, length))
 
-    def end(self, position: Tensor) -> None:
+    def end(self, position: Array) -> None:
         """Take note of the end of a step that was made of kicks and drifts."""
         (inverse, along), (before, was), (gone, turned) = (
             self._along(position),
@@ -187,15 +193,15 @@ class StepErrors:
         )
         self.energy = -self._mu * (inverse - before - gone)
         parts = [-(a - b - c) for a, b, c in zip(along, was, turned, strict=True)]
-        self.shape = torch.stack(parts[: position.shape[-1]], dim=-1)
+        self.shape = namespace(position).stack(parts[: position.shape[-1]], axis=-1)
 
-    def smooth(self, before: State, after: State, h: Tensor) -> None:
+    def smooth(self, before: State, after: State, h: Array) -> None:
         """Take note of a step of an integrator that knows acceleration and jerk at both ends."""
         (w0, e0), rates0 = self._orbit_of(before)
         (w1, e1), rates1 = self._orbit_of(after)
         half, twelfth = h[:, None] / 2, h[:, None] ** 2 / 12
 
-        def work(first0: Tensor, first1: Tensor, second0: Tensor, second1: Tensor) -> Tensor:
+        def work(first0: Array, first1: Array, second0: Array, second1: Array) -> Array:
             return half * (first0 + first1) + twelfth * (second0 - second1)
 
         self.energy = w1 - w0 - work(rates0[0], rates1[0], rates0[1], rates1[1])
@@ -203,10 +209,10 @@ class StepErrors:
             e1[d] - e0[d] - work(rates0[2][d], rates1[2][d], rates0[3][d], rates1[3][d])
             for d in range(before.n_dimensions)
         ]
-        self.shape = torch.stack(parts, dim=-1)
+        self.shape = namespace(h).stack(parts, axis=-1)
         nothing = self._alone
-        self.energy = torch.where(nothing, 0.0, self.energy)
-        self.shape = torch.where(nothing[..., None], 0.0, self.shape)
+        self.energy = where(nothing, 0.0, self.energy)
+        self.shape = where(nothing[..., None], 0.0, self.shape)
 
     def _orbit_of(self, state: State) -> tuple[Any, Any]:
         assert state.acceleration is not None
@@ -240,18 +246,17 @@ class BodyErrors:
         (B, N) the largest so far.
     """
 
-    partner: Tensor
-    energy: Tensor
-    shape: Tensor
-    kept: Tensor
-    error: Tensor
-    worst: Tensor
+    partner: Array
+    energy: Array
+    shape: Array
+    kept: Array
+    error: Array
+    worst: Array
 
     @classmethod
     def begin(cls, state: State) -> BodyErrors:
         """Start with no error."""
-        nothing = torch.zeros_like(state.mass)
-        shape = torch.zeros_like(state.position)
+        nothing, shape = 0 * state.mass, 0 * state.position
         return cls(partners(state), nothing, shape, nothing, nothing, nothing)
 
     def watch(self, state: State) -> StepErrors:
@@ -263,47 +268,48 @@ class BodyErrors:
         of_energy, of_shape = self._sizes(state)
         energy, shape = self.energy + step.energy, self.shape + step.shape
 
-        def size(energy: Tensor, shape: Tensor, kept: Tensor) -> Tensor:
-            norm = torch.linalg.vector_norm(shape, dim=-1)
-            return torch.maximum(energy.abs() / of_energy, kept + norm / of_shape)
+        def size(energy: Array, shape: Array, kept: Array) -> Array:
+            return maximum(abs(energy) / of_energy, kept + norm(shape) / of_shape)
 
         error = size(energy, shape, self.kept)
-        own = size(step.energy, step.shape, torch.zeros_like(error)).amax(dim=1)
-        worst = torch.maximum(self.worst, error)
-        return replace(self, energy=energy, shape=shape, error=error, worst=worst), own
+        own = size(step.energy, step.shape, 0 * self.kept)
+        worst = maximum(self.worst, error)
+        return replace(self, energy=energy, shape=shape, error=error, worst=worst), namespace(
+            own
+        ).max(own, axis=1)
 
-    def _sizes(self, state: State) -> tuple[Tensor, Tensor]:
+    def _sizes(self, state: State) -> tuple[Array, Array]:
         R, V = (triple(_beside(each, self.partner)) for each in (state.position, state.velocity))
         alone = _alone(self.partner)
-        mu = state.G * (state.mass + state.mass.gather(1, self.partner))
-        mu = torch.where(alone, 1.0, mu)
-        safe = state.softening**2 + alone.to(mu.dtype)
+        mu = state.G * (state.mass + _of_partner(state.mass, self.partner))
+        mu: Array = where(alone, 1.0, mu)
+        safe = state.softening**2 + namespace(mu).astype(alone, mu.dtype)
         return orbit_sizes(R, V, mu, inverse_root(dot(R, R) + safe))
 
-    def look(self, state: State, systems: Tensor) -> BodyErrors:
+    def look(self, state: State, systems: Array) -> BodyErrors:
         """Look for partners anew in some systems, (B,) mask.
 
         Where one changes, the error of the energy is handed on in full, and that of the shape as
         a number.
         """
-        new = torch.where(systems[:, None], partners(state), self.partner)
+        new = where(systems[:, None], partners(state), self.partner)
         changed = new != self.partner
         if not bool(changed.any()):
             return self
-        norm = torch.linalg.vector_norm(self.shape, dim=-1) / self._sizes(state)[1]
+        size = norm(self.shape) / self._sizes(state)[1]
         return replace(
             self,
             partner=new,
-            shape=torch.where(changed[..., None], 0.0, self.shape),
-            kept=torch.where(changed, self.kept + norm, self.kept),
+            shape=where(changed[..., None], 0.0, self.shape),
+            kept=where(changed, self.kept + size, self.kept),
         )
 
-    def where(self, condition: Tensor, other: BodyErrors) -> BodyErrors:
+    def where(self, condition: Array, other: BodyErrors) -> BodyErrors:
         """Take each system from here where the condition (B,) holds, otherwise from the other."""
 
-        def choose(name: str) -> Tensor:
+        def choose(name: str) -> Array:
             here, there = getattr(self, name), getattr(other, name)
-            return torch.where(condition.view(-1, *[1] * (here.ndim - 1)), here, there)
+            return where(condition.reshape(-1, *[1] * (here.ndim - 1)), here, there)
 
         names = ("partner", "energy", "shape", "kept", "error", "worst")
         return BodyErrors(*(choose(name) for name in names))

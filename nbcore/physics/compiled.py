@@ -7,7 +7,7 @@ law for a compiled loop.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numba import njit
@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from nbcore.physics import elementwise
 
-__all__ = ["APART", "LAW", "LAWS", "PLAIN", "callable_by_laws", "compiled"]
+__all__ = ["APART", "LAW", "LAWS", "PLAIN", "callable_by_laws", "compiled", "one_of"]
 
 # What is called by compiled code alone: the wrappers for Python take a third of compiling. From
 # Python call its `py_func`.
@@ -46,6 +46,17 @@ def callable_by_laws(law: Callable) -> None:
     overload(law, strict=False, jit_options=LAW)(lambda *_: law)
 
 
+def one_of(laws: Sequence[Callable]) -> Any:
+    """Compile (k, *arguments), which calls the k-th law."""
+    first = compiled(laws[0])
+    if len(laws) == 1:
+        return njit(**LAW)(lambda k, *arguments: first(*arguments))
+    others = one_of(laws[1:])
+    return njit(**LAW)(
+        lambda k, *arguments: first(*arguments) if k == 0 else others(k - 1, *arguments)
+    )
+
+
 # A power of −½ would bring a branch for −∞, which keeps loops from being vectorised.
 overload(elementwise.inverse_root, jit_options=LAW)(
     lambda value: lambda value: 1 / math.sqrt(value)
@@ -57,6 +68,9 @@ overload(elementwise.where, jit_options=LAW)(
     lambda condition, a, b: lambda condition, a, b: a if condition else b
 )
 overload(elementwise.log, jit_options=LAW)(lambda value: lambda value: math.log(value))
+overload(elementwise.exp, jit_options=LAW)(lambda value: lambda value: math.exp(value))
+overload(elementwise.tanh, jit_options=LAW)(lambda value: lambda value: math.tanh(value))
+overload(elementwise.erf, jit_options=LAW)(lambda value: lambda value: math.erf(value))
 overload(elementwise.minimum, jit_options=LAW)(lambda a, b: lambda a, b: a if a <= b else b)
 overload(elementwise.clamp, jit_options=LAW)(
     lambda value, least, most: lambda value, least, most: min(max(value, least), most)

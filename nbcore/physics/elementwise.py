@@ -1,4 +1,7 @@
-"""Functions that take tensors and plain numbers alike, for laws that serve both engines."""
+"""Functions of arrays and of plain numbers alike, for laws that serve both engines.
+
+Compiled code has them in numba's words; see `compiled`.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +9,59 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from nbcore.physics.arrays import is_tensor, namespace
 
 __all__ = [
     "absolute",
     "clamp",
+    "erf",
+    "exp",
     "inverse_root",
     "log",
     "maximum",
     "minimum",
     "quotient",
     "root",
+    "tanh",
     "where",
 ]
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or is_tensor(value)
+
+
 def where(condition, a, b):
     """Take `a` where the condition holds, otherwise `b`."""
-    if isinstance(condition, Tensor):
-        return torch.where(condition, a, b)
+    if _is_array(condition):
+        return namespace(condition).where(condition, a, b)
     return a if condition else b
 
 
 def minimum(a, b):
     """Smaller of two values; b may be a plain number."""
-    if isinstance(a, Tensor):
-        return torch.minimum(a, b) if isinstance(b, Tensor) else a.clamp(max=b)
-    return a if a <= b else b
+    if not _is_array(a):
+        return a if a <= b else b
+    return namespace(a).minimum(a, b) if _is_array(b) else a.clip(max=b)
 
 
 def maximum(a, b):
     """Larger of two values of one kind."""
-    return torch.maximum(a, b) if isinstance(a, Tensor) else np.maximum(a, b)
+    return namespace(a).maximum(a, b)
 
 
 def clamp(value, least, most):
     """Value within two plain numbers."""
-    if isinstance(value, Tensor):
-        return value.clamp(least, most)
-    return min(max(value, least), most)
+    return value.clip(least, most) if _is_array(value) else min(max(value, least), most)
 
 
 def quotient(numerator: Any, denominator: Any, otherwise: float) -> Any:
     """Quotient where the denominator is positive; its gradient is finite elsewhere, too."""
-    if isinstance(denominator, Tensor):
-        positive = denominator > 0
-        return torch.where(positive, numerator / torch.where(positive, denominator, 1), otherwise)
-    return numerator / denominator if denominator > 0 else otherwise
+    if not _is_array(denominator):
+        return numerator / denominator if denominator > 0 else otherwise
+    positive = denominator > 0
+    return where(positive, numerator / where(positive, denominator, 1.0), otherwise)
 
 
 def absolute(value: Any) -> Any:
@@ -73,4 +81,24 @@ def inverse_root(value: Any) -> Any:
 
 def log(value: Any) -> Any:
     """Natural logarithm."""
-    return torch.log(value) if isinstance(value, Tensor) else math.log(value)
+    return namespace(value).log(value) if _is_array(value) else math.log(value)
+
+
+def exp(value: Any) -> Any:
+    """e^value."""
+    return namespace(value).exp(value) if _is_array(value) else math.exp(value)
+
+
+def tanh(value: Any) -> Any:
+    """Hyperbolic tangent."""
+    return namespace(value).tanh(value) if _is_array(value) else math.tanh(value)
+
+
+def erf(value: Any) -> Any:
+    """Error function."""
+    if is_tensor(value):
+        return value.erf()
+    return _erf(value).astype(value.dtype) if isinstance(value, np.ndarray) else math.erf(value)
+
+
+_erf = np.vectorize(math.erf, otypes=[float])  # NumPy has none, and few runs ask for it

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from nbcore.errors import InputError
+from nbcore.physics.arrays import Array
 
 __all__ = ["Field", "check_field", "name_of", "part_of"]
 
@@ -14,8 +13,8 @@ __all__ = ["Field", "check_field", "name_of", "part_of"]
 class Field(Protocol):
     """An external field; `TidalField` is one, and any object with these will do.
 
-    Tensors are float64. Runs in a field of one's own are made by the torch engine. Some methods
-    need more, and say so where it is missing:
+    Runs in a field of one's own are made by the torch engine, which calls it with float64 tensors.
+    Some methods need more, and say so where it is missing:
 
     - `power(position, mass, time, G)`, Σ m ∂Φ/∂t (B,) [E/T], where the field is moving: with it
       the energy less the work of the field is what is conserved;
@@ -39,11 +38,11 @@ class Field(Protocol):
         """Whether it depends on time, so that the energy of the bodies alone is not conserved."""
         ...
 
-    def acceleration(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+    def acceleration(self, position: Array, time: Array, G: float) -> Array:
         """Of bodies at positions (B, N, D) and times (B,): (B, N, D) [L/T²]."""
         ...
 
-    def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> Tensor:
+    def potential_energy(self, position: Array, mass: Array, time: Array, G: float) -> Array:
         """Σ m Φ over the bodies, masses (B, N): (B,) [E]."""
         ...
 

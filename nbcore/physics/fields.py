@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import torch
-from torch import Tensor
-
 from nbcore.errors import InputError
 from nbcore.physics import pair_law
+from nbcore.physics.arrays import Array, PerSystem, namespace
 from nbcore.physics.external import Field, name_of
 from nbcore.physics.plain import check_plain
-from nbcore.physics.state import PerSystem
 
 __all__ = ["TidalField", "field_from", "field_to_store"]
 
@@ -69,17 +66,18 @@ class TidalField:
         """Whether the energy of the bodies alone is not conserved."""
         return self.velocity is not None and any(self.velocity)
 
-    def _motion(self, like: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    def _motion(self, like: Array, time: Array) -> tuple[Array, Array]:
         if like.shape[-1] != len(self.position):
             raise InputError(
                 f"the field's position has {len(self.position)} numbers and the system "
                 f"{like.shape[-1]} dimensions; they must agree"
             )
-        R = like.new_tensor(self.position)
-        V = like.new_tensor(self.velocity) if self.velocity else torch.zeros_like(R)
-        return R + V * time[:, None, None], V.expand(len(time), 1, -1)
+        xp, where = namespace(like), {"dtype": like.dtype, "device": like.device}
+        R = xp.asarray(self.position, **where)
+        V = xp.asarray(self.velocity, **where) if self.velocity else xp.zeros_like(R)
+        return R + V * time[:, None, None], xp.broadcast_to(V, (len(time), 1, len(V)))
 
-    def acceleration(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+    def acceleration(self, position: Array, time: Array, G: float) -> Array:
         """(B, N, D) [L/T²]."""
         R, _ = self._motion(position, time)
         S = R - position
@@ -88,12 +86,12 @@ class TidalField:
 
     def derivative(
         self,
-        position: Tensor,
-        velocity: Tensor,
-        known: Sequence[Tensor],
-        time: Tensor,
+        position: Array,
+        velocity: Array,
+        known: Sequence[Array],
+        time: Array,
         G: float,
-    ) -> Tensor:
+    ) -> Array:
         """Next time derivative of this field's acceleration along the motion, (B, N, D).
 
         Parameters
@@ -103,37 +101,37 @@ class TidalField:
             one gives this field's jerk, two its snap, three its crackle.
         """
         R, V = self._motion(position, time)
-        still = torch.zeros_like(R)
+        still = namespace(R).zeros_like(R)
         nearer = _derivative([R - position, V - velocity, *(-value for value in known)])
         origin = _derivative([R, V, *(still for _ in known)])
         return G * self.mass * (nearer - origin)
 
-    def tidal_tensor(self, position: Tensor, time: Tensor, G: float) -> Tensor:
+    def tidal_tensor(self, position: Array, time: Array, G: float) -> Array:
         """∂a/∂x, (B, N, D, D) [1/T²]."""
         R, _ = self._motion(position, time)
         S = R - position
         r2 = _square(S)[..., None]
-        unit = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        unit = namespace(S).eye(S.shape[-1], dtype=S.dtype, device=S.device)
         stretch = 3 * S[..., :, None] * S[..., None, :] / r2 - unit
         return G * self.mass * pair_law.pair_weight(r2) * stretch
 
-    def potential_energy(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
+    def potential_energy(self, position: Array, mass: Array, time: Array, G: float) -> PerSystem:
         """Σ m Φ(x), (B,) [E]."""
         R, _ = self._motion(position, time)
         S, R2 = R - position, _square(R)
-        tilt = (position * R).sum(-1, keepdim=True) * pair_law.pair_weight(R2)
+        tilt = (position * R).sum(axis=-1, keepdims=True) * pair_law.pair_weight(R2)
         potential = pair_law.pair_potential(_square(S)) - pair_law.pair_potential(R2) + tilt
-        return G * self.mass * (mass * potential[..., 0]).sum(dim=1)
+        return G * self.mass * (mass * potential[..., 0]).sum(axis=1)
 
-    def power(self, position: Tensor, mass: Tensor, time: Tensor, G: float) -> PerSystem:
+    def power(self, position: Array, mass: Array, time: Array, G: float) -> PerSystem:
         """Σ m ∂Φ/∂t, (B,) [E/T]: the rate at which the moving mass changes the energy."""
         R, V = self._motion(position, time)
         S, R2 = R - position, _square(R)
-        weight, RV = pair_law.pair_weight(R2), (R * V).sum(-1, keepdim=True)
-        xR, xV = ((position * other).sum(-1, keepdim=True) for other in (R, V))
-        rate = (S * V).sum(-1, keepdim=True) * pair_law.pair_weight(_square(S))
+        weight, RV = pair_law.pair_weight(R2), (R * V).sum(axis=-1, keepdims=True)
+        xR, xV = ((position * other).sum(axis=-1, keepdims=True) for other in (R, V))
+        rate = (S * V).sum(axis=-1, keepdims=True) * pair_law.pair_weight(_square(S))
         rate = rate + weight * (xV - 3 * xR * RV / R2 - RV)
-        return G * self.mass * (mass * rate[..., 0]).sum(dim=1)
+        return G * self.mass * (mass * rate[..., 0]).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -177,26 +175,26 @@ def field_from(stored: dict[str, Any] | None) -> Field | None:
     return TidalField(**stored)
 
 
-def _square(vector: Tensor) -> Tensor:
-    return (vector * vector).sum(-1, keepdim=True)
+def _square(vector: Array) -> Array:
+    return (vector * vector).sum(axis=-1, keepdims=True)
 
 
-def _derivative(motion: Sequence[Tensor]) -> Tensor:
+def _derivative(motion: Sequence[Array]) -> Array:
     """A1, A2 or A3 of a separation and its derivatives (see pair_law), as many as are given."""
     R, V, *higher = motion
     r2 = _square(R)
     weight = pair_law.pair_weight(r2)
-    alpha = pair_law.pair_alpha((R * V).sum(-1, keepdim=True), r2)
+    alpha = pair_law.pair_alpha((R * V).sum(axis=-1, keepdims=True), r2)
     A0 = R * weight
     A1 = pair_law.pair_first(V, weight, alpha, A0)
     if len(higher) == 1:
         return A1
     A = higher[0]
-    beta = pair_law.pair_beta(_square(V), (R * A).sum(-1, keepdim=True), r2, alpha)
+    beta = pair_law.pair_beta(_square(V), (R * A).sum(axis=-1, keepdims=True), r2, alpha)
     A2 = pair_law.pair_second(A, weight, alpha, beta, A0, A1)
     if len(higher) == 2:
         return A2
     J = higher[1]
-    va, rj = (V * A).sum(-1, keepdim=True), (R * J).sum(-1, keepdim=True)
+    va, rj = (V * A).sum(axis=-1, keepdims=True), (R * J).sum(axis=-1, keepdims=True)
     gamma = pair_law.pair_gamma(va, rj, r2, alpha, beta)
     return pair_law.pair_third(J, weight, alpha, beta, gamma, A0, A1, A2)

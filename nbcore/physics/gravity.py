@@ -7,10 +7,12 @@ Acceleration, jerk, snap, crackle are the sums over the other bodies of G m_j A0
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from nbcore.physics.arrays import Array, PerSystem, components, dot, namespace, norm
+from nbcore.physics.elementwise import maximum, root, where
 from nbcore.physics.external import part_of
 from nbcore.physics.pair_law import (
     pair_alpha,
@@ -22,7 +24,7 @@ from nbcore.physics.pair_law import (
     pair_third,
     pair_weight,
 )
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 
 __all__ = [
     "acceleration",
@@ -48,75 +50,82 @@ LEAST_ENERGY = 1e-3  # of K + |U|, for systems that are neither bound nor unboun
 MANY = 256  # bodies beyond which pairs are taken block by block
 
 
+def pair_indices(n_bodies: int, like: Array) -> tuple[Array, Array]:
+    """Indices i < j of all pairs, (P,) each, beside an array."""
+    return _pair_indices(n_bodies, namespace(like), like.device)
+
+
 @lru_cache(maxsize=64)
-def pair_indices(n_bodies: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Indices i < j of all pairs, (P,) each."""
-    i, j = torch.triu_indices(n_bodies, n_bodies, 1, device=device)
-    return i, j
+def _pair_indices(n_bodies: int, xp: Any, device: Any) -> tuple[Array, Array]:
+    i, j = np.triu_indices(n_bodies, 1)
+    return xp.asarray(i, device=device), xp.asarray(j, device=device)
 
 
-def acting(mass: Tensor) -> Tensor | slice:
+def acting(mass: Array) -> Array | slice:
     """Bodies that have mass in any system of (B, N), and so act on others: an index of bodies."""
-    acts = (mass > 0).any(dim=0)
-    return slice(None) if bool(acts.all()) else acts.nonzero()[:, 0]
+    acts = (mass > 0).any(axis=0)
+    return slice(None) if bool(acts.all()) else namespace(mass).nonzero(acts)[0]
 
 
-def acting_pairs(mass: Tensor) -> tuple[Tensor, Tensor]:
+def acting_pairs(mass: Array) -> tuple[Array, Array]:
     """Indices i < j of all pairs, (P,) each, but those without mass in every system of (B, N).
 
     Their number goes as the number of bodies that act times that of all.
     """
     n_bodies, which = mass.shape[1], acting(mass)
     if isinstance(which, slice) or len(which) == n_bodies - 1:
-        return pair_indices(n_bodies, mass.device)
-    every = torch.arange(n_bodies, device=mass.device)
-    passive = torch.ones_like(every, dtype=torch.bool).index_fill(0, which, False)
+        return pair_indices(n_bodies, mass)
+    xp = namespace(mass)
+    every = xp.arange(n_bodies, device=mass.device)
+    passive = ~(mass > 0).any(axis=0)
     # each pair once: with a body that follows, or with a passive one
     wanted = (every > which[:, None]) | (passive & (every != which[:, None]))
-    one, other = which[:, None].expand_as(wanted)[wanted], every.expand_as(wanted)[wanted]
-    rank = (torch.minimum(one, other) * n_bodies + torch.maximum(one, other)).sort().values
+    one = xp.broadcast_to(which[:, None], wanted.shape)[wanted]
+    other = xp.broadcast_to(every, wanted.shape)[wanted]
+    rank = xp.sort(xp.minimum(one, other) * n_bodies + xp.maximum(one, other))
     return rank // n_bodies, rank % n_bodies
 
 
+def _identity(n_bodies: int, like: Array) -> Array:
+    return _identity_of(n_bodies, namespace(like), like.device)
+
+
 @lru_cache(maxsize=64)
-def _identity(n_bodies: int, device: torch.device) -> Tensor:
-    return torch.eye(n_bodies, dtype=torch.float64, device=device)
+def _identity_of(n_bodies: int, xp: Any, device: Any) -> Array:
+    return xp.eye(n_bodies, dtype=xp.float64, device=device)
 
 
-def _apart(mass: Tensor) -> Tensor:
+def _apart(mass: Array) -> Array:
     """What is added to r² (B, N, N) or (N, N): 1 of pairs that exert nothing, else 0.
 
     These are a body with itself and two bodies without mass, which may be at one place; value and
     gradient stay finite (and zero) there.
     """
-    itself = _identity(mass.shape[1], mass.device)
+    itself = _identity(mass.shape[1], mass)
     massless = mass == 0
     if not bool(massless.any()):
         return itself
-    return torch.maximum(itself, (massless[:, :, None] & massless[:, None]).to(itself.dtype))
+    xp = namespace(mass)
+    return xp.maximum(itself, xp.astype(massless[:, :, None] & massless[:, None], itself.dtype))
 
 
-def _relative(value: Tensor) -> Tensor:
+def _relative(value: Array) -> Array:
     """(B, N, N, D): value of body j as seen from body i."""
     return value[:, None] - value[:, :, None]
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)
-
-
-def pair_accelerations(position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
+def pair_accelerations(position: Array, mass: Array, G: float, softening: float) -> Array:
     """Accelerations by the other bodies alone, (B, N, D) [L/T²]."""
     if position.shape[1] > MANY:
         parts = [_pulls_on(r, position, mass, G, softening) for r in blocks(position)]
-        return torch.cat(parts, dim=1)
+        return namespace(position).concat(parts, axis=1)
     R = _relative(position)
-    r2 = _dot(R, R) + (softening**2 + _apart(mass))
+    r2 = dot(R, R) + (softening**2 + _apart(mass))
     weight = (G * mass)[:, None, :] * pair_weight(r2)
     return (weight[:, :, None, :] @ R)[:, :, 0]
 
 
-def blocks(position: Tensor) -> list[slice]:
+def blocks(position: Array) -> list[slice]:
     """Slices of the bodies, each with about a million pairs, so that memory does not go as N²."""
     n_systems, n_bodies, _ = position.shape
     rows = max(1, 1_000_000 // (n_systems * n_bodies))
@@ -124,8 +133,8 @@ def blocks(position: Tensor) -> list[slice]:
 
 
 def _seen_from(
-    rows: slice, position: Tensor, mass: Tensor, softening: float
-) -> tuple[Tensor | slice, list[Tensor], Tensor, Tensor]:
+    rows: slice, position: Array, mass: Array, softening: float
+) -> tuple[Array | slice, list[Array], Array, Array]:
     """Bodies K that act, seen from others.
 
     Returns
@@ -133,31 +142,32 @@ def _seen_from(
     index of K; separations axis by axis, (B, rows, K) each; r²; and 1 where a pair exerts nothing.
     """
     which = acting(mass)
-    R = [x[:, None, which] - x[:, rows, None] for x in position.unbind(-1)]
-    itself = torch.arange(position.shape[1], device=position.device)
+    xp = namespace(position)
+    R = [x[:, None, which] - x[:, rows, None] for x in components(position)]
+    itself = xp.arange(position.shape[1], device=position.device)
     massless = mass == 0
     idle = itself[rows, None] == itself[which]
-    idle = (idle | (massless[:, rows, None] & massless[:, None, which])).to(position.dtype)
+    idle = xp.astype(idle | (massless[:, rows, None] & massless[:, None, which]), position.dtype)
     r2 = softening**2 + idle
     for difference in R:
         r2 = r2 + difference * difference
     return which, R, r2, idle
 
 
-def _pulls_on(rows: slice, position: Tensor, mass: Tensor, G: float, softening: float) -> Tensor:
+def _pulls_on(rows: slice, position: Array, mass: Array, G: float, softening: float) -> Array:
     which, R, r2, _ = _seen_from(rows, position, mass, softening)
     weight = (G * mass[:, which])[:, None, :] * pair_weight(r2)
-    return torch.stack([torch.linalg.vecdot(weight, difference) for difference in R], dim=-1)
+    return namespace(position).stack([dot(weight, difference) for difference in R], axis=-1)
 
 
 def _energy_of(rows: slice, state: State) -> PerSystem:
     """Twice the energy of the pairs that some bodies are in."""
     which, _, r2, idle = _seen_from(rows, state.position, state.mass, state.softening)
-    phi = (state.mass[:, None, which] * pair_potential(r2) * (1 - idle)).sum(dim=2)
-    return state.G * (state.mass[:, rows] * phi).sum(dim=1)
+    phi = (state.mass[:, None, which] * pair_potential(r2) * (1 - idle)).sum(axis=2)
+    return state.G * (state.mass[:, rows] * phi).sum(axis=1)
 
 
-def acceleration(state: State) -> Tensor:
+def acceleration(state: State) -> Array:
     """Acceleration of every body by the others and the field, (B, N, D) [L/T²].
 
     The one that the state carries is used if it has one.
@@ -170,7 +180,7 @@ def acceleration(state: State) -> Tensor:
     return total
 
 
-def derivatives(state: State, order: int) -> list[Tensor]:
+def derivatives(state: State, order: int) -> list[Array]:
     """Acceleration, jerk, snap, crackle: the first `order` of them.
 
     Returns
@@ -185,13 +195,13 @@ def derivatives(state: State, order: int) -> list[Tensor]:
     if order == 1:
         return known
     R, V = _relative(state.position), _relative(state.velocity)
-    r2 = _dot(R, R) + (state.softening**2 + _apart(state.mass))
+    r2 = dot(R, R) + (state.softening**2 + _apart(state.mass))
     weight = pair_weight(r2)[..., None]
-    alpha = pair_alpha(_dot(R, V), r2)
+    alpha = pair_alpha(dot(R, V), r2)
     wide = alpha[..., None]
     Gm = (state.G * state.mass)[:, None, :]
 
-    def total(pairs: Tensor) -> Tensor:
+    def total(pairs: Array) -> Array:
         return (Gm[:, :, None, :] @ pairs)[:, :, 0]
 
     A0 = weight * R
@@ -200,34 +210,34 @@ def derivatives(state: State, order: int) -> list[Tensor]:
     if order == 2:
         return known
     A = _relative(known[0])
-    beta = pair_beta(_dot(V, V), _dot(R, A), r2, alpha)
+    beta = pair_beta(dot(V, V), dot(R, A), r2, alpha)
     A2 = pair_second(A, weight, wide, beta[..., None], A0, A1)
     known.append(total(A2) + _field(state, known))
     if order == 3:
         return known
     J = _relative(known[1])
-    gamma = pair_gamma(_dot(V, A), _dot(R, J), r2, alpha, beta)
+    gamma = pair_gamma(dot(V, A), dot(R, J), r2, alpha, beta)
     A3 = pair_third(J, weight, wide, beta[..., None], gamma[..., None], A0, A1, A2)
     known.append(total(A3) + _field(state, known))
     return known
 
 
-def _field(state: State, known: list[Tensor]) -> Tensor | float:
+def _field(state: State, known: list[Array]) -> Array | float:
     if state.field is None:
         return 0.0
     derivative = part_of(state.field, "derivative", "a method that takes derivatives of forces")
     return derivative(state.position, state.velocity, known, state.time, state.G)
 
 
-def tidal_tensor(state: State) -> Tensor:
+def tidal_tensor(state: State) -> Array:
     """∂a/∂x at every body, (B, N, D, D) [1/T²]."""
     R = _relative(state.position)
-    r2 = _dot(R, R) + (state.softening**2 + _apart(state.mass))
+    r2 = dot(R, R) + (state.softening**2 + _apart(state.mass))
     weight = (state.G * state.mass)[:, None, :] * pair_weight(r2)
-    stretch = torch.einsum("bij,bija,bijc->biac", 3 * weight / r2, R, R)
-    others = weight * (1 - _identity(state.n_bodies, R.device))
-    unit = torch.eye(state.n_dimensions, dtype=R.dtype, device=R.device)
-    total = stretch - others.sum(dim=2)[..., None, None] * unit
+    stretch = ((3 * weight / r2)[..., None] * R).mT @ R
+    others = weight * (1 - _identity(state.n_bodies, R))
+    unit = _identity(state.n_dimensions, R)
+    total = stretch - others.sum(axis=2)[..., None, None] * unit
     if state.field is not None:
         tidal_tensor = part_of(state.field, "tidal_tensor", "the tidal tensor")
         total = total + tidal_tensor(state.position, state.time, state.G)
@@ -236,7 +246,7 @@ def tidal_tensor(state: State) -> Tensor:
 
 def kinetic_energy(state: State) -> PerSystem:
     """½ Σ m v², (B,) [E]."""
-    return 0.5 * (state.mass * _dot(state.velocity, state.velocity)).sum(dim=1)
+    return 0.5 * (state.mass * dot(state.velocity, state.velocity)).sum(axis=1)
 
 
 def _pair_energy(state: State) -> PerSystem:
@@ -245,8 +255,8 @@ def _pair_energy(state: State) -> PerSystem:
     i, j = acting_pairs(state.mass)
     R = state.position[:, j] - state.position[:, i]
     first, second = state.mass[:, i], state.mass[:, j]
-    r2 = _dot(R, R) + state.softening**2 + ((first == 0) & (second == 0))
-    return state.G * (first * second * pair_potential(r2)).sum(dim=1)
+    r2 = dot(R, R) + state.softening**2 + ((first == 0) & (second == 0))
+    return state.G * (first * second * pair_potential(r2)).sum(axis=1)
 
 
 def potential_energy(state: State) -> PerSystem:
@@ -264,32 +274,33 @@ def energy(state: State) -> PerSystem:
     return kinetic_energy(state) + potential_energy(state) - state.work
 
 
-def momentum(state: State) -> Tensor:
+def momentum(state: State) -> Array:
     """Σ m v, (B, D) [M L/T]."""
-    return (state.mass[..., None] * state.velocity).sum(dim=1)
+    return (state.mass[..., None] * state.velocity).sum(axis=1)
 
 
-def angular_momentum(state: State) -> Tensor:
+def angular_momentum(state: State) -> Array:
     """Σ m x × v about the origin, (B, 1) in 2D and (B, 3) in 3D [M L²/T]."""
-    x, v = state.position.unbind(-1), state.velocity.unbind(-1)
+    xp = namespace(state.position)
+    x, v = components(state.position), components(state.velocity)
     axes = [(0, 1)] if len(x) == 2 else [(1, 2), (2, 0), (0, 1)]
-    return torch.stack(
-        [(state.mass * (x[a] * v[b] - x[b] * v[a])).sum(dim=1) for a, b in axes], dim=1
+    return xp.stack(
+        [(state.mass * (x[a] * v[b] - x[b] * v[a])).sum(axis=1) for a, b in axes], axis=1
     )
 
 
-def centre_of_mass(state: State) -> tuple[Tensor, Tensor]:
+def centre_of_mass(state: State) -> tuple[Array, Array]:
     """Position and velocity of the centre of mass, (B, 1, D) each."""
-    share = (state.mass / state.mass.sum(dim=1, keepdim=True))[..., None]
+    share = (state.mass / state.mass.sum(axis=1, keepdims=True))[..., None]
     return (
-        (share * state.position).sum(dim=1, keepdim=True),
-        (share * state.velocity).sum(dim=1, keepdim=True),
+        (share * state.position).sum(axis=1, keepdims=True),
+        (share * state.velocity).sum(axis=1, keepdims=True),
     )
 
 
 def energy_scale(state: State) -> PerSystem:
     """K + |U|, (B,) [E]: what the energy is made of, positive even where the energy is zero."""
-    return kinetic_energy(state) + potential_energy(state).abs()
+    return kinetic_energy(state) + abs(potential_energy(state))
 
 
 def energy_size(state: State) -> PerSystem:
@@ -298,10 +309,9 @@ def energy_size(state: State) -> PerSystem:
     Its size about the centre of mass, at least a thousandth of K + |U| there: where the one nearly
     cancels the other the energy is near zero, and says nothing of what is right.
     """
-    motion = momentum(state).square().sum(dim=-1) / (2 * state.mass.sum(dim=1))
-    return torch.maximum(
-        (energy(state) - motion).abs(), LEAST_ENERGY * (energy_scale(state) - motion)
-    )
+    total = momentum(state)
+    motion = (total * total).sum(axis=-1) / (2 * state.mass.sum(axis=1))
+    return maximum(abs(energy(state) - motion), LEAST_ENERGY * (energy_scale(state) - motion))
 
 
 def momentum_scale(state: State, energy: PerSystem) -> PerSystem:
@@ -312,10 +322,10 @@ def momentum_scale(state: State, energy: PerSystem) -> PerSystem:
     energy
         From `energy_scale`.
     """
-    return (2 * state.mass.sum(dim=1) * energy).sqrt()
+    return root(2 * state.mass.sum(axis=1) * energy)
 
 
-def relative_change(now: Tensor, initial: Tensor, scale: Tensor) -> Tensor:
+def relative_change(now: Array, initial: Array, scale: Array) -> Array:
     """Size of a change in units of the initial size, or of the scale where that size is rounding.
 
     Parameters
@@ -327,10 +337,10 @@ def relative_change(now: Tensor, initial: Tensor, scale: Tensor) -> Tensor:
     """
     if now.ndim == 1:
         now, initial = now[:, None], initial[:, None]
-    return torch.linalg.vector_norm(now - initial, dim=1) / relative_size(initial, scale)
+    return norm(now - initial) / relative_size(initial, scale)
 
 
-def relative_size(initial: Tensor, scale: Tensor) -> PerSystem:
+def relative_size(initial: Array, scale: Array) -> PerSystem:
     """Size (B,) of a quantity (B, k), or its scale (B,) where that size is rounding."""
-    size = torch.linalg.vector_norm(initial, dim=1)
-    return torch.where(size > 1e-12 * scale, size, scale)
+    size = norm(initial)
+    return where(size > 1e-12 * scale, size, scale)

@@ -8,21 +8,44 @@ for each drift.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import pairwise
 from typing import Protocol
 
 from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import StepErrors
 from nbcore.physics.external import part_of
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 
-__all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator"]
+__all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator", "name_of"]
 
 
 class Integrator(Protocol):
-    """One step of a given order."""
+    """One step of a given order; any object with these will do where the name of one does.
+
+    The compiled engine takes `Splitting` and `Hermite` of any coefficients; others run in torch.
+
+    Examples
+    --------
+    >>> class Midpoint:
+    ...     order, evaluations, evaluations_at_start, reversible = 2, 1, 0, False
+    ...
+    ...     def step(self, state, dt, errors=None):
+    ...         h = dt[:, None, None]
+    ...         half = state.position + h / 2 * state.velocity
+    ...         a = gravity.acceleration(state.replace(position=half, acceleration=None))
+    ...         return state.replace(
+    ...             position=state.position + h * state.velocity + h**2 / 2 * a,
+    ...             velocity=state.velocity + h * a,
+    ...             time=state.time + dt,
+    ...             acceleration=None,
+    ...             jerk=None,
+    ...         )
+    >>> nb.simulate("figure_eight", 1.0, nb.FixedStep(0.01), integrator=Midpoint())
+    """
 
     @property
     def order(self) -> int:
@@ -47,7 +70,8 @@ class Integrator(Protocol):
     def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance every system by its own dt (B,); a dt of 0 leaves a system as it is.
 
-        `errors`, if any, is told what the step did to the orbits of the bodies.
+        `errors`, if any, is told what the step did to the orbits of the bodies; where it is not,
+        their errors are NaN.
         """
         ...
 
@@ -62,14 +86,20 @@ class Splitting:
         Even for a symmetric splitting.
     kicks, drifts
         Fractions of dt, one kick more than drifts; each sums to 1.
+    reference
+        Where they were published.
     """
 
     order: int
     kicks: tuple[float, ...]
     drifts: tuple[float, ...]
+    reference: str = field(default="", compare=False)
 
     reversible = True
     evaluations_at_start = 1
+
+    def __str__(self) -> str:
+        return f"splitting of order {self.order} with {len(self.drifts)} drifts"
 
     @property
     def evaluations(self) -> int:
@@ -78,7 +108,7 @@ class Splitting:
 
     def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance by dt (B,)."""
-        mass, G, softening, field = state.mass, state.G, state.softening, state.field
+        mass, G, softening, outer = state.mass, state.G, state.softening, state.field
         position, velocity, work = state.position, state.velocity, state.work
         acceleration, time = gravity.acceleration(state), state.time
         h = dt[:, None, None]
@@ -86,18 +116,18 @@ class Splitting:
             before, velocity = velocity, velocity + (self.kicks[k] * h) * acceleration
             if errors is not None:
                 errors.kick(position, (before + velocity) / 2, self.kicks[k] * dt)
-            if field is not None and field.moving:
+            if outer is not None and outer.moving:
                 # The energy's conjugate, time, is kicked along: see the extended phase space of
                 # Hairer, Lubich & Wanner (2006), VIII.2.
-                power = part_of(field, "power", "a moving field")
+                power = part_of(outer, "power", "a moving field")
                 work = work + self.kicks[k] * dt * power(position, mass, time, G)
             if k == len(self.drifts):
                 break
             position = position + (self.drifts[k] * h) * velocity
             acceleration = gravity.pair_accelerations(position, mass, G, softening)
-            if field is not None:
+            if outer is not None:
                 time = time + self.drifts[k] * dt
-                acceleration = acceleration + field.acceleration(position, time, G)
+                acceleration = acceleration + outer.acceleration(position, time, G)
         if errors is not None:
             errors.end(position)
         return state.replace(
@@ -197,7 +227,7 @@ def nystrom(order: int, kicks: tuple[float, ...], drifts: tuple[float, ...]) -> 
 
 
 def _mclachlan4() -> Splitting:
-    """5 stages, McLachlan (1995), SIAM J. Sci. Comput. 16, 151."""
+    """5 stages."""
     z = math.sqrt(19)
     kicks = ((14 - z) / 108, (20 - 7 * z) / 108, (20 + 8 * z) / 108)
     return Splitting(4, (*kicks, *kicks[::-1]), (2 / 5, -1 / 10, 2 / 5, -1 / 10, 2 / 5))
@@ -207,61 +237,116 @@ _yoshida = 1 / (2 - 2 ** (1 / 3))
 _suzuki = 1 / (4 - 4 ** (1 / 3))
 
 
-def get_integrator(name: str) -> Integrator:
-    """Integrator by its name in the table, or an error with the nearest name."""
-    return entry("integrator", name, INTEGRATORS)
+def get_integrator(given: str | Integrator) -> Integrator:
+    """Integrator by its name in the table, or one that is given as a value.
+
+    Raises
+    ------
+    InputError
+        There is none of this name, or the value is no integrator.
+    """
+    if isinstance(given, str):
+        return entry("integrator", given, INTEGRATORS)
+    parts = ("order", "evaluations", "evaluations_at_start", "reversible", "step")
+    missing = [name for name in parts if not hasattr(given, name)]
+    lacks = "it is a class" if isinstance(given, type) else f"it has no {', '.join(missing)}"
+    if isinstance(given, type) or missing:
+        raise InputError(
+            f"integrator is {given!r}, which is none ({lacks}); give a name such as 'suzuki4', or "
+            "an object with all that nbcore.physics.integrators.Integrator names"
+        )
+    try:
+        signature(given.step).bind(None, None, None)
+    except TypeError:
+        raise InputError(
+            f"the step of the integrator {given} takes {signature(given.step)}; it must be called "
+            "as step(state, dt, errors)"
+        ) from None
+    return given
+
+
+def name_of(given: str | Integrator) -> str:
+    """Name of an integrator in the table, or what it calls itself."""
+    if isinstance(given, str):
+        return given
+    kind = type(given)
+    alike = (name for name, known in INTEGRATORS.items() if type(known) is kind)
+    has_words = kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+    own = str(given) if has_words else kind.__name__
+    return next((name for name in alike if INTEGRATORS[name] == given), own)
+
+
+BLANES_MOAN = "Blanes & Moan (2002), J. Comput. Appl. Math. 142, 313"
+KAHAN_LI = "Kahan & Li (1997), Math. Comp. 66, 1089"
+
+
+def _of(reference: str, splitting: Splitting) -> Splitting:
+    return replace(splitting, reference=reference)
 
 
 INTEGRATORS: dict[str, Integrator] = {
-    "leapfrog": composition(2, 1.0),
-    # Yoshida (1990), Phys. Lett. A 150, 262
-    "yoshida4": composition(4, _yoshida, 1 - 2 * _yoshida),
-    # Suzuki (1990), Phys. Lett. A 146, 319
-    "suzuki4": composition(4, _suzuki, _suzuki, 1 - 4 * _suzuki),
-    "mclachlan4": _mclachlan4(),
-    # Blanes & Moan (2002), J. Comput. Appl. Math. 142, 313: SRKN 6 and 11, the quickest by far
-    "blanes_moan4": nystrom(
-        4,
-        (0.0829844064174052, 0.396309801498368, -0.0390563049223486),
-        (0.245298957184271, 0.604872665711080),
+    "leapfrog": _of("Verlet (1967), Phys. Rev. 159, 98", composition(2, 1.0)),
+    "yoshida4": _of(
+        "Yoshida (1990), Phys. Lett. A 150, 262", composition(4, _yoshida, 1 - 2 * _yoshida)
     ),
-    "blanes_moan6": nystrom(
-        6,
-        (
-            0.0414649985182624,
-            0.198128671918067,
-            -0.0400061921041533,
-            0.0752539843015807,
-            -0.0115113874206879,
-        ),
-        (
-            0.123229775946271,
-            0.290553797799558,
-            -0.127049212625417,
-            -0.246331761062075,
-            0.357208872795928,
+    "suzuki4": _of(
+        "Suzuki (1990), Phys. Lett. A 146, 319", composition(4, _suzuki, _suzuki, 1 - 4 * _suzuki)
+    ),
+    "mclachlan4": _of("McLachlan (1995), SIAM J. Sci. Comput. 16, 151", _mclachlan4()),
+    # SRKN 6 and 11, the quickest by far
+    "blanes_moan4": _of(
+        BLANES_MOAN,
+        nystrom(
+            4,
+            (0.0829844064174052, 0.396309801498368, -0.0390563049223486),
+            (0.245298957184271, 0.604872665711080),
         ),
     ),
-    # Kahan & Li (1997), Math. Comp. 66, 1089
-    "kahan_li6": composition(
-        6,
-        0.39216144400731413928,
-        0.33259913678935943860,
-        -0.70624617255763935981,
-        0.08221359629355080023,
-        0.79854399093482996340,
+    "blanes_moan6": _of(
+        BLANES_MOAN,
+        nystrom(
+            6,
+            (
+                0.0414649985182624,
+                0.198128671918067,
+                -0.0400061921041533,
+                0.0752539843015807,
+                -0.0115113874206879,
+            ),
+            (
+                0.123229775946271,
+                0.290553797799558,
+                -0.127049212625417,
+                -0.246331761062075,
+                0.357208872795928,
+            ),
+        ),
     ),
-    "kahan_li8": composition(
-        8,
-        0.13020248308889008087881763,
-        0.56116298177510838456196441,
-        -0.38947496264484728640807860,
-        0.15884190655515560089621075,
-        -0.39590389413323757733623154,
-        0.18453964097831570709183254,
-        0.25837438768632204729397911,
-        0.29501172360931029887096624,
-        -0.60550853383003451169892108,
+    "kahan_li6": _of(
+        KAHAN_LI,
+        composition(
+            6,
+            0.39216144400731413928,
+            0.33259913678935943860,
+            -0.70624617255763935981,
+            0.08221359629355080023,
+            0.79854399093482996340,
+        ),
+    ),
+    "kahan_li8": _of(
+        KAHAN_LI,
+        composition(
+            8,
+            0.13020248308889008087881763,
+            0.56116298177510838456196441,
+            -0.38947496264484728640807860,
+            0.15884190655515560089621075,
+            -0.39590389413323757733623154,
+            0.18453964097831570709183254,
+            0.25837438768632204729397911,
+            0.29501172360931029887096624,
+            -0.60550853383003451169892108,
+        ),
     ),
     "hermite4": Hermite(),
 }

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import PerSystem, detached, namespace
+from nbcore.physics.elementwise import root
+from nbcore.physics.state import State
 
 __all__ = ["about_barycentre", "at_rest", "orbit", "two_body_period"]
 
@@ -27,13 +29,13 @@ def two_body_period(state: State) -> PerSystem:
         raise InputError(
             f"a period needs systems of 2 bodies, not {state.n_bodies}; give t_end instead"
         )
-    mu = state.G * state.mass.sum(dim=1)
+    mu = state.G * state.mass.sum(axis=1)
     R, V = (value[:, 1] - value[:, 0] for value in (state.position, state.velocity))
-    energy = 0.5 * (V * V).sum(dim=1) - mu / (R * R).sum(dim=1).sqrt()
+    energy = 0.5 * (V * V).sum(axis=1) - mu / root((R * R).sum(axis=1))
     if (energy >= 0).any():
-        index = int((energy >= 0).nonzero()[0])
+        index = int(namespace(energy).nonzero(energy >= 0)[0][0])
         raise InputError(
-            f"system {index} is not bound (energy {float(energy[index].detach()):.3g} per unit "
+            f"system {index} is not bound (energy {float(detached(energy[index])):.3g} per unit "
             "of reduced mass) and has no period; give t_end instead"
         )
     return 2 * np.pi * mu / (-2 * energy) ** 1.5

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import is_tensor
 
 __all__ = ["check_plain"]
 
@@ -95,7 +95,7 @@ def _parts(value: Any) -> list[Any]:
 
 def _has_mask(value: Any) -> bool:
     """Whether a value has a mask, or lacks a value where pandas says so."""
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         return hasattr(value, "get_mask")
     mask = getattr(value, "mask", None)  # a method in pandas
     if mask is not None and not callable(mask):
@@ -107,6 +107,6 @@ def _has_mask(value: Any) -> bool:
 
 
 def _is_complex(value: Any) -> bool:
-    if isinstance(value, Tensor):
+    if is_tensor(value):
         return value.is_complex()
     return getattr(getattr(value, "dtype", None), "kind", "") == "c"

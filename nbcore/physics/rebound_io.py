@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.state import State
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def one_system(state: State) -> tuple[Array, Array, Array]:
     if state.n_systems != 1:
         raise InputError(
             f"the state has {state.n_systems} systems and other codes take one; "
-            "pass one at a time, such as state.select(torch.tensor([0]))"
+            "pass one at a time, such as state.select([0])"
         )
     if state.field is not None:
         raise InputError(
@@ -86,7 +87,7 @@ def one_system(state: State) -> tuple[Array, Array, Array]:
         )
     depth = ((0, 0), (0, 3 - state.n_dimensions))
     mass, position, velocity = (
-        value[0].detach().cpu().numpy() for value in (state.mass, state.position, state.velocity)
+        to_numpy(value[0]) for value in (state.mass, state.position, state.velocity)
     )
     return mass.copy(), np.pad(position, depth), np.pad(velocity, depth)
 

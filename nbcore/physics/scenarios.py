@@ -53,6 +53,9 @@ Array = NDArray[np.float64]
 Arrays = tuple[Array, Array, Array]
 
 
+PARTS = ("mass", "position", "velocity")
+
+
 class Reference(NamedTuple):
     """End of a known problem, from REBOUND's IAS15 at its default accuracy."""
 
@@ -73,7 +76,8 @@ def takes_seed(name: str) -> bool:
 
 
 def make(
-    name: str,
+    scenario: str | Callable[..., Any],
+    /,
     *,
     G: float = 1.0,
     softening: float = 0.0,
@@ -84,12 +88,12 @@ def make(
 
     Parameters
     ----------
-    name
-        One of `names()`.
+    scenario
+        One of `names()`, or a function of your own that returns mass, position and velocity.
     G, softening, field
         As in State; velocities are scaled by √G, so that bound stays bound.
     parameters
-        Keyword arguments of the function in SCENARIOS.
+        Keyword arguments of the function, checked against its annotations.
 
     Returns
     -------
@@ -98,12 +102,23 @@ def make(
     Raises
     ------
     InputError
-        The name or a parameter is unknown, or a value is of the wrong type or out of range.
+        The name or a parameter is unknown, a value is of the wrong type or out of range, or a
+        function returns something else.
     """
-    function = entry("scenario", name, SCENARIOS)
-    mass, position, velocity = checked_call(f"scenario {name!r}", function, parameters)
+    is_own = callable(scenario)
+    function = scenario if is_own else entry("scenario", scenario, SCENARIOS)
+    name = getattr(scenario, "__name__", str(scenario))
+    made = checked_call(f"scenario {name!r}", function, parameters)
+    if is_own and not (isinstance(made, (tuple, list)) and len(made) == len(PARTS)):
+        raise InputError(
+            f"the scenario {name!r} returned {type(made).__name__}; it must return "
+            f"{', '.join(PARTS)}"
+        )
+    mass, position, velocity = made
     units = checked_call("the system", _units, {"G": G, "softening": softening})
-    return State.from_arrays(mass, position, velocity * np.sqrt(G), **units, field=field)
+    scaled = velocity if units["G"] == 1 else velocity * np.sqrt(G)
+    state = State.from_arrays(mass, position, scaled, **units, field=field)
+    return state.replace(scenario=name)
 
 
 def _units(G: Positive, softening: NotNegative) -> dict[str, float]:

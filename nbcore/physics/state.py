@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import Array, beside, is_tensor, namespace, to_numpy
+from nbcore.physics.elementwise import where
 from nbcore.physics.external import check_field
+from nbcore.physics.fields import LostField, TidalField
 from nbcore.physics.plain import check_plain
 
 if TYPE_CHECKING:
     from nbcore.physics.external import Field
 
-__all__ = ["PerSystem", "State"]
+__all__ = ["State"]
 
-DTYPE = torch.float64  # float32 dynamics would put a floor of 1e-5 under the energy error
-PerSystem = Tensor  # (B,), one number for each system of a batch
 
 # Powers of distances, rates, masses and energies must stay below 1e290 and above 1e-290, which
 # leaves room for encounters a hundred times closer and bodies that fly apart.
@@ -35,7 +34,8 @@ _PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "
 class State:
     """A batch of B systems of N point masses in D dimensions, in any consistent units.
 
-    Make one with `State.from_arrays`, which checks its input, or with a scenario.
+    Make one with `State.from_arrays`, which checks its input, or with a scenario. It holds NumPy
+    arrays, or tensors of torch if it was made of them or lies in a field of one's own.
 
     Attributes
     ----------
@@ -57,19 +57,31 @@ class State:
         (B, N, D) as far as they are known at this position (and velocity), otherwise None.
     batched
         False for a single system that was given without a leading B.
+    scenario
+        Name of the scenario that it was made by, if any.
     """
 
-    mass: Tensor
-    position: Tensor
-    velocity: Tensor
-    time: Tensor
+    mass: Array
+    position: Array
+    velocity: Array
+    time: Array
     G: float
     softening: float
     field: Field | None
-    work: Tensor
-    acceleration: Tensor | None = None
-    jerk: Tensor | None = None
+    work: Array
+    acceleration: Array | None = None
+    jerk: Array | None = None
     batched: bool = True
+    scenario: str | None = None
+
+    def __post_init__(self) -> None:
+        # Fields of one's own are written for tensors; see `external.Field`.
+        if self.field is None or type(self.field) in (TidalField, LostField):
+            return
+        for name in _PER_SYSTEM:
+            value = getattr(self, name)
+            if value is not None and not is_tensor(value):
+                object.__setattr__(self, name, _tensor(value))
 
     @classmethod
     def from_arrays(
@@ -103,21 +115,21 @@ class State:
             and one of them has mass, the units are so extreme that powers of them leave the
             range of numbers, or the field is none.
         """
-        mass, position, velocity = (
-            _as_tensor(name, value)
-            for name, value in (("mass", mass), ("position", position), ("velocity", velocity))
+        named = {"mass": mass, "position": position, "velocity": velocity, "time": time}
+        mass, position, velocity, time = _of_one_kind(
+            [_as_array(name, value) for name, value in named.items()]
         )
         batched = position.ndim == 3
         if not batched:
             mass, position, velocity = mass[None], position[None], velocity[None]
         _check_shapes(mass, position, velocity, batched)
-        time = _as_tensor("time", time)
         if time.shape not in ((), (len(mass),)):
             raise InputError(
                 f"time has shape {tuple(time.shape)}; it must be one number, or ({len(mass)},)"
             )
-        time = time.expand(len(mass)).clone()
-        _check_values(mass, position, velocity, time, G, softening)
+        time = namespace(time).broadcast_to(time, (len(mass),)) + 0
+        values = [to_numpy(each) for each in (mass, position, velocity, time)]
+        _check_values(values[0], values[1], values[2], values[3], G, softening)
         check_field(field)
         return cls(
             mass=mass,
@@ -127,7 +139,7 @@ class State:
             G=float(G),
             softening=float(softening),
             field=field,
-            work=torch.zeros_like(time),
+            work=0 * time,
             batched=batched,
         )
 
@@ -156,24 +168,33 @@ class State:
 
     def detach(self) -> State:
         """Copy without gradients and without shared memory, fit to be stored."""
-        return self._map(lambda value: value.detach().clone())
+        return self._map(lambda value: value.detach().clone() if is_tensor(value) else value.copy())
 
-    def to(self, device: str | torch.device) -> State:
-        """Copy on another device."""
-        return self._map(lambda value: value.to(device))
+    def to(self, device: Any) -> State:
+        """The same as tensors of torch on a device, such as "cpu" or "cuda"."""
+        return self._map(lambda value: _tensor(value).to(device))
 
-    def select(self, index: Tensor) -> State:
-        """Take the systems at an index or mask (B,), as a batch."""
+    def numpy(self) -> State:
+        """The same as NumPy arrays, without gradients; in a field of one's own, as tensors.
+
+        The arrays are those that are here, or share their memory with tensors on the CPU.
+        """
+        return self._map(to_numpy)
+
+    def select(self, index: Any) -> State:
+        """Take the systems at an index or mask (B,), or one by its number, as a batch."""
+        if not isinstance(index, slice) and not (is_tensor(index) and is_tensor(self.time)):
+            index = np.atleast_1d(to_numpy(index))
         return self._map(lambda value: value[index]).replace(batched=True)
 
-    def where(self, condition: Tensor, other: State) -> State:
+    def where(self, condition: Array, other: State) -> State:
         """Take each system from here where the condition (B,) holds, otherwise from the other."""
 
-        def choose(name: str) -> Tensor | None:
+        def choose(name: str) -> Array | None:
             here, there = getattr(self, name), getattr(other, name)
             if here is None or there is None:
                 return None
-            return torch.where(condition.view(-1, *[1] * (here.ndim - 1)), here, there)
+            return where(condition.reshape(-1, *[1] * (here.ndim - 1)), here, there)
 
         return self.replace(**{name: choose(name) for name in _PER_SYSTEM})
 
@@ -189,11 +210,18 @@ class State:
                         "can't be joined in one batch; run them one after the other"
                     )
 
-        def join(name: str) -> Tensor | None:
+        def join(name: str) -> Array | None:
             parts = [getattr(state, name) for state in states]
-            return None if any(part is None for part in parts) else torch.cat(parts)
+            return (
+                None if any(part is None for part in parts) else namespace(parts[0]).concat(parts)
+            )
 
-        return first.replace(**{name: join(name) for name in _PER_SYSTEM}, batched=True)
+        scenarios = {state.scenario for state in states}
+        return first.replace(
+            **{name: join(name) for name in _PER_SYSTEM},
+            batched=True,
+            scenario=first.scenario if len(scenarios) == 1 else None,
+        )
 
     def repeat(self, times: int) -> State:
         """Repeat the whole batch, system by system in the same order."""
@@ -202,31 +230,48 @@ class State:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """NumPy copies of mass, position, velocity and time; without B for a single system."""
         arrays = {
-            name: getattr(self, name).detach().cpu().numpy().copy()
+            name: to_numpy(getattr(self, name)).copy()
             for name in ("mass", "position", "velocity", "time")
         }
         return arrays if self.batched else {name: value[0] for name, value in arrays.items()}
 
 
-def _as_tensor(name: str, value: Any) -> Tensor:
+def _as_array(name: str, value: Any) -> Array:
+    """Float64, because float32 would put a floor of 1e-5 under the energy error."""
     check_plain(name, value)
-    if isinstance(value, Tensor):
-        return value.to(DTYPE)
+    if is_tensor(value):
+        return value.double()
     try:
-        return torch.as_tensor(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, OverflowError) as error:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(
             f"{name} can't be read as an array of numbers ({error}); "
             "give one row of equal length for each body"
         ) from None
 
 
+def _tensor(value: Array) -> Array:
+    if is_tensor(value):
+        return value
+    import torch
+
+    return torch.from_numpy(np.array(value))
+
+
+def _of_one_kind(arrays: list[Array]) -> list[Array]:
+    """Tensors, on the device of the first, if any of them is one."""
+    tensors = [each for each in arrays if is_tensor(each)]
+    if not tensors:
+        return arrays
+    return [beside(each, tensors[0]) for each in arrays]
+
+
 def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and bool(np.isfinite(value))
 
 
-def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: bool) -> None:
-    def seen(value: Tensor) -> tuple[int, ...]:
+def _check_shapes(mass: Array, position: Array, velocity: Array, batched: bool) -> None:
+    def seen(value: Array) -> tuple[int, ...]:
         return tuple(value.shape if batched else value.shape[1:])
 
     expected = "(B, N, D)" if batched else "(N, D)"
@@ -252,31 +297,27 @@ def _check_shapes(mass: Tensor, position: Tensor, velocity: Tensor, batched: boo
 
 
 def _check_values(
-    mass: Tensor,
-    position: Tensor,
-    velocity: Tensor,
-    time: Tensor,
+    mass: np.ndarray,
+    position: np.ndarray,
+    velocity: np.ndarray,
+    time: np.ndarray,
     G: float,
     softening: float,
 ) -> None:
     named = (("mass", mass), ("position", position), ("velocity", velocity), ("time", time))
     for name, value in named:
-        bad = ~torch.isfinite(value)
-        if bad.any():
-            index = torch.nonzero(bad)[0].tolist()
+        if (bad := ~np.isfinite(value)).any():
+            index = np.argwhere(bad)[0].tolist()
             raise InputError(
-                f"{name}{index} is {float(value[tuple(index)].detach())}; "
-                "every value must be a finite number"
+                f"{name}{index} is {value[tuple(index)]}; every value must be a finite number"
             )
     if (mass < 0).any():
-        index = torch.nonzero(mass < 0)[0].tolist()
-        raise InputError(
-            f"mass{index} is {float(mass[tuple(index)].detach())}; masses must be zero or positive"
-        )
-    massless = ~(mass > 0).any(dim=1)
+        index = np.argwhere(mass < 0)[0].tolist()
+        raise InputError(f"mass{index} is {mass[tuple(index)]}; masses must be zero or positive")
+    massless = ~(mass > 0).any(axis=1)
     if massless.any():
         raise InputError(
-            f"all masses of system {int(massless.nonzero()[0])} are zero; at least one must act"
+            f"all masses of system {int(massless.argmax())} are zero; at least one must act"
         )
     check_plain("G", G)
     check_plain("softening", softening)
@@ -286,15 +327,13 @@ def _check_values(
         raise InputError(f"softening is {softening!r}; it must be a number, zero or positive")
     if softening == 0:
         _check_apart(mass, position)
-    arrays = [value.detach().cpu().numpy() for value in (mass, position, velocity)]
-    _check_range(arrays[0], arrays[1], arrays[2], G, softening)
+    _check_range(mass, position, velocity, G, softening)
 
 
-def _check_apart(mass: Tensor, position: Tensor) -> None:
+def _check_apart(mass: np.ndarray, position: np.ndarray) -> None:
     """Refuse bodies at one place if one of them has mass; massless ones exert nothing."""
     n_systems, n_bodies, _ = position.shape
-    masses = mass.detach().cpu().numpy().ravel()
-    places = position.detach().cpu().numpy().reshape(n_systems * n_bodies, -1)
+    masses, places = mass.ravel(), position.reshape(n_systems * n_bodies, -1)
     systems = np.arange(len(places)) // n_bodies
     order = np.lexsort([*places.T, systems])
     same = (places[order][1:] == places[order][:-1]).all(axis=1)

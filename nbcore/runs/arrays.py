@@ -32,7 +32,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcore.atomic import replacing
 from nbcore.config import load_config, make_config, parsed, with_settings
 from nbcore.errors import InputError, unknown_name
 from nbcore.jsonfiles import flat, read_json, write_json
@@ -40,6 +39,7 @@ from nbcore.runs import cluster, notebooks, provenance
 from nbcore.runs.checks import check_members
 from nbcore.runs.records import Run
 from nbcore.runs.signals import Interrupted
+from nbcore.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -351,7 +351,7 @@ def last_lines(path: Path, most: int) -> list[str]:
 def collect(array: Array) -> pd.DataFrame:
     """One row a member: its settings, how it stands, how long it took, its metrics, its error.
 
-    Written to table.parquet in the array's folder, too.
+    Written to table.csv in the array's folder, too.
     """
     import pandas as pd
 
@@ -369,8 +369,7 @@ def collect(array: Array) -> pd.DataFrame:
             row["error"] = next(iter(last_lines(errors[0], 1)), None) if errors else None
         rows.append(row)
     table = pd.DataFrame(rows)
-    with replacing(array.run.path / "table.parquet") as part:
-        table.to_parquet(part, index=False)
+    write_table(table, array.run.path / "table.csv")
     return table
 
 

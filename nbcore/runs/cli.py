@@ -359,7 +359,7 @@ def cancel(array: ArrayArgument) -> None:
 
 @app.command()
 def collect(array: ArrayArgument) -> None:
-    """Gather the members of an array into one table (Parquet), and name those that failed."""
+    """Gather the members of an array into one table (CSV), and name those that failed."""
     with errors_reported(False):
         from nbcore.runs import arrays, reports
 

@@ -16,6 +16,7 @@ from nbcore.atomic import replacing
 from nbcore.errors import InputError
 from nbcore.places import SHIPPED, needs_checkout
 from nbcore.runs.records import Run
+from nbcore.tables import markdown_head, markdown_row
 
 __all__ = [
     "benchmark_table",
@@ -37,13 +38,10 @@ CARD = Path(__file__).parents[1] / "stepping" / "pretrained" / "default.md"
 
 def results_table(comparison: dict[str, dict[str, Any]]) -> str:
     """Markdown table of a comparison at equal cost, as it stands in metrics.json."""
-    lines = [
-        "| method | median | p10 | p90 | final | evaluations | lost |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = markdown_head("method", "median", "p10", "p90", "final", "evaluations", "lost")
     for method, row in comparison.items():
-        errors = " | ".join(f"{row[name]:.1e}" for name in ("median", "p10", "p90", "final"))
-        lines.append(f"| {method} | {errors} | {row['evaluations']} | {row['lost']} |")
+        errors = (f"{row[name]:.1e}" for name in ("median", "p10", "p90", "final"))
+        lines.append(markdown_row(method, *errors, str(row["evaluations"]), str(row["lost"])))
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def collected(array: Array) -> str:
     """Gather the members, and say what was found."""
     table = collect(array)
     done = len(table.query("state == 'done'"))
-    lines = [f"{done} of {len(table)} done: {array.run.path / 'table.parquet'}"]
+    lines = [f"{done} of {len(table)} done: {array.run.path / 'table.csv'}"]
     for row in table.query("state != 'done'").to_dict("records"):
         error = row.get("error")
         lines.append(

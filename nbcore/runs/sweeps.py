@@ -1,7 +1,7 @@
 """Searches for the settings of a training: Optuna's studies, made by one worker or by many.
 
 A sweep is a run folder: the study (a journal file, which a shared file system can hold, or any
-database), a folder for each trial in `trials/`, `trials.parquet`, and `best.toml`, a configuration
+database), a folder for each trial in `trials/`, `trials.csv`, and `best.toml`, a configuration
 that `nbcore train` takes. Workers may come, go and die: a trial whose worker has died is noted as
 failed, and its settings are tried again.
 
@@ -24,7 +24,6 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from nbcore.analysis.scoring import Judge
-from nbcore.atomic import replacing
 from nbcore.config import Config, Sweep, make_config, save_config, with_settings
 from nbcore.errors import InputError
 from nbcore.jsonfiles import write_lines
@@ -32,6 +31,7 @@ from nbcore.learning.training import check_training, train
 from nbcore.runs import cluster, provenance
 from nbcore.runs.records import Run
 from nbcore.stepping.policies import LearnedPolicy
+from nbcore.tables import write_table
 
 if TYPE_CHECKING:
     import optuna
@@ -301,8 +301,7 @@ def _judge(config: Config) -> Judge:
 
 def _result(study: optuna.Study, config: Config, run: Run) -> SweepResult:
     table = trials_of(study)
-    with replacing(run.path / "trials.parquet") as part:
-        table.to_parquet(part, index=False)
+    write_table(table, run.path / "trials.csv")
     ended = table.query("state in ('complete', 'pruned', 'failed')")
     if len(ended) < _wanted(config.sweep):
         raise RuntimeError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from nbcore.errors import InputError
-from nbcore.physics.integrators import Integrator, get_integrator
+from nbcore.physics.arrays import Array, numbers, to_numpy
+from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, policy_of
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
@@ -25,8 +25,8 @@ DEFAULT_TOLERANCE = 1e-6
 class Plan(NamedTuple):
     """What a run is to be, as far as its arguments say."""
 
-    t_end: PerSystem
-    tolerance: PerSystem
+    t_end: NDArray[np.float64]
+    tolerance: NDArray[np.float64]
     policy: Policy
     learned: LearnedPolicy | None
     stepping: str
@@ -38,7 +38,7 @@ def plan_of(
     state: State,
     t_end: Any,
     policy: Any,
-    integrator: str | None,
+    integrator: str | Integrator | None,
     tolerance: Any,
     stepping: str | None,
     max_steps: int | None,
@@ -49,7 +49,7 @@ def plan_of(
     end = _t_end(state, t_end, max_steps)
     tolerance = DEFAULT_TOLERANCE if tolerance is None else tolerance
     accepted = per_system(state, "tolerance", tolerance)
-    if not bool(((accepted > 0) & (accepted < 1)).all()):
+    if not ((accepted > 0) & (accepted < 1)).all():
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
     chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
@@ -59,10 +59,13 @@ def plan_of(
     )
 
 
-def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, Integrator]:
+def _integrator(
+    given: str | Integrator | None, policy: Policy, stepping: str
+) -> tuple[str, Integrator]:
     learned = policy if isinstance(policy, LearnedPolicy) else None
-    name = name or (learned.spec.integrator if learned else DEFAULT_INTEGRATOR)
-    integrator = get_integrator(name)
+    if given is None:
+        given = learned.spec.integrator if learned else DEFAULT_INTEGRATOR
+    integrator, name = get_integrator(given), name_of(given)
     if learned and learned.spec.order != integrator.order:
         raise InputError(
             f"the policy was trained for {learned.spec.integrator!r} of order "
@@ -83,37 +86,36 @@ def _integrator(name: str | None, policy: Policy, stepping: str) -> tuple[str, I
     return name, integrator
 
 
-def per_system(state: State, name: str, value: Any) -> PerSystem:
+def per_system(state: State, name: str, value: Any) -> NDArray[np.float64]:
     """One number, or one a system, as (B,), or an InputError that names it."""
     check_plain(name, value)
     try:
-        # with the dtype at once: a Python float would pass through float32
-        tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
+        found = numbers(value)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
-    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != state.n_systems):
+    if found.ndim > 1 or (found.ndim == 1 and len(found) != state.n_systems):
         raise InputError(
-            f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
+            f"{name} has shape {found.shape} for {state.n_systems} systems; "
             "give one number, or one a system"
         )
-    return tensor.expand(state.n_systems).clone()
+    return np.broadcast_to(found, state.n_systems).copy()
 
 
-def _t_end(state: State, t_end: Any, max_steps: int | None) -> PerSystem:
+def _t_end(state: State, t_end: Any, max_steps: int | None) -> NDArray[np.float64]:
     if t_end is None:
         raise InputError("t_end is not given; say when the run ends, such as simulate(state, 10.0)")
     end = per_system(state, "t_end", t_end)
-    if bool((end <= state.time).any()) or bool(end.isnan().any()):
+    if not (end > to_numpy(state.time)).all():
         raise InputError(
             f"t_end is {t_end} and the state is at time {float(state.time.max())}; "
             "t_end must be later"
         )
-    if max_steps is None and not bool(torch.isfinite(end).all()):
+    if max_steps is None and not np.isfinite(end).all():
         raise InputError("t_end is infinite; give max_steps, or the run never ends")
     return end
 
 
-def rows_of(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
+def rows_of(record: Any, state: State, t_end: NDArray[np.float64]) -> int | NDArray[np.float64]:
     """Every how many steps to record (0: ends only), or the output times (T,)."""
     check_plain("record", record)
     if record is None:
@@ -127,15 +129,16 @@ def rows_of(record: Any, state: State, t_end: PerSystem) -> int | Tensor:
             raise InputError(f"record is {record}; it must be 1 or more, or 'ends'")
         return int(record)
     try:
-        times = torch.as_tensor(np.array(record, dtype=np.float64), device=state.time.device)
+        times = numbers(record)
     except (TypeError, ValueError):
         raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'") from None
-    increasing = times.ndim == 1 and bool((times.diff() > 0).all())
-    if not increasing or not len(times) or not bool(torch.isfinite(times).all()):
+    increasing = times.ndim == 1 and bool((np.diff(times) > 0).all())
+    if not increasing or not len(times) or not np.isfinite(times).all():
         raise InputError(
             f"record is {record!r}; times must be one increasing list of finite numbers, not empty"
         )
-    if bool((times[0] < state.time).any()) or bool((times[-1] > t_end).any()):
+    begun = to_numpy(state.time)
+    if (times[0] < begun).any() or (times[-1] > t_end).any():
         raise InputError(
             f"record times from {float(times[0])} to {float(times[-1])} reach beyond the run, "
             f"{float(state.time.max())} to {float(t_end.min())}"
@@ -152,16 +155,16 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
     accepted = stored["tolerance"]
     if tolerance is not None:
         asked = per_system(begun.state, "tolerance", tolerance)
-        if not torch.equal(asked.cpu(), accepted):
+        if not np.array_equal(asked, accepted):
             refuse(path, "tolerance", _short(accepted), _short(asked))
     if policy is not None:
         policy, integrator = policy_of(policy, integrator, float(accepted.min()))
     if record is not None:
-        recorded = rows_of(record, begun.state, torch.full_like(begun.state.time, torch.inf))
+        recorded = rows_of(record, begun.state, np.full(begun.state.n_systems, np.inf))
         if not equal(recorded, stored["record"]):
             refuse(path, "record", _recorded(stored["record"]), _recorded(recorded))
+    is_auto = isinstance(integrator, str) and integrator == AUTO
     chosen = {
-        "integrator": None if integrator == AUTO else integrator,
         "stepping": stepping,
         "engine": None if engine == "auto" else engine,
     }
@@ -170,11 +173,11 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         if value is not None and value != stored[name]:
             refuse(path, name, stored[name], value)
     every = stored["record"]
-    recorded = every.numpy() if isinstance(every, Tensor) else every or "ends"
+    recorded = every if isinstance(every, np.ndarray) else every or "ends"
     return (
         begun.state,
         begun.policy(policy),  # pyright: ignore[reportArgumentType]
-        stored["integrator"],
+        begun.integrator(None if is_auto else integrator),
         accepted,
         stored["stepping"],
         stored["engine"],
@@ -189,20 +192,20 @@ def _difference(one: State, other: State) -> tuple[str, Any, Any] | None:
         if getattr(one, name) != getattr(other, name):
             return name, getattr(one, name), getattr(other, name)
     for name in ("mass", "position", "velocity", "time"):
-        mine, theirs = (getattr(state, name).detach().cpu() for state in (one, other))
+        mine, theirs = (to_numpy(getattr(state, name)) for state in (one, other))
         if mine.shape != theirs.shape:
             return f"a {name} of shape", tuple(mine.shape), tuple(theirs.shape)
-        if not torch.equal(mine, theirs):
-            where = tuple((mine != theirs).nonzero()[0].tolist())
+        if not np.array_equal(mine, theirs):
+            where = tuple(np.argwhere(mine != theirs)[0].tolist())
             return f"{name}{list(where)}", float(mine[where]), float(theirs[where])
     return None
 
 
-def _short(values: Tensor) -> float | list[float]:
+def _short(values: Array) -> float | list[float]:
     return float(values[0]) if bool((values == values[0]).all()) else values.tolist()
 
 
-def _recorded(record: int | Tensor) -> str:
-    if isinstance(record, Tensor):
+def _recorded(record: int | NDArray[np.float64]) -> str:
+    if isinstance(record, np.ndarray):
         return f"{len(record)} times from {float(record[0])} to {float(record[-1])}"
     return f"every {record} steps" if record else "ends"

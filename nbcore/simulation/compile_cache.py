@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import inspect
 import os
 import shutil
@@ -19,6 +20,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -91,6 +93,7 @@ class CompileCache:
             )
             return
         self._drop_unused()
+        _load_array_functions()
         function._cache = _cache_in(self.folder)(function.py_func)
 
     def usage(self) -> Usage:
@@ -171,6 +174,25 @@ def _constants(names: Iterable[str], holder: Mapping[str, Any]) -> str:
     """Those of the names that stand for a plain value there."""
     found = {name: holder[name] for name in names if isinstance(holder.get(name), Constant)}
     return repr(sorted((name, value) for name, value in found.items() if name[:2] != "__"))
+
+
+def _load_array_functions() -> None:
+    """Have numba load what it knows of arrays, without SciPy's linear algebra.
+
+    It imports that, for a quarter of a second, to see whether it is there. No kernel uses it, and
+    whoever does has it imported when it is compiled.
+    """
+    from numba.np import linalg
+
+    def ensure_blas() -> None:
+        if find_spec("scipy") is None:
+            raise ImportError
+
+    before, linalg.ensure_blas = linalg.ensure_blas, ensure_blas
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = before
 
 
 def _digest(*parts: bytes) -> str:

@@ -7,9 +7,7 @@ progress bar and heed an interrupt; how long the turns are changes no step.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +16,18 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from numba.core import event
+from numpy.typing import NDArray
 
+from nbcore.interrupts import noted
 from nbcore.physics import gravity
+from nbcore.physics.arrays import PerSystem, is_tensor, to_numpy
 from nbcore.physics.body_errors import partners
 from nbcore.physics.external import name_of
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.integrators import name_of as integrator_name
+from nbcore.physics.state import State
 from nbcore.simulation.compile_cache import CompileCache
 from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Standing, Task
 from nbcore.simulation.events import Events, at_start
@@ -43,10 +44,11 @@ from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
-from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
-from nbcore.stepping.models import ACTIVATIONS, StepNetwork
-from nbcore.stepping.policies import Criterion, Crowd, FixedStep, LearnedPolicy, Policy
+from nbcore.stepping.layers import ACTIVATIONS
+from nbcore.stepping.models import Network
+from nbcore.stepping.policies import Criterion, Crowd, FixedStep, LearnedPolicy, Policy, shares_of
 
 __all__ = ["integrate", "obstacle"]
 
@@ -58,25 +60,30 @@ MOST_QUOTA = 1 << 40
 def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None:
     """What keeps a run from this engine, or None."""
     # By their very classes: one that is derived from them may do anything.
-    if state.position.device.type != "cpu":
-        return f"states on {state.position.device}"
+    if is_tensor(state.time) and state.time.device.type != "cpu":
+        return f"states on {state.time.device}"
     if state.field is not None and type(state.field) is not TidalField:
         return f"the field {name_of(state.field)!r}"
     if type(integrator) not in (Splitting, Hermite):
-        return f"the integrator {integrator}"
+        return f"the integrator {integrator_name(integrator)!r}"
     if type(policy) not in (FixedStep, Criterion, LearnedPolicy, Crowd):
         return f"the policy '{policy}'"
-    nothing = np.empty(0)
-    if isinstance(policy, Criterion) and rule_of(policy.name, nothing, nothing) is None:
+    if isinstance(policy, Criterion) and not _is_known(policy):
         return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
         return next((f"the feature '{name}'" for name in policy.names if name not in KNOWN), None)
     return None
 
 
-@torch.no_grad()
+def _is_known(policy: Criterion) -> bool:
+    """Whether there is a rule for a criterion, which may be called like one that there is."""
+    nothing, row = np.empty(0), CRITERIA.get(policy.name)
+    same = row is not None and row.time_scale is policy.row.time_scale
+    return same and rule_of(policy.name, nothing, nothing) is not None
+
+
 def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
-    """Run every system to its end; see `engine.Engine`."""
+    """Run every system to its end; see `engine.Engine`. The state is one of NumPy arrays."""
     state, policy, integrator, limits = task.state, task.policy, task.integrator, task.limits
     if isinstance(integrator, Hermite):
         integrator.check(state)
@@ -105,7 +112,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
 
     quota = max(1, FIRST_PAIRS // (n * n * len(systems.status)))
     with (
-        _interrupts(task.interruptible) as interrupted,
+        noted(task.interruptible) as interrupted,
         _says_when_it_compiles(n),
         _workers(isinstance(bodies, Shared)) as spread,
     ):
@@ -127,23 +134,23 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
     evaluations = task.force_evaluations(systems.n_steps, systems.n_redone)
     d, back = state.n_dimensions, np.argsort(order, axis=1)
 
-    def of_bodies(row: int) -> torch.Tensor:
+    def of_bodies(row: int) -> NDArray[np.float64]:
         kept = _body_by_body(systems.off[:, row : row + 1], back)[..., 0]
-        return kept if task.follow else torch.full_like(kept, torch.nan)
+        return kept if task.follow else np.full_like(kept, np.nan)
 
     final = state.replace(
-        position=_body_by_body(systems.position, back)[..., :d].contiguous(),
-        velocity=_body_by_body(systems.velocity, back)[..., :d].contiguous(),
-        time=torch.as_tensor(systems.time),
-        work=torch.as_tensor(systems.work),
+        position=_body_by_body(systems.position, back)[..., :d],
+        velocity=_body_by_body(systems.velocity, back)[..., :d],
+        time=systems.time,
+        work=systems.work,
     )
     return Outcome(
         final,
-        torch.as_tensor(systems.status),
-        torch.as_tensor(systems.n_steps),
-        torch.as_tensor(systems.n_redone),
-        torch.as_tensor(evaluations),
-        torch.as_tensor(systems.max_errors.T.copy()),
+        systems.status,
+        systems.n_steps,
+        systems.n_redone,
+        evaluations,
+        systems.max_errors.T,
         of_bodies(ERROR),
         of_bodies(WORST),
         _events(systems, order),
@@ -152,17 +159,17 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
 
 def _events(systems: Systems, order: np.ndarray) -> Events:
     """What ended the runs; here the numbers of bodies leave the engine."""
-    time, first, second, distance = torch.as_tensor(systems.event.T.copy())
+    time, first, second, distance = systems.event.T
     first, second = _renamed(first, order), _renamed(second, order)
     swapped = (second >= 0) & (second < first)
-    pair = torch.where(swapped, second, first), torch.where(swapped, first, second)
+    pair = np.where(swapped, second, first), np.where(swapped, first, second)
     return Events(time, *pair, distance)
 
 
-def _renamed(bodies: torch.Tensor, names: np.ndarray) -> torch.Tensor:
+def _renamed(bodies: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Bodies (B,) by their names (B, N); −1, which is none, stays."""
-    whom = torch.as_tensor(names).gather(1, bodies.long().clamp(min=0)[:, None])[:, 0]
-    return torch.where(bodies >= 0, whom, -1)
+    index = bodies.astype(np.int64).clip(min=0)[:, None]
+    return np.where(bodies >= 0, np.take_along_axis(names, index, axis=1)[:, 0], -1)
 
 
 def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
@@ -183,15 +190,15 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         off[:, ERROR] = np.nan
     met, other = _renamed(events.first, place), _renamed(events.second, place)
     events = events._replace(first=met, second=other)
-    partner = np.take_along_axis(place, partners(state).numpy(), axis=1)
+    partner = np.take_along_axis(place, partners(state), axis=1)
     initial = np.zeros((n_systems, 7))
     initial[:, 0] = energy[:, 0]
     initial[:, 1 : 1 + momentum.shape[1]] = momentum
     initial[:, 7 - angular.shape[1] :] = angular  # in the plane the third axis alone
     return Systems(
         order=order,
-        n_active=(state.mass > 0).sum(dim=1).numpy(),
-        mass=np.take_along_axis(_array(state.mass), order, axis=1),
+        n_active=(state.mass > 0).sum(axis=1),
+        mass=np.take_along_axis(state.mass, order, axis=1),
         position=_axis_by_axis(state.position, order),
         velocity=_axis_by_axis(state.velocity, order),
         acceleration=_axis_by_axis(known[0], order),
@@ -202,7 +209,7 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         dt=_array(dt),
         made=np.full(n_systems, np.nan),
         work=_array(state.work),
-        status=events.ends(torch.full((n_systems,), int(Status.RUNNING))).numpy(),
+        status=events.ends(np.full(n_systems, int(Status.RUNNING))),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
@@ -211,9 +218,9 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         off=off,
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
-        scale=_array(torch.stack(monitor.scales, dim=1)),
+        scale=np.stack(monitor.scales, axis=1),
         t_end=_array(task.limits.t_end),
-        event=_array(torch.stack([each.double() for each in events], dim=1)),
+        event=np.stack([each.astype(float) for each in events], axis=1),
     )
 
 
@@ -236,12 +243,12 @@ def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndar
 def _bodies(state: State) -> tuple[Any, np.ndarray]:
     """What stands for N in the compiled code, and the order (B, N) in which bodies stand there."""
     n, massless = state.n_bodies, state.mass == 0
-    if n <= forces.LARGEST_UNROLLED and int(massless.sum(dim=1).max()) < 2:
+    if n <= forces.LARGEST_UNROLLED and int(massless.sum(axis=1).max()) < 2:
         return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
     # Two massless bodies don't see each other: those with mass come first, to be looped over.
-    order = np.argsort(massless.numpy(), axis=1, kind="stable")
+    order = np.argsort(massless, axis=1, kind="stable")
     # Cores are worth sharing a system by its pairs, which test particles have few of.
-    pairs = n * int((~massless).sum(dim=1).max())
+    pairs = n * int((~massless).sum(axis=1).max())
     return (Shared(n, n) if pairs >= forces.SHARED**2 else Many(n, n)), order
 
 
@@ -272,15 +279,15 @@ def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
             return _learned(policy, state, tolerance, unit4)
         return _general(policy, state, tolerance, unit4)
     assert isinstance(policy, Criterion)
-    factor = _each(policy.eta, state) ** get_criterion(policy.name).eta_power
+    factor = _each(policy.eta, state) ** policy.row.eta_power
     return rule_of(policy.name, factor, unit4)
 
 
 def _unit4(state: State) -> np.ndarray:
     """Fourth power of the time √(R³/G M) of a system, R its rms size; see `SmoothRate`."""
     offset = state.position - gravity.centre_of_mass(state)[0]
-    mean_r2 = (offset * offset).sum(dim=-1).mean(dim=1) + state.softening**2
-    return _array(mean_r2**3 / (state.G * state.mass.sum(dim=1)) ** 2)
+    mean_r2 = (offset * offset).sum(axis=-1).mean(axis=1) + state.softening**2
+    return _array(mean_r2**3 / (state.G * state.mass.sum(axis=1)) ** 2)
 
 
 def _learned(
@@ -294,7 +301,7 @@ def _learned(
     packed = [_packed(network, places) for network in policy.networks]
     weights, biases, last, last_bias = (np.stack(each) for each in zip(*packed, strict=True))
     width = last.shape[1]
-    shares = np.array_split(np.arange(state.n_systems), len(packed))
+    shares = shares_of(state.n_systems, len(packed))
     return Learned(
         factor=_array(policy.factor(tolerance)),
         order=policy.spec.order,
@@ -303,7 +310,7 @@ def _learned(
         log_tolerance=_array(policy.log_tolerance(tolerance)),
         mean=mean,
         sharpness=sharpness,
-        member=np.repeat(np.arange(len(packed)), [len(share) for share in shares]),
+        member=np.repeat(np.arange(len(packed)), [share.stop - share.start for share in shares]),
         sees=(0,) * (2 if max(places) >= OF_PAIRS - 1 else 1),
         hidden=(0,) * width,
         weights=weights.reshape(-1, width),
@@ -315,26 +322,25 @@ def _learned(
     )
 
 
-def _packed(network: StepNetwork, places: list[int]) -> tuple[np.ndarray, ...]:
+def _packed(network: Network, places: list[int]) -> tuple[np.ndarray, ...]:
     """Weights (layers, W, W), biases (layers, W), and the last layer's (W,) and ()."""
-    *hidden, last = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-    width = -(-max(INPUTS, *(layer.out_features for layer in [*hidden, last])) // 8) * 8
-    dtype = last.weight.detach().numpy().dtype
-    weights = np.zeros((len(hidden), width, width), dtype)
-    biases, final = np.zeros((len(hidden), width), dtype), np.zeros(width, dtype)
+    *hidden, last = network.weights
+    width = -(-max(INPUTS, *(len(weight) for weight in network.weights)) // 8) * 8
+    weights = np.zeros((len(hidden), width, width), last.dtype)
+    biases, final = np.zeros((len(hidden), width), last.dtype), np.zeros(width, last.dtype)
     rows = places
-    for k, layer in enumerate(hidden):
-        weights[k][rows, : layer.out_features] = layer.weight.detach().numpy().T
-        biases[k, : layer.out_features] = layer.bias.detach().numpy()
-        rows = list(range(layer.out_features))
-    final[rows] = last.weight.detach().numpy()[0]
-    return weights, biases, final, np.array(float(last.bias[0]))
+    for k, weight in enumerate(hidden):
+        weights[k][rows, : len(weight)] = weight.T
+        biases[k, : len(weight)] = network.biases[k]
+        rows = list(range(len(weight)))
+    final[rows] = last[0]
+    return weights, biases, final, np.array(float(network.biases[-1][0]))
 
 
 def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: Any) -> General:
     network, spec = policy.network, policy.spec
-    layers = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
-    parts = [part.flatten() for layer in layers for part in (layer.weight.T, layer.bias)]
+    layers = zip(network.weights, network.biases, strict=True)
+    parts = [part.ravel() for weight, bias in layers for part in (weight.T, bias)]
     waves = network.frequencies
     n_inputs = len(network.mean)
     memory = policy.begin(state)
@@ -354,35 +360,34 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
         remembered=np.zeros((state.n_systems, 1)),
         mean=_array(network.mean),
         deviation=_array(network.deviation),
-        frequencies=np.empty((n_inputs, 0)) if waves is None else waves.numpy().copy(),
-        widths=np.array([layers[0].in_features, *(layer.out_features for layer in layers)]),
-        weights=torch.cat(parts).detach().numpy(),
+        frequencies=np.empty((n_inputs, 0)) if waves is None else waves.copy(),
+        widths=np.array([network.weights[0].shape[1], *map(len, network.biases)]),
+        weights=np.concatenate(parts),
         activation=list(ACTIVATIONS).index(spec.activation),
         bound=policy.bound,
     )
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    return np.array(tensor.detach().numpy(), dtype=np.float64, order="C")
+def _array(value: Any) -> NDArray[np.float64]:
+    return np.array(to_numpy(value), dtype=np.float64, order="C")
 
 
 def _each(value: Any, state: State) -> np.ndarray:
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    return _array(tensor.expand(state.n_systems))
+    return _array(np.broadcast_to(to_numpy(value), state.n_systems))
 
 
-def _axis_by_axis(vectors: torch.Tensor, order: np.ndarray) -> np.ndarray:
+def _axis_by_axis(vectors: np.ndarray, order: np.ndarray) -> np.ndarray:
     """(B, N, D) to (B, 3, N), bodies in this order, with zeros for the axis that a plane lacks."""
     n_systems, n_bodies, n_dimensions = vectors.shape
     array = np.zeros((n_systems, 3, n_bodies))
-    ordered = np.take_along_axis(vectors.detach().numpy(), order[..., None], axis=1)
+    ordered = np.take_along_axis(vectors, order[..., None], axis=1)
     array[:, :n_dimensions] = ordered.transpose(0, 2, 1)
     return array
 
 
-def _body_by_body(array: np.ndarray, back: np.ndarray) -> torch.Tensor:
+def _body_by_body(array: np.ndarray, back: np.ndarray) -> np.ndarray:
     """(B, k, N) to (B, N, k), bodies in the user's order."""
-    return torch.as_tensor(np.take_along_axis(array, back[:, None, :], axis=2).transpose(0, 2, 1))
+    return np.take_along_axis(array, back[:, None, :], axis=2).transpose(0, 2, 1).copy()
 
 
 @contextmanager
@@ -403,20 +408,6 @@ def _workers(
                 pass
 
         yield spread
-
-
-@contextmanager
-def _interrupts(wanted: bool) -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C instead of raising it, so that it can't fall into the middle of a record."""
-    came = threading.Event()
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: came.set())
-    try:
-        yield came.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Announcement(event.Listener):

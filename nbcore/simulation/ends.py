@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbcore.physics.arrays import PerSystem, to_numpy
 from nbcore.physics.integrators import get_integrator
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation import compiled_engine
 from nbcore.simulation.engine import Limits, Task
 from nbcore.simulation.observer import EndsOnly
@@ -44,6 +45,7 @@ class Ends(NamedTuple):
     lost: NDArray[np.bool_]
 
 
+@np.errstate(all="ignore")
 def run_to_end(
     state: State,
     t_end: PerSystem,
@@ -60,7 +62,7 @@ def run_to_end(
     Parameters
     ----------
     state
-        A batch on the CPU.
+        A batch.
     t_end, tolerance
         (B,).
     max_steps
@@ -68,6 +70,8 @@ def run_to_end(
     integrator, stepping
         Their names.
     """
+    state, policy = state.numpy(), policy.numpy() if isinstance(policy, LearnedPolicy) else policy
+    t_end, tolerance = to_numpy(t_end), to_numpy(tolerance)
     scheme, observer = get_integrator(integrator), EndsOnly(state)
     guarded = isinstance(policy, LearnedPolicy)
     task = Task(
@@ -82,9 +86,9 @@ def run_to_end(
     )
     outcome = compiled_engine.integrate(task, observer)
     return Ends(
-        np.maximum(outcome.max_errors[0].numpy(), outcome.max_body_errors.amax(dim=1).numpy()),
+        np.maximum(outcome.max_errors[0], outcome.max_body_errors.max(axis=1)),
         np.maximum(observer.energy_error, observer.body_error.max(axis=1)),
-        outcome.max_errors[0].numpy(),
-        outcome.n_force_evaluations.numpy().astype(float),
-        (outcome.status != int(Status.SUCCESS)).numpy(),
+        outcome.max_errors[0],
+        outcome.n_force_evaluations.astype(float),
+        outcome.status != Status.SUCCESS,
     )

@@ -7,28 +7,26 @@ it than this.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nbcore.physics import gravity
+from nbcore.physics.arrays import Array, PerSystem, norm
 from nbcore.physics.body_errors import BodyErrors
+from nbcore.physics.elementwise import root, where
 from nbcore.physics.integrators import Integrator
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.events import Events, Watch
 from nbcore.simulation.resumption import Keeper
 from nbcore.stepping.control import Guard
 from nbcore.stepping.policies import Policy
 
 __all__ = ["Engine", "Limits", "Monitor", "Observer", "Outcome", "Room", "Standing", "Step", "Task"]
-
-
-Counts = TypeVar("Counts", Tensor, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Limits:
     @property
     def watch(self) -> Watch:
         """What ends a system before its end."""
-        return Watch(self.collision_distance or 0.0, self.escape_distance or torch.inf)
+        return Watch(self.collision_distance or 0.0, self.escape_distance or math.inf)
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,11 @@ class Task:
         """Whether the steps are."""
         return self.stepping == "reversible"
 
-    def propose(self, state: State, memory: dict[str, Tensor]) -> PerSystem:
+    def propose(self, state: State, memory: dict[str, Array]) -> PerSystem:
         """Step that the policy proposes, (B,) [T]."""
         return self.policy(state, self.tolerance, memory)
 
-    def force_evaluations(self, n_steps: Counts, n_redone: Counts) -> Counts:
+    def force_evaluations(self, n_steps: Array, n_redone: Array) -> Array:
         """Evaluations (B,) of so many steps (B,), of which others had been redone.
 
         A policy is asked for every step, and twice more for the first of a reversible run.
@@ -129,26 +127,25 @@ class Monitor:
     def __init__(self, initial: State) -> None:
         self.initial = self._quantities(initial)
         momentum = gravity.momentum_scale(initial, gravity.energy_scale(initial))
-        size = (initial.position - gravity.centre_of_mass(initial)[0]).square()
-        size = size.sum(dim=-1).mean(dim=1).sqrt()
+        offset = initial.position - gravity.centre_of_mass(initial)[0]
+        size = root((offset * offset).sum(axis=-1).mean(axis=1))
         sizes = (
             gravity.energy_size(initial),
             gravity.relative_size(self.initial[1], momentum),
             gravity.relative_size(self.initial[2], size * momentum),
         )
         # Where nothing moves and nothing pulls, any change is infinite.
-        self.scales = tuple(each.where(each > 0, 1.0) for each in sizes)
+        self.scales: tuple[PerSystem, ...] = tuple(where(each > 0, each, 1.0) for each in sizes)
 
     @staticmethod
-    def _quantities(state: State) -> tuple[Tensor, Tensor, Tensor]:
+    def _quantities(state: State) -> tuple[Array, Array, Array]:
         return gravity.energy(state), gravity.momentum(state), gravity.angular_momentum(state)
 
     def errors(self, state: State) -> tuple[PerSystem, PerSystem, PerSystem]:
         """Relative errors of energy, momentum and angular momentum, (B,) each."""
         now = zip(self._quantities(state), self.initial, self.scales, strict=True)
         energy, momentum, angular = (
-            torch.linalg.vector_norm((value - start).reshape(len(scale), -1), dim=1) / scale
-            for value, start, scale in now
+            norm((value - start).reshape(len(scale), -1)) / scale for value, start, scale in now
         )
         return energy, momentum, angular
 
@@ -176,7 +173,7 @@ class Step(NamedTuple):
     errors: tuple[PerSystem, PerSystem, PerSystem]
     orbits_before: BodyErrors | None
     orbits_after: BodyErrors | None
-    status: Tensor
+    status: Array
 
 
 class Room(NamedTuple):
@@ -276,13 +273,13 @@ class Outcome:
     """
 
     state: State
-    status: Tensor
-    n_steps: Tensor
-    n_redone: Tensor
-    n_force_evaluations: Tensor
-    max_errors: Tensor
-    body_errors: Tensor
-    max_body_errors: Tensor
+    status: Array
+    n_steps: Array
+    n_redone: Array
+    n_force_evaluations: Array
+    max_errors: Array
+    body_errors: Array
+    max_body_errors: Array
     events: Events
 
 

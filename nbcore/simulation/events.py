@@ -11,17 +11,17 @@ Bodies without mass don't act on each other, and so don't meet either.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-
 from nbcore.physics import gravity
+from nbcore.physics.arrays import Array, PerSystem, dot, namespace, norm
+from nbcore.physics.elementwise import clamp, maximum, where
 from nbcore.simulation.status import Status
 
 if TYPE_CHECKING:
     from nbcore.physics.integrators import Integrator
-    from nbcore.physics.state import PerSystem, State
+    from nbcore.physics.state import State
 
 __all__ = [
     "COARSEST",
@@ -63,20 +63,22 @@ class Events(NamedTuple):
         [L] between the two, or from the centre of mass.
     """
 
-    time: Tensor
-    first: Tensor
-    second: Tensor
-    distance: Tensor
+    time: Array
+    first: Array
+    second: Array
+    distance: Array
 
-    def where(self, condition: Tensor, other: Events) -> Events:
+    def where(self, condition: Array, other: Events) -> Events:
         """Take each system from here where the condition (B,) holds, otherwise from the other."""
         pairs = zip(self, other, strict=True)
-        return Events(*(torch.where(condition, here, there) for here, there in pairs))
+        return Events(*(where(condition, here, there) for here, there in pairs))
 
-    def ends(self, status: Tensor) -> Tensor:
+    def ends(self, status: Array) -> Array:
         """Status (B,), or that of the event where there is one."""
-        kind = torch.where(self.second >= 0, int(Status.COLLISION), int(Status.ESCAPE))
-        return torch.where(self.first >= 0, kind, status)
+        kind = where(
+            self.second >= 0, 0 * status + int(Status.COLLISION), 0 * status + int(Status.ESCAPE)
+        )
+        return where(self.first >= 0, kind, status)
 
 
 class Watch(NamedTuple):
@@ -96,7 +98,7 @@ class Watch(NamedTuple):
     @property
     def is_on(self) -> bool:
         """Whether anything is looked for."""
-        return self.contact > 0 or self.beyond < torch.inf
+        return self.contact > 0 or self.beyond < math.inf
 
     def within_a_step(self) -> Watch:
         """The same by more than rounding."""
@@ -108,7 +110,6 @@ def at_start(state: State, watch: Watch) -> Events:
     return _happens(state, watch)
 
 
-@torch.no_grad()
 def first_event(
     before: State, after: State, dt: PerSystem, integrator: Integrator, watch: Watch
 ) -> tuple[State, PerSystem, Events]:
@@ -126,14 +127,14 @@ def first_event(
     State at the event, or after the step where there is none; the time (B,) until then; the events.
     """
     watch = watch.within_a_step()
-    none = torch.full_like(dt, -1, dtype=torch.int64)
-    events = Events(torch.full_like(dt, torch.nan), none, none, torch.full_like(dt, torch.nan))
-    index = torch.nonzero((dt > 0) & _is_possible(before, after, dt, watch)).flatten()
+    none, unknown, xp = _none(before), math.nan * dt, namespace(dt)
+    events = Events(unknown, none, none, unknown)
+    index = xp.nonzero((dt > 0) & _is_possible(before, after, dt, watch))[0]
     if not len(index):
         return after, dt, events
     start, length, high = before.select(index), dt[index], after.select(index)
-    low, part, width = start, torch.zeros_like(length), length
-    end, going, tries = length, torch.ones_like(length, dtype=torch.bool), 0
+    low, part, width = start, 0 * length, length
+    end, going, tries = length, length > 0, 0
     while True:
         least = NARROWEST if tries < PATIENCE else COARSEST
         found = _happens(high, watch)
@@ -141,31 +142,43 @@ def first_event(
         possible = _is_possible(low, high, width, watch) & (width > least * length)
         clear = ~certain & ~possible
         told = certain & (width <= FINEST * length)
-        low, part = high.where(clear, low), torch.where(clear, end, part)
+        low, part = high.where(clear, low), where(clear, end, part)
         going = going & ~told & ~(clear & (end >= length))
         if not bool(going.any()):
             break
-        width = torch.where(clear, 2 * width, width / 2)
-        new_end = torch.where(width >= length - part, length, part + width)
-        end = torch.where(going, new_end, end)
-        width = torch.where(going, end - part, width)
+        width = where(clear, 2 * width, width / 2)
+        new_end = where(width >= length - part, length, part + width)
+        end = where(going, new_end, end)
+        width = where(going, end - part, width)
         high = integrator.step(start, end).where(going, high)
         tries += 1
     met = index[certain]
     after = _put(after, met, high.select(certain))
-    dt = dt.index_copy(0, met, end[certain])
+    dt = _with(dt, met, end[certain])
     found = Events(*(each[certain] for each in found))
     pairs = zip(events, found, strict=True)
-    return after, dt, Events(*(whole.index_copy(0, met, some) for whole, some in pairs))
+    return after, dt, Events(*(_with(whole, met, some) for whole, some in pairs))
 
 
-def _put(whole: State, index: Tensor, some: State) -> State:
+def _none(state: State) -> Array:
+    """−1, for no body, of every system."""
+    return namespace(state.time).astype(0 * state.time - 1, namespace(state.time).int64)
+
+
+def _with(whole: Array, index: Array, some: Array) -> Array:
+    """An array with some rows replaced."""
+    whole = namespace(whole).asarray(whole, copy=True)
+    whole[index] = some
+    return whole
+
+
+def _put(whole: State, index: Array, some: State) -> State:
     """The batch with the systems at an index (b,) replaced by those of another."""
     names = ("position", "velocity", "time", "work", "acceleration", "jerk")
     pairs = {name: (getattr(whole, name), getattr(some, name)) for name in names}
     return whole.replace(
         **{
-            name: None if there is None or here is None else there.index_copy(0, index, here)
+            name: None if there is None or here is None else _with(there, index, here)
             for name, (there, here) in pairs.items()
         }
     )
@@ -173,71 +186,76 @@ def _put(whole: State, index: Tensor, some: State) -> State:
 
 def _happens(state: State, watch: Watch) -> Events:
     """The closest pair in contact, otherwise the farthest body that has escaped."""
-    first = torch.full_like(state.time, -1, dtype=torch.int64)
-    second, distance = first, torch.full_like(state.time, torch.nan)
-    if watch.beyond < torch.inf:
+    xp, first, second, distance = (
+        namespace(state.time),
+        _none(state),
+        _none(state),
+        math.nan * state.time,
+    )
+    if watch.beyond < math.inf:
         offset = state.position - gravity.centre_of_mass(state)[0]
-        most, body = torch.linalg.vector_norm(offset, dim=-1).max(dim=1)
+        size = norm(offset)
+        most, body = xp.max(size, axis=1), xp.argmax(size, axis=1)
         escaped = most > watch.beyond
-        first = torch.where(escaped, body, first)
-        distance = torch.where(escaped, most, distance)
+        first = where(escaped, body, first)
+        distance = where(escaped, most, distance)
     if watch.contact > 0:
         least, i, j = _closest(state)
         meet = least < watch.contact
-        first, second = torch.where(meet, i, first), torch.where(meet, j, second)
-        distance = torch.where(meet, least, distance)
-    return Events(torch.where(first >= 0, state.time, torch.nan), first, second, distance)
+        first, second = where(meet, i, first), where(meet, j, second)
+        distance = where(meet, least, distance)
+    return Events(where(first >= 0, state.time, math.nan), first, second, distance)
 
 
-def _closest(state: State) -> tuple[PerSystem, Tensor, Tensor]:
+def _closest(state: State) -> tuple[PerSystem, Array, Array]:
     """Separation and bodies of the closest pair that acts on each other, body by body."""
-    least = torch.full_like(state.time, torch.inf)
-    first, second = (torch.full_like(state.time, -1, dtype=torch.int64) for _ in range(2))
+    xp, least = namespace(state.time), 0 * state.time + math.inf
+    first, second = _none(state), _none(state)
     for i in range(state.n_bodies - 1):
         offset = state.position[:, i + 1 :] - state.position[:, i : i + 1]
         unseen = (state.mass[:, i + 1 :] == 0) & (state.mass[:, i : i + 1] == 0)
-        r = torch.linalg.vector_norm(offset, dim=-1).masked_fill(unseen, torch.inf)
-        near, j = r.min(dim=1)
+        r = where(unseen, math.inf, norm(offset))
+        near, j = xp.min(r, axis=1), xp.argmin(r, axis=1)
         closer = near < least
-        least = torch.where(closer, near, least)
-        first, second = torch.where(closer, i, first), torch.where(closer, i + 1 + j, second)
+        least = where(closer, near, least)
+        first, second = where(closer, i, first), where(closer, i + 1 + j, second)
     return least, first, second
 
 
-def _is_possible(low: State, high: State, dt: PerSystem, watch: Watch) -> Tensor:
+def _is_possible(low: State, high: State, dt: PerSystem, watch: Watch) -> Array:
     """Whether a contact or an escape may lie between two states, (B,)."""
     h = dt[:, None, None]
     x, y = low.position, high.position
     points = (x, x + h / 3 * low.velocity, y - h / 3 * high.velocity, y)
     misses = _misses(points, h * h * gravity.acceleration(low), h * h * gravity.acceleration(high))
-    possible = torch.zeros_like(dt, dtype=torch.bool)
+    xp, possible = namespace(dt), dt != dt
     if watch.contact > 0:
         i, j = gravity.acting_pairs(low.mass)
-        least = _squares([p[:, j] - p[:, i] for p in points]).amin(dim=0)
+        least = xp.min(_squares([p[:, j] - p[:, i] for p in points]), axis=0)
         near = least < (watch.contact + misses[:, i] + misses[:, j]) ** 2
-        possible = possible | (near & ((low.mass[:, i] > 0) | (low.mass[:, j] > 0))).any(dim=1)
-    if watch.beyond < torch.inf:
-        share = low.mass / low.mass.sum(dim=1, keepdim=True)
-        centred = [p - (share[..., None] * p).sum(dim=1, keepdim=True) for p in points]
-        misses = misses + (share * misses).sum(dim=1, keepdim=True)
-        far = _squares(centred).amax(dim=0) > (watch.beyond - misses).clamp(min=0) ** 2
-        possible = possible | far.any(dim=1)
+        possible = possible | (near & ((low.mass[:, i] > 0) | (low.mass[:, j] > 0))).any(axis=1)
+    if watch.beyond < math.inf:
+        share = low.mass / low.mass.sum(axis=1, keepdims=True)
+        centred = [p - (share[..., None] * p).sum(axis=1, keepdims=True) for p in points]
+        misses = misses + (share * misses).sum(axis=1, keepdims=True)
+        far = xp.max(_squares(centred), axis=0) > clamp(watch.beyond - misses, 0, math.inf) ** 2
+        possible = possible | far.any(axis=1)
     return possible
 
 
-def _misses(points: tuple[Tensor, ...], early: Tensor, late: Tensor) -> Tensor:
+def _misses(points: tuple[Array, ...], early: Array, late: Array) -> Array:
     """How far a body may be from its cubic, (B, N) [L], from h² times its accelerations."""
     first, second, third, last = points
     early = early - 6 * (first - 2 * second + third)
     late = late - 6 * (second - 2 * third + last)
-    sizes = (torch.linalg.vector_norm(each, dim=-1) for each in (early, late))
-    return MISSES * torch.maximum(*sizes)
+    sizes = (norm(each) for each in (early, late))
+    return MISSES * maximum(*sizes)
 
 
-def _squares(points: list[Tensor]) -> Tensor:
+def _squares(points: list[Array]) -> Array:
     """Bernstein coefficients of r² on cubics with these control points, (7, B, …)."""
-    products = [torch.linalg.vecdot(points[i], points[j]) for i in range(4) for j in range(i, 4)]
-    return torch.stack(square_coefficients(*products))
+    products = [dot(points[i], points[j]) for i in range(4) for j in range(i, 4)]
+    return namespace(points[0]).stack(square_coefficients(*products))
 
 
 def square_coefficients(p00, p01, p02, p03, p11, p12, p13, p22, p23, p33):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nbcore.physics import gravity
+from nbcore.physics.arrays import Array, namespace, taken, to_numpy
+from nbcore.physics.elementwise import where
 from nbcore.physics.state import State
 
 __all__ = ["Frame"]
@@ -30,20 +30,19 @@ class Frame:
         (B, 1, D), of the centre of mass.
     """
 
-    time: Tensor
-    position: Tensor
-    velocity: Tensor
+    time: Array
+    position: Array
+    velocity: Array
 
     @classmethod
     def of(cls, state: State) -> Frame:
         """Frame of the centre of mass; where a field acts, which has a place, that of the user."""
         if state.field is not None:
-            nothing = torch.zeros_like(state.position[:, :1])
+            nothing = 0 * state.position[:, :1]
             return cls(state.time, nothing, nothing)
         # Beside the heaviest body first: far from the origin a mean would lose what differences,
         # which are exact, keep.
-        heaviest = state.mass.argmax(dim=1)[:, None, None].expand_as(state.position[:, :1])
-        position, velocity = state.position.gather(1, heaviest), state.velocity.gather(1, heaviest)
+        position, velocity = _heaviest(state, state.position), _heaviest(state, state.velocity)
         beside = state.replace(
             position=state.position - position, velocity=state.velocity - velocity
         )
@@ -56,11 +55,10 @@ class Frame:
 
     def enter(self, state: State) -> State:
         """State of the user's frame in this one."""
-        heaviest = state.mass.argmax(dim=1)[:, None, None].expand_as(state.position[:, :1])
 
-        def taken_off(vectors: Tensor, offset: Tensor) -> Tensor:
-            one = vectors.gather(1, heaviest)
-            return torch.where(offset == 0, vectors, (vectors - one) - (offset - one))
+        def taken_off(vectors: Array, offset: Array) -> Array:
+            one = _heaviest(state, vectors)
+            return where(offset == 0, vectors, (vectors - one) - (offset - one))
 
         return state.replace(
             position=taken_off(state.position, self.position),
@@ -77,8 +75,8 @@ class Frame:
 
     def put_back(self, records: Mapping[str, np.ndarray], which: np.ndarray) -> None:
         """Take some of the records (B, T, …), by a mask (B, T), to the user's frame, in place."""
-        position, velocity = self.position.cpu().numpy(), self.velocity.cpu().numpy()
-        passed = records["time"] - self.time.cpu().numpy()[:, None]
+        position, velocity = to_numpy(self.position), to_numpy(self.velocity)
+        passed = records["time"] - to_numpy(self.time)[:, None]
         for name, offset in (
             ("position", position + passed[..., None] * velocity),
             ("velocity", np.broadcast_to(velocity, (*passed.shape, velocity.shape[-1]))),
@@ -86,6 +84,14 @@ class Frame:
             records[name][which] += offset[which][:, None]
 
 
-def _beyond_rounding(offset: Tensor, vectors: Tensor) -> Tensor:
-    size = vectors.abs().amax(dim=(1, 2), keepdim=True)
-    return offset.where(offset.abs().amax(dim=2, keepdim=True) > ROUNDING * size, 0.0)
+def _heaviest(state: State, vectors: Array) -> Array:
+    """Vectors (B, 1, D) of the heaviest body of each system."""
+    xp = namespace(vectors)
+    index = xp.argmax(state.mass, axis=1)[:, None, None]
+    return taken(vectors, xp.broadcast_to(index, vectors[:, :1].shape))
+
+
+def _beyond_rounding(offset: Array, vectors: Array) -> Array:
+    xp = namespace(offset)
+    size = xp.max(abs(vectors), axis=(1, 2), keepdims=True)
+    return where(xp.max(abs(offset), axis=2, keepdims=True) > ROUNDING * size, offset, 0.0)

@@ -9,19 +9,19 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nbcore.config import Simulation
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import scenarios
+from nbcore.physics.arrays import Array, PerSystem, is_tensor, to_numpy
 from nbcore.physics.external import check_field, name_of, part_of
 from nbcore.physics.fields import TidalField
+from nbcore.physics.integrators import Integrator
+from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.stepping.checkpoints import load_policy, shipped_policies, shipped_policy
-from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.criteria import CRITERIA, CriterionRow
 from nbcore.stepping.policies import (
     UNTRAINED,
     Criterion,
@@ -47,7 +47,6 @@ __all__ = [
 AUTO = "auto"
 DEFAULT_INTEGRATOR = "suzuki4"
 DEFAULT_POLICY = "default"  # among those that are shipped
-DEFAULT_ETA: float = Simulation.model_fields["eta"].default
 ARRAYS = ("mass", "position", "velocity")
 STATES = (
     "a State, the name of a scenario, the path of a file, a rebound.Simulation, or "
@@ -61,9 +60,9 @@ def state_of(given: Any) -> State:
     Parameters
     ----------
     given
-        A State; the name of a scenario; the path of a file that `scenarios.load` reads; a
-        rebound.Simulation; a tuple or list of mass, position and velocity; or a dict of these and
-        others of the arguments of `State.from_arrays`.
+        A State; the name of a scenario, or a function that makes one; the path of a file that
+        `scenarios.load` reads; a rebound.Simulation; a tuple or list of mass, position and
+        velocity; or a dict of these and others of the arguments of `State.from_arrays`.
 
     Raises
     ------
@@ -71,7 +70,7 @@ def state_of(given: Any) -> State:
         It is none of these, or can't be used.
     """
     state = given if isinstance(given, State) else _made(given)
-    if type(state.field) is not TidalField:
+    if state.field is not None and type(state.field) is not TidalField:
         _check_field_at(state)
     return state
 
@@ -93,8 +92,8 @@ def _check_field_at(state: State) -> None:
         power = part_of(field, "power", "a moving field")
         answers["power"] = (power(x, state.mass, state.time, state.G), state.time.shape)
     for name, (answer, shape) in answers.items():
-        if not isinstance(answer, Tensor) or answer.shape != shape:
-            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        if not is_tensor(answer) or answer.shape != shape:
+            found = tuple(answer.shape) if is_tensor(answer) else type(answer).__name__
             raise InputError(
                 f"{name} of the field {name_of(field)!r} returned {found}; "
                 f"it must be a tensor of shape {tuple(shape)}"
@@ -106,6 +105,8 @@ def _made(given: Any) -> State:
         return _named(given)
     if any(kind.__module__.partition(".")[0] == "rebound" for kind in type(given).__mro__):
         return from_rebound(given)
+    if callable(given) and not isinstance(given, type):
+        return scenarios.make(given)
     if isinstance(given, Mapping):
         known = (*ARRAYS, "G", "softening", "field", "time")
         for name in given:
@@ -151,9 +152,9 @@ def check_kinds(**given: Any) -> None:
 def named_policy(
     name: str | os.PathLike[str],
     *,
-    eta: float = DEFAULT_ETA,
+    eta: float | None = None,
     dt: float | None = None,
-    integrator: str | None = None,
+    integrator: str | Integrator | None = None,
     setting: str = "policy",
     others: Sequence[str] = (),
 ) -> Policy | Suite:
@@ -165,7 +166,7 @@ def named_policy(
         Of a criterion or a shipped policy, "fixed", "untrained", or the path of a checkpoint or a
         run's folder.
     eta
-        Of a criterion.
+        Of a criterion; None takes that of the configuration.
     dt
         Of equal steps; None where they can't be asked for by name.
     integrator
@@ -183,9 +184,9 @@ def named_policy(
             raise InputError(f"{setting} 'fixed' needs its step; give nb.FixedStep(dt)")
         return FixedStep(dt)
     if name == UNTRAINED:
-        return untrained(DEFAULT_INTEGRATOR if integrator in (None, AUTO) else integrator)
+        return untrained(_asked(integrator) or DEFAULT_INTEGRATOR)
     if name in CRITERIA:
-        return Criterion(str(name), eta)
+        return Criterion(str(name), _default_eta() if eta is None else eta)
     shipped = shipped_policies()
     if name in shipped:
         return load_policy(shipped[str(name)])
@@ -196,7 +197,21 @@ def named_policy(
     raise unknown_name(setting, name, ["fixed", UNTRAINED, *others, *shipped, *CRITERIA])
 
 
-def policy_of(given: Any, integrator: str | None, tolerance: float) -> tuple[Policy, str | None]:
+def _default_eta() -> float:
+    from nbcore.config import Simulation  # which is slow to import
+
+    return Simulation.model_fields["eta"].default
+
+
+def _asked(integrator: str | Integrator | None) -> str | Integrator | None:
+    """Integrator that is asked for; None where the choice is left to the policy."""
+    is_auto = isinstance(integrator, str) and integrator == AUTO
+    return None if is_auto else integrator
+
+
+def policy_of(
+    given: Any, integrator: str | Integrator | None, tolerance: float
+) -> tuple[Policy, str | Integrator | None]:
     """Policy of a run, and its integrator if one is named or chosen by now.
 
     Parameters
@@ -211,18 +226,20 @@ def policy_of(given: Any, integrator: str | None, tolerance: float) -> tuple[Pol
         policy = _default_policy(integrator)
     elif isinstance(policy, (str, os.PathLike)):
         policy = named_policy(policy, integrator=integrator)
+    elif isinstance(policy, CriterionRow):
+        policy = Criterion(policy, _default_eta())
     if isinstance(policy, Suite):
-        if integrator in (None, AUTO):
+        if (integrator := _asked(integrator)) is None:
             return policy.best(tolerance), None
-        member = policy.of(integrator)
+        member = policy.of(integrator_name(integrator))
         if member is None:
             raise InputError(
                 f"the policies of the suite were trained for {_integrators(policy)}, not for "
-                f"{integrator!r}; use one of these, or integrator='auto'"
+                f"{integrator_name(integrator)!r}; use one of these, or integrator='auto'"
             )
         return member, integrator
     policy = as_policy(policy)
-    if integrator == AUTO:
+    if isinstance(integrator, str) and integrator == AUTO:
         raise InputError(
             f"integrator is 'auto' and the policy {policy} can't choose one; "
             "name an integrator, or use nb.load_policy('default')"
@@ -230,9 +247,11 @@ def policy_of(given: Any, integrator: str | None, tolerance: float) -> tuple[Pol
     return policy, integrator
 
 
-def _default_policy(integrator: str | None) -> Suite | LearnedPolicy:
+def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolicy:
     shipped = shipped_policy(DEFAULT_POLICY)
-    if integrator in (None, AUTO) or (isinstance(shipped, Suite) and shipped.of(integrator)):
+    if (integrator := _asked(integrator)) is None:
+        return shipped
+    if isinstance(shipped, Suite) and shipped.of(integrator_name(integrator)) is not None:
         return shipped
     return untrained(integrator)
 
@@ -256,7 +275,7 @@ def _integrators(suite: Suite) -> str:
     return ", ".join(repr(member.spec.integrator) for member in suite.members)
 
 
-def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Tensor) -> str:
+def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Array) -> str:
     """What a rule of the user's own says of the first system that it gave no step, or nothing.
 
     Parameters
@@ -266,11 +285,11 @@ def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Tensor)
     """
     if not isinstance(policy, Custom) or not bool(failed.any()):
         return ""
-    dt = policy(at, tolerance)
-    bad = failed & ~((dt > 0) & torch.isfinite(dt))
-    if not bool(bad.any()):
+    dt = to_numpy(policy(at, tolerance))
+    bad = to_numpy(failed) & ~((dt > 0) & np.isfinite(dt))
+    if not bad.any():
         return ""
-    first = int(np.flatnonzero(bad.cpu().numpy())[0])
+    first = int(bad.argmax())
     return (
         f"; the rule {str(policy)!r} returned dt = {float(dt[first])} for system {first}, "
         "and a step must be positive and finite"
@@ -280,7 +299,6 @@ def why_no_step(policy: Policy, at: State, tolerance: PerSystem, failed: Tensor)
 _NAME, _NUMBER = (str, "a name"), ((int, float, np.number), "a number")
 _SWITCH = ((bool, np.bool_), "True or False")
 KINDS: dict[str, tuple[Any, str]] = {
-    "integrator": _NAME,
     "stepping": _NAME,
     "engine": _NAME,
     "max_steps": ((int, np.integer), "a whole number"),

@@ -8,14 +8,11 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
-from nbcore.physics.integrators import Integrator
-from nbcore.physics.state import PerSystem, State
-from nbcore.simulation.engine import Limits, Monitor, Room, Standing, Step
+from nbcore.physics.arrays import Array, PerSystem, beside, to_numpy
+from nbcore.physics.state import State
+from nbcore.simulation.engine import Monitor, Room, Standing, Step, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.resumption import Begun, Keeper
 from nbcore.simulation.status import Status
@@ -24,106 +21,112 @@ from nbcore.simulation.trajectory import Recorder, Trajectory
 
 __all__ = ["EndsOnly", "Recording"]
 
+SECONDS_BETWEEN_LOOKS = 0.2  # at the progress bar
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
 class Recording:
-    """Records what was asked for, moves the progress bar, and knows where the run goes on."""
+    """Records what was asked for, moves the progress bar, and knows where the run goes on.
+
+    Parameters
+    ----------
+    task
+        The run, in the frame in which it is made.
+    frame
+        That frame.
+    record
+        Every so many steps (0: both ends), or the output times (T,).
+    path
+        Where to stream to.
+    begun
+        The stored run that goes on.
+    """
 
     def __init__(
         self,
-        state: State,
+        task: Task,
         frame: Frame,
-        integrator: Integrator,
-        limits: Limits,
-        record: int | Tensor,
-        progress: bool,
-        path: str | Path | None,
+        record: int | NDArray[np.float64],
+        progress: bool = False,
+        path: str | Path | None = None,
         begun: Begun | None = None,
-        follow: bool = True,
     ) -> None:
-        self._integrator, self._limits, self.record = integrator, limits, record
-        self._times = record if isinstance(record, Tensor) else None
+        state, limits = task.state, task.limits
+        self._integrator, self._limits, self.record = task.integrator, limits, record
+        self._times = record if isinstance(record, np.ndarray) else None
         if self._times is not None:
             rows = len(self._times)
         elif self.record > 0:
             rows = None
         else:
             rows = 2  # both ends
-        known = begun.arrays(limits.t_end, limits.max_steps) if begun is not None else {}
+        known = begun.arrays(to_numpy(limits.t_end), limits.max_steps) if begun is not None else {}
         self.row = np.zeros(state.n_systems, dtype=np.int64)
         going = np.ones(state.n_systems, dtype=bool)
         if known:
             self.row, going = known["record.row"].copy(), known["status"] == Status.RUNNING
         goes_on = None if begun is None else (self.row, going)
         self.recorder, self._frame = Recorder(state, frame, path, rows, goes_on), frame
-        ends = {"t_end": limits.t_end, "max_steps": limits.max_steps}
+        ends = {"t_end": to_numpy(limits.t_end), "max_steps": limits.max_steps}
         self.keeper = (
             None
             if path is None
             else Keeper(Path(path), ends, begun, known, self.recorder.put, self._beside)
         )
         self.monitor = Monitor(state)
-        self._start, self._steps = state.time, 0
+        self._start, self._steps = to_numpy(state.time), 0
         self._made = np.zeros(state.n_systems, dtype=np.int64)
-        self._bar = tqdm(total=1.0, desc="simulate", disable=not progress, bar_format=_BAR)
+        self._bar = _bar() if progress else None
         self._shown = 0.0
-        self._dt = torch.full_like(state.time, torch.nan)
-        self._written = torch.full_like(state.time, -torch.inf)
+        self._dt = np.full(state.n_systems, np.nan)
+        self._written = np.full(state.n_systems, -np.inf)
         if known:
             self._made = known["record.made"].copy()
-            self._dt, self._written = (
-                torch.as_tensor(known[name].copy()).to(state.time.device)
-                for name in ("record.dt", "record.written")
-            )
+            self._dt, self._written = (known[f"record.{name}"].copy() for name in ("dt", "written"))
             return
-        unchanged, no_error = (torch.zeros_like(state.time),) * 3, torch.zeros_like(state.mass)
-        if not follow:
-            no_error = torch.nan * no_error
-        if self._times is None:
-            self._write(state, self._dt, unchanged, no_error, state.time > self._written)
-            self.row += 1
-        else:
-            at_start = self._times[0] == state.time
-            self._write(state, self._dt, unchanged, no_error, at_start)
-            self.row += at_start.cpu().numpy()
+        unchanged, no_error = (0 * state.time,) * 3, 0 * state.mass
+        if not task.follow:
+            no_error = np.nan * no_error
+        at_start = np.ones(state.n_systems, dtype=bool)
+        if self._times is not None:
+            at_start = self._times[0] == self._start
+        self._write(state, self._dt, unchanged, no_error, at_start)
+        self.row += at_start
 
     def _beside(self) -> dict[str, Any]:
         """What the records go on by, beside the engine."""
         return {
             "record.row": self.row.copy(),
             "record.made": self._made.copy(),
-            "record.dt": self._dt,
-            "record.written": self._written,
+            "record.dt": self._dt.copy(),
+            "record.written": self._written.copy(),
         }
 
     def stepped(self, step: Step) -> None:
         """Take note of a step."""
         self._steps += 1
         if self._times is None:
-            moved = (step.dt > 0).cpu().numpy()
-            self._dt = torch.where(step.dt > 0, step.dt, self._dt)
+            dt, status = to_numpy(step.dt), to_numpy(step.status)
+            moved = dt > 0
+            self._dt = np.where(moved, dt, self._dt)
             self._made += moved
             if self.record > 0:
-                going = (step.status == Status.RUNNING).cpu().numpy()
+                going = status == Status.RUNNING
                 due = moved & ((self._made % self.record == 0) | ~going)
                 of_bodies = None if step.orbits_after is None else step.orbits_after.error
-                which = torch.as_tensor(due, device=step.dt.device)
-                self._write(step.after, self._dt, step.errors, of_bodies, which)
+                self._write(step.after, self._dt, step.errors, of_bodies, due)
                 self.row += due
                 self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
         else:
             self._write_times(step)
-        if not self._bar.disable and monotonic() - self._shown > 0.2:
-            self._show(step.after.time, step.status)
+        self._show(step.after.time, step.status)
 
     def room(self) -> Room:
         """Rows of the recorder's buffer."""
         offset, arrays = self.recorder.buffer
         if self._times is None:
             return Room(int(self.record), np.empty(0), self.row, offset, arrays)
-        times = np.array(self._times.cpu().numpy(), dtype=np.float64)
-        return Room(0, times, self.row, offset, arrays)
+        return Room(0, self._times, self.row, offset, arrays)
 
     def filled(self, standing: Standing) -> None:
         """Take note of what an engine wrote into the room."""
@@ -132,40 +135,43 @@ class Recording:
         going = status == Status.RUNNING
         self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
         self._steps = int(n_steps.max())
-        self._dt = torch.as_tensor(made.copy())
+        self._dt = made.copy()
         every = 0 if self._times is not None else int(self.record)
         # The engine writes the last record of what has ended; of what is interrupted, `finish`.
         missing = going & (n_steps % every != 0 if every else n_steps > 0)
-        self._written = torch.as_tensor(np.where(missing, -np.inf, np.inf))
-        if not self._bar.disable and monotonic() - self._shown > 0.2:
-            self._show(torch.as_tensor(at), torch.as_tensor(status))
+        self._written = np.where(missing, -np.inf, np.inf)
+        self._show(at, status)
 
     def _write_times(self, step: Step) -> None:
         """Records at output times, each by a step of part length from the state before it."""
-        times, before, after, h = self._times, step.before, step.after, step.dt
-        orbits = step.orbits_before
+        times, before, orbits = self._times, step.before, step.orbits_before
         assert times is not None
+        h, begun, ended = to_numpy(step.dt), to_numpy(before.time), to_numpy(step.after.time)
         while True:
-            row = torch.as_tensor(self.row, device=times.device)
-            wanted = times[row.clamp(max=len(times) - 1)]
-            due = (row < len(times)) & (h > 0) & (wanted <= after.time)
-            if not bool(due.any()):
+            wanted = times[self.row.clip(max=len(times) - 1)]
+            due = (self.row < len(times)) & (h > 0) & (wanted <= ended)
+            if not due.any():
                 break
-            part = torch.where(due, wanted - before.time, 0.0)
+            part = beside(np.where(due, wanted - begun, 0.0), before.time)
             told = None if orbits is None else orbits.watch(before)
             at = self._integrator.step(before, part, told)
             of_bodies = None
             if orbits is not None and told is not None:
                 of_bodies = orbits.after(at, told)[0].error
-            at = at.replace(time=torch.where(due, wanted, before.time))
-            self._write(at, h, None, of_bodies, due)
-            self.row += due.cpu().numpy()
+            reached = beside(np.where(due, wanted, begun), before.time)
+            self._write(at.replace(time=reached), h, None, of_bodies, due)
+            self.row += due
         self.recorder.close(int(self.row.min()))
 
     def _write(
-        self, state: State, dt: PerSystem, errors, of_bodies: Tensor | None, systems: Tensor
+        self,
+        state: State,
+        dt: NDArray[np.float64],
+        errors: tuple[PerSystem, ...] | None,
+        of_bodies: Array | None,
+        systems: NDArray[np.bool_],
     ) -> None:
-        if not bool(systems.any()):
+        if not systems.any():
             return
         energy, momentum, angular = self.monitor.errors(state) if errors is None else errors
         values = {
@@ -174,43 +180,53 @@ class Recording:
             "energy_error": energy,
             "momentum_error": momentum,
             "angular_momentum_error": angular,
-            "body_error": torch.nan * state.mass if of_bodies is None else of_bodies,
+            "body_error": np.nan * state.mass if of_bodies is None else of_bodies,
             "position": state.position,
             "velocity": state.velocity,
         }
-        arrays = {name: value.cpu().numpy() for name, value in values.items()}
-        self.recorder.write(arrays, systems.cpu().numpy(), self.row)
-        self._written = torch.where(systems, state.time, self._written)
+        arrays = {name: to_numpy(value) for name, value in values.items()}
+        self.recorder.write(arrays, systems, self.row)
+        self._written = np.where(systems, arrays["time"], self._written)
 
-    def _show(self, at: Tensor, status: Tensor) -> None:
+    def _show(self, at: Array, status: Array, now: bool = False) -> None:
+        if self._bar is None or not (now or monotonic() - self._shown > SECONDS_BETWEEN_LOOKS):
+            return
         self._shown = monotonic()
-        done = (at - self._start) / (self._limits.t_end - self._start)
-        steps = torch.tensor(self._steps / self._limits.max_steps, dtype=done.dtype)
-        done = torch.where(status == Status.RUNNING, torch.maximum(done, steps), 1.0)
+        span = to_numpy(self._limits.t_end) - self._start
+        done = np.maximum((to_numpy(at) - self._start) / span, self._steps / self._limits.max_steps)
+        done = np.where(to_numpy(status) == Status.RUNNING, done, 1.0)
         self._bar.n = float(done.mean())
         self._bar.set_postfix_str(f"{self._steps} steps", refresh=True)
 
     def abandon(self) -> None:
         """Leave a run that failed in good order."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
         if not self.recorder.abandon() and self.keeper is not None:
             with suppress(Exception):  # such as a full disk, which is told of already
                 self.keeper.save()
 
-    def finish(self, summary, final: State, of_bodies: Tensor, about) -> Trajectory:
+    def finish(
+        self, summary: dict[str, np.ndarray], final: State, of_bodies: Array, about: dict[str, Any]
+    ) -> Trajectory:
         """Complete the records, and hand over what the run leaves."""
         if self._times is None:
             # last steps that were not due
-            due = final.time > self._written
-            due &= torch.as_tensor(self.recorder.holds(self.row), device=due.device)
+            due = (to_numpy(final.time) > self._written) & self.recorder.holds(self.row)
             self._write(final, self._dt, None, of_bodies, due)
-        if not self._bar.disable:
-            self._show(final.time, torch.as_tensor(summary["status"]))
-        self._bar.close()
+        if self._bar is not None:
+            self._show(final.time, summary["status"], now=True)
+            self._bar.close()
         trajectory = self.recorder.finish(summary, self._frame.leave(final), about)
         if self.keeper is not None:
             self.keeper.save(records=False)
         return trajectory
+
+
+def _bar() -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=1.0, desc="simulate", bar_format=_BAR)
 
 
 class EndsOnly:
@@ -240,10 +256,10 @@ class EndsOnly:
 
     def stepped(self, step: Step) -> None:
         """Keep the errors after a step."""
-        moved = (step.dt > 0).cpu().numpy()
-        self.energy_error[moved] = step.errors[0].cpu().numpy()[moved]
+        moved = to_numpy(step.dt) > 0
+        self.energy_error[moved] = to_numpy(step.errors[0])[moved]
         if step.orbits_after is not None:
-            self.body_error[moved] = step.orbits_after.error.cpu().numpy()[moved]
+            self.body_error[moved] = to_numpy(step.orbits_after.error)[moved]
 
     def room(self) -> Room:
         """One row, which the engine fills at the end."""

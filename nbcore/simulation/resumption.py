@@ -21,20 +21,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import zarr
-from torch import Tensor
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import Array, PerSystem, is_tensor, namespace, to_numpy
 from nbcore.physics.fields import field_from, field_to_store
+from nbcore.physics.integrators import (
+    INTEGRATORS,
+    Integrator,
+    Splitting,
+    get_integrator,
+    name_of,
+)
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
 
-__all__ = ["Begun", "Keeper", "begin", "code_version", "equal", "is_begun", "refuse"]
+__all__ = [
+    "Begun",
+    "Keeper",
+    "begin",
+    "code_version",
+    "equal",
+    "is_begun",
+    "refuse",
+    "splitting_to_store",
+]
 
-VERSION = 1
+VERSION = 2
 FOLDER = "resume"  # in the group; a group of its own, which readers of the records pass over
 START, STANDING, POLICY = "start.safetensors", "standing.safetensors", "policy.safetensors"
 ROOMS = ("physics", "stepping", "simulation")  # of the package, that numbers come from
@@ -71,14 +85,16 @@ def begin(path: Path, state: State, policy: Policy, asked: Mapping[str, Any]) ->
     asked
         The other arguments of `simulate`, as they were understood.
     """
+    import zarr
+
     zarr.create_group(path / FOLDER)
     tree = {
         "version": VERSION,
         "code": code_version(),
         "state": {name: getattr(state, name) for name in _OF_STATE}
-        | {name: getattr(state, name) for name in ("G", "softening", "batched")}
+        | {name: getattr(state, name) for name in ("G", "softening", "batched", "scenario")}
         | {"field": field_to_store(state.field)},
-        "device": str(state.time.device),
+        "device": str(state.time.device) if is_tensor(state.time) else None,
         "policy": _described(policy),
         **asked,
     }
@@ -87,11 +103,19 @@ def begin(path: Path, state: State, policy: Policy, asked: Mapping[str, Any]) ->
     save_tree(tree, path / FOLDER / START, kind="start of a run")
 
 
+def splitting_to_store(integrator: Integrator) -> dict[str, Any] | None:
+    """Coefficients of a splitting that is not in the table of integrators."""
+    if type(integrator) is not Splitting or name_of(integrator) in INTEGRATORS:
+        return None
+    return dataclasses.asdict(integrator)
+
+
 def _described(policy: Policy) -> dict[str, Any]:
     kind = type(policy)
-    if kind in (FixedStep, Criterion):
-        values = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}  # pyright: ignore[reportArgumentType]
-        return {"kind": kind.__name__, **values}
+    if isinstance(policy, FixedStep) and kind is FixedStep:
+        return {"kind": "FixedStep", "dt": policy.dt}
+    if isinstance(policy, Criterion) and isinstance(policy.criterion, str):
+        return {"kind": "Criterion", "criterion": policy.criterion, "eta": policy.eta}
     return {"kind": "learned" if kind is LearnedPolicy else "other", "name": str(policy)}
 
 
@@ -126,16 +150,16 @@ class Begun:
         self.asked = load_tree(folder / START, kind="start of a run")
         self._check_version(self.asked.get("version"))
         values = self.asked["state"]
-        self.state = State(**{**values, "field": field_from(values["field"])}).to(
-            _device(self.asked["device"])
-        )
+        self.state = State(**{**values, "field": field_from(values["field"])})
+        if self.asked["device"] is not None:
+            self.state = self.state.to(_device(self.asked["device"]))
         self._now: dict[str, np.ndarray] = {}
         self._before: dict[str, np.ndarray] = {}
         if (folder / STANDING).is_file():
             standing = load_tree(folder / STANDING, kind="standing of a run")
             self._check_version(standing.get("version"))
             self.asked |= {name: standing[name] for name in ("t_end", "max_steps")}
-            self._now, self._before = _numpy(standing["now"]), _numpy(standing["before"])
+            self._now, self._before = standing["now"], standing["before"]
         if self.asked["code"] != code_version():
             warnings.warn(
                 f"the run at {str(path)!r} was begun by other code than this: it goes on, and may "
@@ -170,7 +194,6 @@ class Begun:
         elif known["kind"] == "learned":
             stored = load_policy(self.path / FOLDER / POLICY)
             assert isinstance(stored, LearnedPolicy)
-            stored.to(self.state.time.device)
         else:
             values = {name: value for name, value in known.items() if name != "kind"}
             stored = {"FixedStep": FixedStep, "Criterion": Criterion}[known["kind"]](**values)
@@ -178,22 +201,44 @@ class Begun:
             refuse(self.path, "policy", _words(stored, known), _words(given))
         return stored
 
+    def integrator(self, given: str | Integrator | None) -> str | Integrator:
+        """What makes its steps.
+
+        Raises
+        ------
+        InputError
+            Another one is given, or none where it could not be stored.
+        """
+        name, parts = self.asked["integrator"], self.asked["splitting"]
+        stored = name if parts is None else Splitting(**parts)
+        own = None if given is None else get_integrator(given)
+        if own is not None and (name_of(own) != name or (parts is not None and own != stored)):
+            refuse(self.path, "integrator", name, name_of(own))
+        if parts is not None or name in INTEGRATORS:
+            return stored
+        if own is None:
+            raise InputError(
+                f"the integrator {name!r} of the run at {str(self.path)!r} can't be stored; give "
+                "it again, by integrator="
+            )
+        return own
+
     @property
     def has_ended(self) -> bool:
         """Whether every system reached its end."""
         return bool(self._now) and bool((self._now["status"] != Status.RUNNING).all())
 
-    def stays(self, t_end: Tensor, max_steps: int) -> bool:
+    def stays(self, t_end: PerSystem, max_steps: int) -> bool:
         """Whether its end is where it was."""
         before = self.asked["t_end"], self.asked["max_steps"]
-        return torch.equal(t_end.cpu(), before[0]) and max_steps == before[1]
+        return np.array_equal(to_numpy(t_end), before[0]) and max_steps == before[1]
 
     @property
     def before(self) -> Arrays:
         """Where systems that have ended stood a little before."""
         return self._before
 
-    def arrays(self, t_end: Tensor, max_steps: int) -> dict[str, np.ndarray]:
+    def arrays(self, t_end: np.ndarray, max_steps: int) -> dict[str, np.ndarray]:
         """Where every system goes on, by names of the engine; empty at the start.
 
         Parameters
@@ -208,7 +253,7 @@ class Begun:
         """
         if not self._now:
             return {}
-        end, now = t_end.cpu().numpy(), self._now
+        end, now = t_end, self._now
         if (late := now["time"] > end).any():
             raise InputError(
                 f"t_end is {end[late][0]} and the run at {str(self.path)!r} is at time "
@@ -219,13 +264,15 @@ class Begun:
                 f"max_steps is {max_steps} and the run at {str(self.path)!r} has made {most} "
                 "already; give more"
             )
-        moved = end > self.asked["t_end"].cpu().numpy()
+        moved = end > self.asked["t_end"]
         moved |= max_steps > self.asked["max_steps"]
         again = moved & (now["status"] != Status.RUNNING)
         return _merged(again, self._before, now) if again.any() else now
 
 
 def _device(name: str) -> str:
+    import torch
+
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(
             f"the run was begun on {name!r}, and there is no GPU; go on where there is"
@@ -247,23 +294,20 @@ def _alike(known: Mapping[str, Any], stored: Policy, given: Policy) -> bool:
     if type(given) is not type(stored):
         return False
     if isinstance(stored, LearnedPolicy) and isinstance(given, LearnedPolicy):
-        ours, theirs = stored.state_dict(), given.state_dict()
+        ours, theirs = stored.numpy().weights(), given.numpy().weights()
         return (
             (stored.spec, stored.calibration) == (given.spec, given.calibration)
             and list(ours) == list(theirs)
-            and all(
-                torch.equal(value, theirs[name].to(value.device)) for name, value in ours.items()
-            )
+            and all(np.array_equal(value, theirs[name]) for name, value in ours.items())
         )
     mine = _described(given)
     return all(equal(value, mine[name]) for name, value in known.items())
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same, tensors or not."""
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        mine, theirs = (torch.as_tensor(each).cpu().numpy() for each in (one, other))
-        return np.array_equal(mine, theirs)
+    """Whether two values are the same, arrays or not."""
+    if any(isinstance(each, np.ndarray) or is_tensor(each) for each in (one, other)):
+        return np.array_equal(to_numpy(one), to_numpy(other))
     return one == other
 
 
@@ -326,9 +370,10 @@ class Keeper:
                 array[...] = self.known[name]
         self.note(arrays)
 
-    def tensors(self, like: Tensor) -> dict[str, Tensor]:
-        """What is known, on a tensor's device."""
-        return {name: torch.as_tensor(value).to(like.device) for name, value in self.known.items()}
+    def beside(self, like: Array) -> dict[str, Array]:
+        """What is known, as arrays of a kind and on its device."""
+        xp = namespace(like)
+        return {name: xp.asarray(value, device=like.device) for name, value in self.known.items()}
 
     def _refuse_arrays(self, name: str) -> None:
         raise InputError(
@@ -342,12 +387,12 @@ class Keeper:
         Parameters
         ----------
         arrays
-            All that it goes on by, (B, …) each; tensors must not change any more.
+            All that it goes on by, (B, …) each; NumPy arrays may change later, tensors may not.
         """
         now = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arrays.items()}
         now |= self._beside()
         if self._now:
-            status, last = (_numpy({"": each["status"]})[""] for each in (now, self._now))
+            status, last = (to_numpy(each["status"]) for each in (now, self._now))
             ended = (status != Status.RUNNING) & (last == Status.RUNNING)
             if ended.any():
                 self._before = _merged(ended, _numpy(self._now), self._before)
@@ -370,8 +415,8 @@ class Keeper:
             self._write_records()
         tree = {
             "version": VERSION,
-            "now": _tensors(self._now),
-            "before": _tensors(self._before),
+            "now": self._now,
+            "before": self._before,
             **self._limits,
         }
         save_tree(tree, self._path / FOLDER / STANDING, kind="standing of a run")
@@ -391,8 +436,4 @@ def _merged(chosen: np.ndarray, here: Arrays, there: Arrays) -> Arrays:
 
 
 def _numpy(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in arrays.items()}
-
-
-def _tensors(arrays: Arrays) -> dict[str, Tensor]:
-    return {name: torch.as_tensor(value) for name, value in arrays.items()}
+    return {name: to_numpy(value) for name, value in arrays.items()}

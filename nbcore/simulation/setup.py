@@ -8,12 +8,11 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nbcore.config import ScenarioConfig, Simulation
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 from nbcore.simulation.inputs import named_policy
@@ -43,7 +42,7 @@ class Setup:
     """
 
     state: State
-    t_end: Tensor
+    t_end: PerSystem
     policy: Policy | Suite
     options: dict[str, Any]
 
@@ -106,9 +105,9 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
     )
 
 
-def _periods(state: State) -> Tensor:
+def _periods(state: State) -> PerSystem:
     try:
-        return torch.as_tensor(scenarios.two_body_period(state))
+        return scenarios.two_body_period(state)
     except InputError as error:
         raise InputError(
             f"simulate.periods: {error} (simulate.t_end=…, with simulate.periods=none)"
@@ -161,7 +160,7 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
     )
 
 
-def _record(config: Simulation, state: State, t_end: Tensor) -> Any:
+def _record(config: Simulation, state: State, t_end: PerSystem) -> Any:
     if config.record_times:
         return np.linspace(float(state.time.max()), float(t_end.min()), config.record_times + 1)
     return config.record_every or "ends"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
+from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
 from nbcore.physics.integrators import Hermite, Integrator
-from nbcore.physics.state import PerSystem, State
-from nbcore.simulation import torch_engine
+from nbcore.physics.state import State
 from nbcore.simulation.arguments import agreed, plan_of, rows_of
 from nbcore.simulation.engine import Engine, Limits, Task
 from nbcore.simulation.frame import Frame
@@ -27,10 +29,9 @@ from nbcore.simulation.inputs import (
 from nbcore.simulation.missed import warn_of_error
 from nbcore.simulation.novelty import warn_of_novelty
 from nbcore.simulation.observer import Recording
-from nbcore.simulation.resumption import Begun, begin
+from nbcore.simulation.resumption import Begun, begin, splitting_to_store
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
-from nbcore.simulation.threads import threads_for
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.control import guard_of
 from nbcore.stepping.policies import LearnedPolicy, Policy
@@ -41,12 +42,13 @@ DEFAULT_TOLERANCE = 1e-6
 DEFAULT_MAX_STEPS = 10_000_000
 
 
+@np.errstate(all="ignore")  # what is no number is told by the status
 def simulate(
     state: State | Any = None,
     t_end: float | Any = None,
     policy: object = None,
     *,
-    integrator: str | None = None,
+    integrator: str | Integrator | None = None,
     tolerance: float | Any = None,
     stepping: str | None = None,
     engine: str = "auto",
@@ -66,9 +68,9 @@ def simulate(
     Parameters
     ----------
     state
-        Initial state, single or a batch; or the name of a scenario, the path of a file of initial
-        conditions, a rebound.Simulation, (mass, position, velocity), or a dict of the arguments of
-        `State.from_arrays`.
+        Initial state, single or a batch; or the name of a scenario, a function that makes one, the
+        path of a file of initial conditions, a rebound.Simulation, (mass, position, velocity), or a
+        dict of the arguments of `State.from_arrays`.
     t_end
         End of the run [T], one number or (B,); reached exactly. inf with `max_steps`.
     policy
@@ -78,9 +80,9 @@ def simulate(
         run's folder. None takes the shipped suite "default", or, with a warning, an untrained
         policy where that has none for the integrator.
     integrator
-        Name in the table of integrators. None takes the one that the policy was trained for,
-        otherwise suzuki4; of a suite, None and "auto" take the cheapest for the tolerance, of a
-        batch for the strictest one.
+        Name in the table of integrators, or an `Integrator` of your own. None takes the one that
+        the policy was trained for, otherwise suzuki4; of a suite, None and "auto" take the cheapest
+        for the tolerance, of a batch for the strictest one.
     tolerance
         Relative error that is accepted, in (0, 1), of the energy and of every body's orbit (see
         `Trajectory.body_error`); one number or (B,); 1e-6 unless given. Learned policies aim at it
@@ -88,7 +90,8 @@ def simulate(
     stepping
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
-        "compiled", "torch", or "auto", which is the compiled one where it can do the run.
+        "compiled", "torch", or "auto", which is the compiled one where it can do the run, and
+        otherwise says why it can't.
     record
         None: every step; n: every n-th step and both ends; array: these times, by a step of part
         length aside, so that the steps do not change; "ends": start and end only.
@@ -132,7 +135,6 @@ def simulate(
         warning names how many there are.
     """
     check_kinds(
-        integrator=integrator,
         stepping=stepping,
         engine=engine,
         max_steps=max_steps,
@@ -175,22 +177,32 @@ def simulate(
         if limit is not None and not limit > 0:
             raise InputError(f"{what}_distance is {limit}; it must be positive, or None")
     engine, run = _engine(engine, state, chosen, scheme)
-    given = state.detach().replace(acceleration=None, jerk=None)
-    frame = Frame.of(given)
-    state = frame.enter(given)
     if learned:
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
-    watch = guard_of(state, accepted, scheme.order) if guarded else None
     most = max_steps or DEFAULT_MAX_STEPS
-    limits = Limits(end, most, collision_distance, escape_distance, stop)
     recorded = rows_of(record, state, end)
     if begun is not None and begun.has_ended and begun.stays(end, most):
-        return Trajectory.load(begun.path)
-    observer = Recording(state, frame, scheme, limits, recorded, progress, path, begun, follow)
+        return _as_given(Trajectory.load(begun.path), state)
+    given = state.detach().replace(acceleration=None, jerk=None)
+    start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
+    frame = Frame.of(start)
+    start = frame.enter(start)
+    task = Task(
+        start,
+        _policy_for(engine, chosen, start),
+        scheme,
+        each_tolerance,
+        stepping,
+        Limits(until, most, collision_distance, escape_distance, stop),
+        guard_of(start, each_tolerance, scheme.order) if guarded else None,
+        follow,
+    )
+    observer = Recording(task, frame, recorded, progress, path, begun)
     if path is not None and begun is None:
         asked = {
             "integrator": name,
+            "splitting": splitting_to_store(scheme),
             "tolerance": accepted,
             "stepping": stepping,
             "engine": engine,
@@ -203,32 +215,33 @@ def simulate(
             "follow": follow,
         }
         begin(Path(path), given, chosen, asked)
-    task = Task(state, chosen, scheme, accepted, stepping, limits, watch, follow)
     try:
-        with threads_for(*state.position.shape):
-            outcome = run(task, observer, observer.keeper)
+        outcome = run(task, observer, observer.keeper)
     except BaseException:
         observer.abandon()
         raise
+    status = to_numpy(outcome.status)
     counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
-    largest, worst = _worst(outcome.max_body_errors, state.mass)
-    numbers = (outcome.status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
+    largest, worst = _worst(to_numpy(outcome.max_body_errors), to_numpy(state.mass))
+    numbers = (status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
     about = {
         "integrator": name,
         "policy": str(chosen),
         "stepping": stepping,
-        "tolerance": accepted.cpu().numpy(),
+        "tolerance": accepted,
         "expected_error": _expected(learned, accepted),
         "engine": engine,
+        "scenario": state.scenario,
     }
     trajectory = observer.finish(
-        dict(zip(SUMMARY, (number.cpu().numpy() for number in numbers), strict=True)),
+        dict(zip(SUMMARY, map(to_numpy, numbers), strict=True)),
         outcome.state.detach().replace(acceleration=None, jerk=None),
         outcome.body_errors,
         about,
     )
-    failed = (outcome.status == Status.NON_FINITE) | (outcome.status == Status.DT_UNDERFLOW)
-    _warn(outcome.status, why_no_step(chosen, outcome.state, accepted, failed))
+    trajectory = _as_given(trajectory, state)
+    failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
+    _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
     if guarded:
         warn_of_error(trajectory)
     if learned:
@@ -236,12 +249,35 @@ def simulate(
     return trajectory
 
 
+def _as_taken_by(engine: str, state: State, *numbers: PerSystem) -> tuple[Any, ...]:
+    """State and numbers (B,) as tensors for the torch engine, and as NumPy arrays otherwise."""
+    if engine != "torch":
+        return state.numpy(), *numbers
+    state = state if is_tensor(state.time) else state.to("cpu")
+    return state, *(beside(each, state.time) for each in numbers)
+
+
+def _as_given(trajectory: Trajectory, state: State) -> Trajectory:
+    """Trajectory whose last state is of the kind of arrays that a run was given."""
+    final, tensors = trajectory.final, is_tensor(state.time)
+    if tensors != is_tensor(final.time):
+        trajectory.final = final.to(state.time.device) if tensors else final.numpy()
+    return trajectory
+
+
+def _policy_for(engine: str, policy: Policy, state: State) -> Policy:
+    """Policy with its network where the state is."""
+    if not isinstance(policy, LearnedPolicy):
+        return policy
+    return policy.to(state.time.device) if engine == "torch" else policy.numpy()
+
+
 def check(
     state: State,
     t_end: float | Any,
     policy: object = None,
     *,
-    integrator: str | None = None,
+    integrator: str | Integrator | None = None,
     tolerance: float | Any = 1e-6,
     stepping: str | None = None,
     engine: str = "auto",
@@ -284,11 +320,13 @@ def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str
             return
 
 
-def _worst(errors: Tensor, mass: Tensor) -> tuple[PerSystem, Tensor]:
+def _worst(
+    errors: NDArray[np.float64], mass: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Largest error (B,) of any body, and which: of two that share it, the lighter one."""
-    largest = errors.amax(dim=1, keepdim=True)
+    largest = errors.max(axis=1, keepdims=True)
     shared = ~(errors < 0.99 * largest)  # of NaN, all
-    return largest[:, 0], torch.where(shared, mass, torch.inf).argmin(dim=1)
+    return largest[:, 0], np.where(shared, mass, np.inf).argmin(axis=1)
 
 
 def _expected(policy: LearnedPolicy | None, tolerance: PerSystem) -> list[list[float]] | None:
@@ -299,21 +337,20 @@ def _expected(policy: LearnedPolicy | None, tolerance: PerSystem) -> list[list[f
     return [[band(each)[0], each, band(each)[1]] for each in tolerance.tolist()]
 
 
-def _warn(status: Tensor, why: str = "") -> None:
-    counts = Counter(Status(int(s)).name for s in status.tolist() if s != Status.SUCCESS)
-    if counts:
-        what = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-        close = {Status.DT_UNDERFLOW.name, Status.NON_FINITE.name} & counts.keys()
-        remedy = (
-            "; where bodies came too close, stop at contacts with collision_distance, or soften "
-            "the forces"
-        )
-        warnings.warn(
-            f"{sum(counts.values())} of {len(status)} systems did not reach t_end: {what}; "
-            f"see trajectory.status{why or remedy * bool(close)}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+def _warn(status: NDArray[np.int64], why: str = "") -> None:
+    """Warn of systems that did not reach their end, and of the remedy for most of them."""
+    counts = Counter(Status(int(s)) for s in status if s != Status.SUCCESS)
+    if not counts:
+        return
+    what = ", ".join(sorted(f"{count} {kind.name}" for kind, count in counts.items()))
+    remedies = (kind.remedy for kind, _ in counts.most_common() if kind.remedy)
+    remedy = next(remedies, "")
+    warnings.warn(
+        f"{counts.total()} of {len(status)} systems did not reach t_end: {what}; "
+        f"see trajectory.status{why or (f'; {remedy}' if remedy else '')}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> tuple[str, Engine]:
@@ -321,7 +358,7 @@ def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> 
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if name == "torch":
-        return name, torch_engine.integrate
+        return name, _torch_engine()
     from nbcore.simulation import compiled_engine
 
     obstacle = compiled_engine.obstacle(state, policy, integrator)
@@ -329,7 +366,20 @@ def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> 
         return "compiled", compiled_engine.integrate
     if name == "compiled":
         raise InputError(f"the compiled engine does not take {obstacle}; use engine='torch'")
-    return "torch", torch_engine.integrate
+    _say(f"nbcore: {obstacle} runs in the torch engine, which is slower than the compiled one")
+    return "torch", _torch_engine()
+
+
+@cache
+def _say(line: str) -> None:
+    """Print a line, once in a process."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _torch_engine() -> Engine:
+    from nbcore.simulation.torch_engine import integrate
+
+    return integrate
 
 
 ENGINES = ("auto", "compiled", "torch")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import zarr
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
+
+if TYPE_CHECKING:  # it takes as long to import as the compiler
+    import zarr
 
 __all__ = [
     "RECORDED",
@@ -65,6 +67,8 @@ class Store:
     """
 
     def __init__(self, path: Path, state: State, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        import zarr
+
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.rows = chunk_rows(state)
@@ -81,7 +85,7 @@ class Store:
             )
             for name, shape in shapes.items()
         }
-        _put(self.group, "mass", state.mass.detach().cpu().numpy(), ("system", "body"))
+        _put(self.group, "mass", to_numpy(state.mass), ("system", "body"))
         self._records = 0
         # All at once, so that who reads meanwhile finds all or none; `attrs.update` would not be.
         self.group.update_attributes(
@@ -108,6 +112,8 @@ class Store:
             Rows that stay as they are. What follows is made again, alike, save the last records of
             systems that were interrupted between two.
         """
+        import zarr
+
         store = cls.__new__(cls)
         store.path, store.group = path, zarr.open_group(path, mode="r+")
         arrays = {name: store.group[name] for name in RECORDED}
@@ -157,7 +163,7 @@ class Store:
             _put(self.group, name, values, ("system",))
         _put(self.group, "n_records", n_records, ("system",))
         for name in _FINAL:
-            values = getattr(final, name).detach().cpu().numpy()
+            values = to_numpy(getattr(final, name))
             _put(self.group, f"final_{name}", values, ("system", "body", "axis")[: values.ndim])
         about = {**about, "tolerance": np.asarray(about["tolerance"]).tolist()}
         self.group.update_attributes({"about": about, "complete": True})
@@ -186,6 +192,8 @@ class Stored(NamedTuple):
 
 def read(path: str | Path) -> Stored:
     """Open a stored run; of one that was cut off, the records of its complete chunks."""
+    import zarr
+
     try:
         group = zarr.open_group(Path(path), mode="r")
     except (ValueError, FileNotFoundError, NotADirectoryError):  # an array, no JSON, nothing
@@ -237,7 +245,7 @@ def _read(group: zarr.Group, attributes: dict[str, Any]) -> Stored:
         softening=attributes["softening"],
         field=field,
         time=end["time"],
-    ).replace(work=torch.as_tensor(end["work"]), batched=attributes["batched"])
+    ).replace(work=end["work"], batched=attributes["batched"])
     nothing = {"integrator": "", "policy": "", "stepping": "", "tolerance": [np.nan] * n_systems}
     return Stored(arrays, n_records, summary, final, attributes.get("about", nothing))
 
@@ -261,6 +269,8 @@ def chunk_rows(state: State) -> int:
 
 def rows_of(path: Path) -> int:
     """Records of a chunk of a stored run."""
+    import zarr
+
     time = zarr.open_group(path, mode="r")["time"]
     assert isinstance(time, zarr.Array)
     return time.chunks[1]

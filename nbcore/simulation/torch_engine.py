@@ -6,20 +6,26 @@ import torch
 from torch import Tensor
 
 from nbcore.physics import gravity
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors, steps_between_looks
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
 from nbcore.simulation.events import Events, at_start, first_event
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
+from nbcore.simulation.threads import threads_for
 from nbcore.stepping.control import first_step, get_control, is_last, takes_over
 
 __all__ = ["integrate"]
 
 
-@torch.no_grad()
 def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
-    """Run every system to its end; see `engine.Engine`."""
+    """Run every system to its end; see `engine.Engine`. The state is one of tensors."""
+    with torch.no_grad(), threads_for(*task.state.position.shape):
+        return _integrate(task, observer, keeper)
+
+
+def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome:
     policy, integrator, limits, guard = task.policy, task.integrator, task.limits, task.guard
     control, state = get_control(task.stepping), task.state
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -49,7 +55,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
             values |= {f"orbit.{name}": value for name, value in vars(orbits).items()}
         return {name: value for name, value in values.items() if value is not None}
 
-    known = {} if keeper is None else keeper.tensors(state.time)
+    known = {} if keeper is None else keeper.beside(state.time)
     if known:
         names = ("position", "velocity", "time", "work", "acceleration", "jerk")
         state = state.replace(**{name: known.get(name) for name in names})
@@ -93,7 +99,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
             if guard is not None:
                 now = gravity.energy(after)
                 kept = (now - energy).abs() <= guard.largest_change  # false for NaN, too
-                kept &= erred <= guard.largest_error
+                kept &= ~(erred > guard.largest_error)  # NaN of integrators that tell nothing
                 redo = (h > 0) & ~retried & ~kept
                 if bool(redo.any()):
                     again = guard.again(state, h)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nbcore.errors import InputError
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.state import State
 from nbcore.simulation import storage
+from nbcore.simulation.citations import citations
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import RECORDED, Store
@@ -41,7 +42,7 @@ class Trajectory:
     final
         State at the end.
     about
-        How it was made: integrator, policy, stepping, tolerance (B,), engine.
+        How it was made: integrator, policy, stepping, tolerance (B,), engine, scenario.
     """
 
     arrays: Mapping[str, Any]
@@ -202,7 +203,7 @@ class Trajectory:
     @property
     def mass(self) -> np.ndarray:
         """(N,) [M]."""
-        mass = self.final.mass.detach().cpu().numpy()
+        mass = to_numpy(self.final.mass)
         return mass if self.batched else mass[0]
 
     @property
@@ -238,6 +239,15 @@ class Trajectory:
         """Plain or reversible."""
         return self.about["stepping"]
 
+    def cite(self) -> str:
+        """What to cite of this run, a reference a line: integrator, steps, policy, scenario.
+
+        Examples
+        --------
+        >>> print(nb.simulate("pythagorean", 1.0).cite())
+        """
+        return "\n".join(citations(self.about))
+
     def system(self, index: int) -> Trajectory:
         """One system of a batch, as a trajectory without the leading B."""
         return self.take(slice(None), index)
@@ -260,7 +270,7 @@ class Trajectory:
             n_records=np.array([arrays["time"].shape[1]]),
             summary={k: v[one] for k, v in self.summary.items()},
             final=dataclasses.replace(
-                self.final.select(torch.tensor([system])),
+                self.final.select([system]),
                 batched=False,
             ),
             about={**self.about, **self._asked(one)},
@@ -314,7 +324,7 @@ class Trajectory:
             for name, values in self.arrays.items()
         }
         data |= {name: (("system",), values) for name, values in self.summary.items()}
-        data["mass"] = (("system", "body"), self.final.mass.detach().cpu().numpy())
+        data["mass"] = (("system", "body"), to_numpy(self.final.mass))
         about = {k: v for k, v in self.about.items() if isinstance(v, str)}
         return xarray.Dataset(data, attrs={"G": self.final.G, **about})
 

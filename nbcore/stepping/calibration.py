@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from nbcore.physics.state import PerSystem
+from nbcore.physics.arrays import PerSystem, beside, to_numpy
 
 __all__ = ["Calibration", "calibration_of"]
 
@@ -48,11 +47,11 @@ class Calibration(NamedTuple):
 
     def given_for(self, tolerance: PerSystem) -> PerSystem:
         """Tolerance to give to the policy, so that this error is the median, (B,)."""
-        wanted = np.log10(tolerance.detach().cpu().numpy())
+        wanted = np.log10(to_numpy(tolerance))
         nearest = np.clip(wanted, self.error[0], self.error[-1])
         # Beyond what was measured the error is taken to go as the tolerance.
         given = np.interp(nearest, self.error, self.given) + (wanted - nearest)
-        return torch.as_tensor(10**given, dtype=tolerance.dtype, device=tolerance.device)
+        return beside(10**given, tolerance)
 
     def cost_at(self, tolerance: float) -> float:
         """Logarithm of the force evaluations that an error takes."""

@@ -14,20 +14,23 @@ import os
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
-import torch
-from safetensors.torch import save as to_bytes
-from torch import Tensor
+from safetensors.numpy import save as to_bytes
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
+from nbcore.physics.arrays import is_tensor, to_numpy
 from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
 from nbcore.stepping.calibration import Calibration
-from nbcore.stepping.policies import LearnedPolicy, PolicySpec
+from nbcore.stepping.models import ArrayNetwork
+from nbcore.stepping.policies import LearnedPolicy
+from nbcore.stepping.spec import PolicySpec
 from nbcore.stepping.suites import Suite
 
 __all__ = [
@@ -72,7 +75,8 @@ def save_policy(
         "members": [_tree_of(member) for member in members],
         "config": dict(config or {}),
         "metrics": dict(metrics or {}),
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "versions": {name: version(name) for name in ("numpy", "torch")}
+        | {"python": platform.python_version()},
     }
     if systems is not None:
         batch = ("mass", "position", "velocity", "time")
@@ -89,7 +93,7 @@ def _tree_of(policy: LearnedPolicy) -> dict[str, Any]:
     return {
         "spec": dataclasses.asdict(policy.spec),
         "calibration": None if known is None else known._asdict(),
-        "weights": {k: v.detach().cpu() for k, v in policy.state_dict().items()},
+        "weights": policy.weights(),
     }
 
 
@@ -121,9 +125,7 @@ def shipped_policy(name: str) -> LearnedPolicy | Suite:
 
 @lru_cache(maxsize=8)
 def _read_once(path: Path, _changed: int) -> LearnedPolicy | Suite:
-    # Networks draw their first weights, and who comes second must find the same random numbers.
-    with torch.random.fork_rng(devices=[]):
-        return _read(path, path.stem)
+    return _read(path, path.stem)
 
 
 def _read(found: Path, path: str | Path) -> LearnedPolicy | Suite:
@@ -147,14 +149,16 @@ def _policy_of(tree: Mapping[str, Any]) -> LearnedPolicy:
             raise ValueError(f"the setting {name!r} is unknown here")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}
     values["features"] = [f for name in spec["features"] for f in OLD_SETS.get(name, (name,))]
-    policy = LearnedPolicy(PolicySpec(**values))
+    spec = PolicySpec(**values)
     for name, value in tree["weights"].items():
         # The range of what was seen in training is infinite before there was any.
-        if bool(value.isnan().any()) or (
-            not bool(torch.isfinite(value).all()) and not name.endswith(("least", "most"))
-        ):
+        allowed = ~np.isnan(value) if name.endswith(("least", "most")) else np.isfinite(value)
+        if not allowed.all():
             raise ValueError(f"{name} holds a value that is not finite")
-    policy.load_state_dict(tree["weights"])
+    weights = {name.removeprefix("network."): value for name, value in tree["weights"].items()}
+    network = ArrayNetwork.of(weights, spec.activation)
+    policy = LearnedPolicy(spec, network)
+    network.check(spec)
     if tree["calibration"] is not None:
         policy.calibration = Calibration(**tree["calibration"])
     return policy
@@ -226,11 +230,11 @@ def _find(path: str | Path) -> Path:
 
 
 def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
-    """Write nested dicts, lists and tuples of numbers, text and tensors, whole or not at all."""
+    """Write nested dicts, lists and tuples of numbers, text and arrays, whole or not at all."""
     path = Path(path)
-    tensors: dict[str, Tensor] = {}
-    header = {"kind": kind, "version": VERSION, "tree": _pack(tree, tensors)}
-    data = to_bytes(tensors, metadata={"nbcore": json.dumps(header)})
+    arrays: dict[str, np.ndarray] = {}
+    header = {"kind": kind, "version": VERSION, "tree": _pack(tree, arrays)}
+    data = to_bytes(arrays, metadata={"nbcore": json.dumps(header)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(data)
@@ -238,7 +242,7 @@ def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
 
 
 def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
-    """Read what `save_tree` wrote, or raise InputError with what is wrong."""
+    """Read what `save_tree` wrote, with NumPy arrays, or raise InputError with what is wrong."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no {kind} at {str(path)!r}; check the path")
@@ -251,11 +255,9 @@ def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
             "save the policy with nb.save_policy"
         )
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            # Copies, because memory that is not aligned changes the last bits of a dot product,
-            # and a training that goes on must make the same ones.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name).copy() for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         words = " ".join(str(error).split())
         raise InputError(
@@ -276,22 +278,22 @@ def load_tree(path: str | Path, kind: str) -> dict[str, Any]:
             "train it again, or install the version that wrote it"
         )
     try:
-        return _unpack(packed, tensors)
+        return _unpack(packed, arrays)
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{str(path)!r} is damaged; take another copy") from None
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().cpu().contiguous().clone()
+def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray) or is_tensor(value):
+        name = str(len(arrays))
+        arrays[name] = np.ascontiguousarray(to_numpy(value)).reshape(value.shape)
         return {"tensor": name}
     if isinstance(value, Mapping):
-        return {"items": [[_pack(k, tensors), _pack(v, tensors)] for k, v in value.items()]}
+        return {"items": [[_pack(k, arrays), _pack(v, arrays)] for k, v in value.items()]}
     if isinstance(value, tuple):
-        return {"tuple": [_pack(v, tensors) for v in value]}
+        return {"tuple": [_pack(v, arrays) for v in value]}
     if isinstance(value, list):
-        return [_pack(v, tensors) for v in value]
+        return [_pack(v, arrays) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -299,17 +301,17 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{type(value)} can't be stored")
 
 
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list):
-        return [_unpack(v, tensors) for v in value]
+        return [_unpack(v, arrays) for v in value]
     if isinstance(value, dict):
         if "tensor" in value:
-            return tensors[value["tensor"]]
+            return arrays[value["tensor"]]
         if "float" in value:
             return float(value["float"])
         if "tuple" in value:
-            return tuple(_unpack(v, tensors) for v in value["tuple"])
-        return {_unpack(k, tensors): _unpack(v, tensors) for k, v in value["items"]}
+            return tuple(_unpack(v, arrays) for v in value["tuple"])
+        return {_unpack(k, arrays): _unpack(v, arrays) for k, v in value["items"]}
     return value
 
 

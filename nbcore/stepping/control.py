@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
-
 from nbcore.errors import entry
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import where
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import PerSystem
+from nbcore.physics.elementwise import clamp, minimum, where
+from nbcore.physics.state import State
 from nbcore.stepping.criteria import get_criterion
 
 __all__ = [
@@ -60,10 +59,15 @@ def plain(previous, proposed):
 
 
 def reversible(previous, proposed):
-    """1/dt = 2/τ − 1/dt_previous; the proposal where that would jump by more than a factor 4."""
+    """1/dt = 2/τ − 1/dt_previous; the proposal where that would jump by more than a factor 4.
+
+    References
+    ----------
+    Holder, Leimkuhler & Reich (2001), Appl. Numer. Math. 39, 367.
+    """
     inverse = 2 / proposed - 1 / previous
-    ratio = 1 / (previous * inverse)
-    steady = (inverse > 0) & (ratio < LARGEST_JUMP) & (ratio > 1 / LARGEST_JUMP)
+    jump = previous * inverse  # over the next step; negative if there is none
+    steady = (jump > 1 / LARGEST_JUMP) & (jump < LARGEST_JUMP)
     return where(steady, 1 / where(steady, inverse, 1.0), proposed)
 
 
@@ -96,7 +100,7 @@ def first_step(state: State, propose: Proposal) -> PerSystem:
         for h in (ahead, -ahead)
     )
     rate = (after - before) / (2e-3 * proposed)
-    return proposed * (1 + rate / 2).clamp(1 / LARGEST_JUMP, LARGEST_JUMP)
+    return proposed * clamp(1 + rate / 2, 1 / LARGEST_JUMP, LARGEST_JUMP)
 
 
 class Guard(NamedTuple):
@@ -118,7 +122,7 @@ class Guard(NamedTuple):
 
     def again(self, state: State, dt: PerSystem) -> PerSystem:
         """Step from a state instead of `dt`, (B,) [T]."""
-        return torch.minimum(self.own(state), dt / 2)
+        return minimum(self.own(state), dt / 2)
 
     def own(self, state: State) -> PerSystem:
         """Step of the criterion FALL_BACK, (B,) [T]."""

@@ -12,15 +12,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
-from nbcore.physics.elementwise import clamp, minimum, quotient, where
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import Array, PerSystem, detached, dot, namespace, norm
+from nbcore.physics.elementwise import clamp, minimum, quotient, root, where
+from nbcore.physics.state import State
 
-__all__ = ["CRITERIA", "CriterionRow", "Pairs", "get_criterion", "pairs_of"]
+__all__ = [
+    "CRITERIA",
+    "AnyCriterion",
+    "CriterionRow",
+    "Pairs",
+    "get_criterion",
+    "name_of",
+    "pairs_of",
+]
 
 COINCIDENT = 1e-100  # r² below which powers of massless pairs would overflow
 LARGEST_ENHANCEMENT = 100.0  # of the density in Zemp's rule, which diverges at e = 1
@@ -42,12 +48,12 @@ class Pairs:
         G (m_i + m_j).
     """
 
-    i: Tensor
-    j: Tensor
-    r2: Tensor
-    v2: Tensor
-    rv: Tensor
-    mu: Tensor
+    i: Array
+    j: Array
+    r2: Array
+    v2: Array
+    rv: Array
+    mu: Array
 
 
 def pairs_of(state: State) -> Pairs:
@@ -59,13 +65,13 @@ def pairs_of(state: State) -> Pairs:
     R = state.position[:, j] - state.position[:, i]
     V = state.velocity[:, j] - state.velocity[:, i]
     mu = state.G * (state.mass[:, i] + state.mass[:, j])
-    r2 = torch.linalg.vecdot(R, R) + state.softening**2
+    r2 = dot(R, R) + state.softening**2
     return Pairs(
         i=i,
         j=j,
         r2=r2 + ((mu == 0) & (r2 < COINCIDENT)),
-        v2=torch.linalg.vecdot(V, V),
-        rv=torch.linalg.vecdot(R, V),
+        v2=dot(V, V),
+        rv=dot(R, V),
         mu=mu,
     )
 
@@ -156,7 +162,7 @@ def softened_acceleration(state: State) -> PerSystem:
             "set a softening or take another criterion, such as 'boekholt'"
         )
     (a,) = _norms(state, 1)
-    return (2 * state.softening / a.amax(dim=1)).sqrt()
+    return root(quotient(2 * state.softening, namespace(a).max(a, axis=1), math.inf))
 
 
 def tidal(state: State) -> PerSystem:
@@ -167,8 +173,9 @@ def tidal(state: State) -> PerSystem:
     Grudić & Hopkins (2020), MNRAS 495, 4306.
     """
     gradient = gravity.tidal_tensor(state)
-    norm = torch.linalg.vector_norm(gradient, dim=(-2, -1)).amax(dim=1)
-    return (math.sqrt(6) / norm).sqrt()
+    xp = namespace(gradient)
+    strongest = xp.max(xp.linalg.vector_norm(gradient, axis=(-2, -1)), axis=1)
+    return root(math.sqrt(6) / strongest)
 
 
 def boekholt(state: State) -> PerSystem:
@@ -180,24 +187,28 @@ def boekholt(state: State) -> PerSystem:
     """
     p = pairs_of(state)
     rate4 = pair_rate4(1 / p.r2, p.v2, p.mu)
-    return smooth_time_scale(torch.where(p.mu > 0, rate4, 0.0))
+    return smooth_time_scale(where(p.mu > 0, rate4, 0.0))
 
 
-def smooth_time_scale(rate4: Tensor) -> PerSystem:
+def smooth_time_scale(rate4: Array) -> PerSystem:
     """√(ΣP⁸/ΣP¹⁰) from P⁴ (B, P); the largest rate is taken out so that no unit overflows."""
-    largest4 = rate4.amax(dim=1, keepdim=True).detach()
+    largest4 = detached(namespace(rate4).max(rate4, axis=1, keepdims=True))
     share = rate4 / largest4
-    ratio = (share**2).sum(dim=1) / (share**2.5).sum(dim=1)
-    return ratio.sqrt() / largest4[:, 0] ** 0.25
+    ratio = (share**2).sum(axis=1) / (share**2.5).sum(axis=1)
+    return root(ratio) / largest4[:, 0] ** 0.25
 
 
-def _norms(state: State, order: int) -> list[Tensor]:
-    return [torch.linalg.vector_norm(d, dim=-1) for d in gravity.derivatives(state, order)]
+def _norms(state: State, order: int) -> list[Array]:
+    return [norm(d) for d in gravity.derivatives(state, order)]
+
+
+def _least(values: Array) -> PerSystem:
+    return namespace(values).min(values, axis=1)
 
 
 @dataclass(frozen=True)
 class CriterionRow:
-    """A criterion as it stands in the table.
+    """A criterion as it stands in the table, and as it can be given to `nb.Criterion`.
 
     Attributes
     ----------
@@ -220,12 +231,15 @@ class CriterionRow:
     body: Callable | None = None
 
 
+AnyCriterion = str | CriterionRow | Callable[[State], PerSystem]  # a time scale (B,) [T]
+
+
 def _of_pairs(pair: Callable) -> CriterionRow:
     """Row of a law of pairs: the least of all."""
 
     def time_scale(state: State) -> PerSystem:
         p = pairs_of(state)
-        return pair(p.r2, p.v2, p.rv, p.mu).amin(dim=1).sqrt()
+        return root(_least(pair(p.r2, p.v2, p.rv, p.mu)))
 
     return CriterionRow(time_scale, pair=pair)
 
@@ -235,14 +249,27 @@ def _of_bodies(body: Callable, order: int) -> CriterionRow:
 
     def time_scale(state: State) -> PerSystem:
         norms = _norms(state, order)
-        return body(*norms, *[0.0] * (4 - order)).amin(dim=1).sqrt()
+        return root(_least(body(*norms, *[0.0] * (4 - order))))
 
     return CriterionRow(time_scale, evaluations=order - 1, body=body)
 
 
-def get_criterion(name: str) -> CriterionRow:
-    """Criterion by its name in the table, or an error with the nearest name."""
-    return entry("criterion", name, CRITERIA)
+def get_criterion(given: AnyCriterion) -> CriterionRow:
+    """Criterion by its name in the table, or one that is given as a row or as its time scale."""
+    if isinstance(given, CriterionRow):
+        return given
+    if callable(given) and not isinstance(given, type):
+        return CriterionRow(given)
+    return entry("criterion", given, CRITERIA)
+
+
+def name_of(given: AnyCriterion) -> str:
+    """Name of a criterion in the table, or that of its function."""
+    if isinstance(given, str):
+        return given
+    law = given.time_scale if isinstance(given, CriterionRow) else given
+    known = (name for name, row in CRITERIA.items() if row.time_scale is law)
+    return next(known, getattr(law, "__name__", type(law).__name__))
 
 
 CRITERIA: dict[str, CriterionRow] = {

@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity, pair_law
-from nbcore.physics.elementwise import absolute, inverse_root, log, quotient, root
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.arrays import Array, PerSystem, detached, namespace, norm
+from nbcore.physics.elementwise import absolute, inverse_root, log, quotient, root, where
+from nbcore.physics.state import State
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
 __all__ = [
@@ -62,7 +60,7 @@ class Measures:
     def __init__(
         self,
         state: State,
-        scales: Tensor | None = None,
+        scales: Array | None = None,
         unit_of_energy: PerSystem | None = None,
         order: int = 4,
     ) -> None:
@@ -70,7 +68,7 @@ class Measures:
         self._scales = scales_of(state, "raw") if scales is None else scales
         self._energy = energy_unit(state) if unit_of_energy is None else unit_of_energy
 
-    def unit(self, k: int) -> Tensor:
+    def unit(self, k: int) -> Array:
         """Unit of length (0), speed (1), acceleration (2), time (3); (B, 1)."""
         return self._scales[:, k : k + 1]
 
@@ -80,42 +78,42 @@ class Measures:
         return pairs_of(self.state)
 
     @cached_property
-    def seen(self) -> Tensor:
+    def seen(self) -> Array:
         """(B, P) 1, or 0 for two massless bodies."""
         first, second = self.masses
-        return (first + second > 0).to(first.dtype)
+        return namespace(first).astype(first + second > 0, first.dtype)
 
-    def mean(self, value: Tensor) -> PerSystem:
+    def mean(self, value: Array) -> PerSystem:
         """Mean of a quantity (B, P) over all pairs that see each other."""
-        return (self.seen * value).sum(dim=1) / self.seen.sum(dim=1)
+        return (self.seen * value).sum(axis=1) / self.seen.sum(axis=1)
 
     @cached_property
-    def rate4(self) -> Tensor:
+    def rate4(self) -> Array:
         """(B, P) fourth power of each pair's rate [1/T⁴]."""
         return self.seen * pair_rate4(1 / self.pairs.r2, self.pairs.v2, self.pairs.mu)
 
     @cached_property
-    def excess2(self) -> Tensor:
+    def excess2(self) -> Array:
         """(B, P) squared relative acceleration of each pair less that by the pair itself."""
         p = self.pairs
         i, j = p.i, p.j
         R = self.state.position[:, j] - self.state.position[:, i]
         A = self.acceleration[:, j] - self.acceleration[:, i]
         excess = A + (p.mu * pair_law.pair_weight(p.r2))[..., None] * R
-        return (excess * excess).sum(dim=-1)
+        return (excess * excess).sum(axis=-1)
 
     @cached_property
-    def inverse(self) -> Tensor:
+    def inverse(self) -> Array:
         """(B, P) 1/r of each pair [1/L]."""
         return self.pairs.r2**-0.5
 
     @cached_property
-    def masses(self) -> tuple[Tensor, Tensor]:
+    def masses(self) -> tuple[Array, Array]:
         """(B, P) masses of the two bodies of each pair [M]."""
         return self.state.mass[:, self.pairs.i], self.state.mass[:, self.pairs.j]
 
     @cached_property
-    def share(self) -> Tensor:
+    def share(self) -> Array:
         """(B, P) what the error of each pair weighs."""
         p = self.pairs
         # Two massless bodies weigh nothing, and must not be divided by.
@@ -126,55 +124,55 @@ class Measures:
         return self.seen * weights
 
     @cached_property
-    def fastest(self) -> Tensor:
+    def fastest(self) -> Array:
         """(B, 1) largest P⁴ of all pairs [1/T⁴]."""
-        return self.rate4.amax(dim=1, keepdim=True).detach()
+        return detached(namespace(self.rate4).max(self.rate4, axis=1, keepdims=True))
 
     @cached_property
-    def weight(self) -> Tensor:
+    def weight(self) -> Array:
         """(B, P) share of each pair times P^p, P in units of the largest."""
         return self.share * (self.rate4 / self.fastest) ** (self.order / 4)
 
     @cached_property
     def time_scale(self) -> PerSystem:
         """τ = (Σ share P^p)^(−1/p) [T], with which dt^p/τ^p goes as the error."""
-        return self.fastest[:, 0] ** -0.25 * self.weight.sum(dim=1) ** (-1 / self.order)
+        return self.fastest[:, 0] ** -0.25 * self.weight.sum(axis=1) ** (-1 / self.order)
 
     @cached_property
-    def acceleration(self) -> Tensor:
+    def acceleration(self) -> Array:
         """(B, N, D) [L/T²]."""
         return gravity.acceleration(self.state)
 
     @cached_property
-    def centre(self) -> tuple[Tensor, Tensor]:
+    def centre(self) -> tuple[Array, Array]:
         """Position and velocity of the centre of mass."""
         return gravity.centre_of_mass(self.state)
 
     @cached_property
-    def distance(self) -> Tensor:
+    def distance(self) -> Array:
         """(B, N) distance from the centre of mass in units of L0."""
-        return _norm(self.state.position - self.centre[0]) / self.unit(0)
+        return norm(self.state.position - self.centre[0]) / self.unit(0)
 
     @cached_property
-    def speed(self) -> Tensor:
+    def speed(self) -> Array:
         """(B, N) speed about the centre of mass in units of V0."""
-        return _norm(self.state.velocity - self.centre[1]) / self.unit(1)
+        return norm(self.state.velocity - self.centre[1]) / self.unit(1)
 
     @cached_property
-    def pull(self) -> Tensor:
+    def pull(self) -> Array:
         """(B, N) size of the acceleration in units of A0."""
-        return _norm(self.acceleration) / self.unit(2)
+        return norm(self.acceleration) / self.unit(2)
 
     @cached_property
-    def separation(self) -> Tensor:
+    def separation(self) -> Array:
         """(B, all pairs) distances in units of L0."""
-        i, j = gravity.pair_indices(self.state.n_bodies, self.state.position.device)
-        return _norm(self.state.position[:, j] - self.state.position[:, i]) / self.unit(0)
+        i, j = gravity.pair_indices(self.state.n_bodies, self.state.position)
+        return norm(self.state.position[:, j] - self.state.position[:, i]) / self.unit(0)
 
-    def of_fastest(self, part: Tensor, whole: Tensor) -> PerSystem:
+    def of_fastest(self, part: Array, whole: Array) -> PerSystem:
         """Sum of a part over all pairs over that of its whole, both weighted."""
-        total = (self.weight * whole).sum(dim=1)
-        return quotient((self.weight * part).sum(dim=1), total, 0.0)
+        total = (self.weight * whole).sum(axis=1)
+        return quotient((self.weight * part).sum(axis=1), total, 0.0)
 
 
 Feature = Callable[[Measures], PerSystem]
@@ -309,7 +307,7 @@ def _of_motion(law: Callable) -> Feature:
 
 def _of_masses(law: Callable) -> Feature:
     def feature(m: Measures) -> PerSystem:
-        return m.of_fastest(*law(*m.masses, m.state.mass.sum(dim=1, keepdim=True)))
+        return m.of_fastest(*law(*m.masses, m.state.mass.sum(axis=1, keepdims=True)))
 
     return feature
 
@@ -319,31 +317,31 @@ def _perturbation(m: Measures) -> PerSystem:
 
 
 def _total(m: Measures) -> PerSystem:
-    return m.state.G * m.state.mass.sum(dim=1)
+    return m.state.G * m.state.mass.sum(axis=1)
 
 
-def _norm(vector: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vector, dim=-1)
+def _mean(value: Array) -> PerSystem:
+    return value.mean(axis=1)
 
 
-def _mean(value: Tensor) -> PerSystem:
-    return value.mean(dim=1)
+def _min(value: Array) -> PerSystem:
+    return namespace(value).min(value, axis=1)
 
 
-def _min(value: Tensor) -> PerSystem:
-    return value.amin(dim=1)
+def _max(value: Array) -> PerSystem:
+    return namespace(value).max(value, axis=1)
 
 
-def _max(value: Tensor) -> PerSystem:
-    return value.amax(dim=1)
+def _rms(value: Array) -> PerSystem:
+    return norm(value) / value.shape[1] ** 0.5
 
 
-def _rms(value: Tensor) -> PerSystem:
-    return torch.linalg.vector_norm(value, dim=1) / value.shape[1] ** 0.5
+def _ones(value: Array) -> Array:
+    return namespace(value).ones_like(value)
 
 
 def _constant(value: Callable[[State], float]) -> Callable[[Measures], PerSystem]:
-    return lambda m: torch.full_like(m.state.time, value(m.state))
+    return lambda m: namespace(m.state.time).full_like(m.state.time, value(m.state))
 
 
 def energy_unit(state: State) -> PerSystem:
@@ -351,15 +349,16 @@ def energy_unit(state: State) -> PerSystem:
 
     0 where there is no energy, as of test particles about a star at rest.
     """
-    return quotient(state.G, gravity.energy_size(state), 0.0).detach()
+    return detached(quotient(state.G, gravity.energy_size(state), 0.0))
 
 
-def state_features(names: Sequence[str], measures: Measures) -> Tensor:
+def state_features(names: Sequence[str], measures: Measures) -> Array:
     """Named features of a state, (B, F)."""
-    return torch.stack([FEATURES[name](measures) for name in names], dim=1)
+    columns = [FEATURES[name](measures) for name in names]
+    return namespace(measures.state.time).stack(columns, axis=1)
 
 
-def delta_features(before: State, after: State, dt: PerSystem, scales: Tensor) -> Tensor:
+def delta_features(before: State, after: State, dt: PerSystem, scales: Array) -> Array:
     """Sizes of the change between two kept states and the dt between them, (B, 10).
 
     Mean, maximum and root mean square over the bodies of |Δx|, |Δv|, |Δa|, in units of `scales`.
@@ -371,9 +370,9 @@ def delta_features(before: State, after: State, dt: PerSystem, scales: Tensor) -
     )
     columns = []
     for k, change in enumerate(changes):
-        size = _norm(change) / scales[:, k : k + 1]
+        size = norm(change) / scales[:, k : k + 1]
         columns += [_mean(size), _max(size), _rms(size)]
-    return torch.stack([*columns, dt / scales[:, 3]], dim=1)
+    return namespace(dt).stack([*columns, dt / scales[:, 3]], axis=1)
 
 
 def scales_of(
@@ -382,7 +381,7 @@ def scales_of(
     length: float = 1.0,
     velocity: float = 1.0,
     acceleration: float | None = None,
-) -> Tensor:
+) -> Array:
     """Units L0, V0, A0, T0 = L0/V0 of dimensional features, (B, 4).
 
     Parameters
@@ -391,18 +390,21 @@ def scales_of(
         "raw": 1 each; "manual": as given, A0 = V0²/L0 unless given; "automatic": mean pair
         distance, rms speed and rms acceleration of this state.
     """
-    if normalisation == "raw":
-        return torch.ones(state.n_systems, 4, dtype=state.time.dtype, device=state.time.device)
-    if normalisation == "manual":
+    xp = namespace(state.time)
+    if normalisation != "automatic":
+        if normalisation == "raw":
+            length = velocity = acceleration = 1.0
         pull = velocity**2 / length if acceleration is None else acceleration
-        return state.time.new_tensor([length, velocity, pull, length / velocity]).expand(
-            state.n_systems, 4
-        )
+        units = [length, velocity, pull, length / velocity]
+        units = xp.asarray(units, dtype=state.time.dtype, device=state.time.device)
+        return xp.broadcast_to(units, (state.n_systems, 4))
     m = Measures(state)
     l0, v0, a0 = _mean(m.separation), _rms(m.speed), _rms(m.pull)
     # A system that starts at rest has no speed of its own: it falls.
-    v0 = torch.where(v0 > 0, v0, (a0 * l0).sqrt())
-    return torch.stack([l0, v0, a0, l0 / v0], dim=1).detach()
+    v0 = where(v0 > 0, v0, root(a0 * l0))
+    # What is zero in all bodies is a unit of nothing.
+    l0, v0, a0 = (where(unit > 0, unit, 1.0) for unit in (l0, v0, a0))
+    return detached(xp.stack([l0, v0, a0, l0 / v0], axis=1))
 
 
 def expand_names(names: Sequence[str], history: int) -> tuple[tuple[str, ...], bool]:
@@ -432,7 +434,7 @@ def expand_names(names: Sequence[str], history: int) -> tuple[tuple[str, ...], b
     return tuple(plain), with_history
 
 
-def _statistics(prefix: str, values: Callable[[Measures], Tensor]) -> dict:
+def _statistics(prefix: str, values: Callable[[Measures], Array]) -> dict:
     kinds = {"mean": _mean, "min": _min, "max": _max, "rms": _rms}
     return {f"{k}_{prefix}": lambda m, f=f: f(values(m)) for k, f in kinds.items()}
 
@@ -443,11 +445,11 @@ SCALE_FREE: dict[str, Feature] = {
     "radial": _of_motion(radial),
     "heaviness": _of_masses(heaviness),
     "asymmetry": _of_masses(asymmetry),
-    "crowding": lambda m: crowding(m.weight.sum(dim=1), (m.weight**2).sum(dim=1)),
+    "crowding": lambda m: crowding(m.weight.sum(axis=1), (m.weight**2).sum(axis=1)),
     "rate_contrast": lambda m: rate_contrast(
-        m.of_fastest(m.rate4, torch.ones_like(m.rate4)), m.mean(m.rate4)
+        m.of_fastest(m.rate4, _ones(m.rate4)), m.mean(m.rate4)
     ),
-    "depth": lambda m: depth(m.of_fastest(m.share, torch.ones_like(m.share))),
+    "depth": lambda m: depth(m.of_fastest(m.share, _ones(m.share))),
     "compactness": lambda m: compactness(m.mean(m.rate4), _total(m), m.mean(m.pairs.r2)),
     "virial": lambda m: virial(m.mean(m.pairs.v2), _total(m), m.mean(m.inverse)),
     "perturbation": _perturbation,
@@ -456,7 +458,7 @@ SCALE_FREE: dict[str, Feature] = {
 STATISTICS: dict[str, Feature] = {
     "n_bodies": _constant(lambda s: s.n_bodies),
     "n_dimensions": _constant(lambda s: s.n_dimensions),
-    "total_mass": lambda m: m.state.mass.sum(dim=1),
+    "total_mass": lambda m: m.state.mass.sum(axis=1),
     **_statistics("mass", lambda m: m.state.mass),
     **_statistics("distance", lambda m: m.distance),
     **_statistics("speed", lambda m: m.speed),

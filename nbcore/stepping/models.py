@@ -1,114 +1,175 @@
-"""The networks."""
+"""Networks of NumPy arrays, which is all that a run needs; what is trained is in `torch_models`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
-from nbcore.errors import unknown_name
+from nbcore.physics.arrays import Array, to_numpy
+from nbcore.physics.elementwise import clamp, maximum
+from nbcore.stepping.layers import ACTIVATIONS, LARGEST_INPUT, places_of
+from nbcore.stepping.spec import PolicySpec
 
-__all__ = ["ACTIVATIONS", "LARGEST_INPUT", "StepNetwork"]
-
-RARE = 1e-3  # share of typical inputs that lie below, and above, their typical range
-LARGEST_INPUT = 8.0  # standard deviations; beyond it the training data say nothing anyway
+__all__ = ["ArrayNetwork", "Network"]
 
 
-class StepNetwork(nn.Module):
+class Network(Protocol):
     """MLP from standardised inputs to the logarithm of a correction and, optionally, an error.
 
-    The last layer starts at zero, so that an untrained network corrects nothing.
-
-    Parameters
+    Attributes
     ----------
-    n_inputs
-        F.
-    hidden
-        Widths of the hidden layers; empty for a linear map.
-    activation
-        Name in `ACTIVATIONS`.
-    dropout
-        Share of hidden units dropped while training.
-    fourier_features, fourier_scale
-        Number of random Fourier features that replace the inputs (0: none), and the standard
-        deviation of their frequencies (Tancik et al. 2020).
-    n_outputs
-        1, or 2 with a predicted error.
+    mean, deviation
+        (F,) of the inputs.
+    least, most
+        (F,) ends of the typical range of the inputs.
+    frequencies
+        (F, n) of the Fourier features that replace the inputs, or None.
+    weights, biases
+        Layer by layer, (outputs, inputs) and (outputs,).
     """
 
-    mean: Tensor
-    deviation: Tensor
-    least: Tensor
-    most: Tensor
-    frequencies: Tensor | None
+    @property
+    def mean(self) -> Array: ...  # noqa: D102
 
-    def __init__(
-        self,
-        n_inputs: int,
-        hidden: Sequence[int] = (16, 16),
-        activation: str = "softsign",
-        dropout: float = 0.0,
-        fourier_features: int = 0,
-        fourier_scale: float = 1.0,
-        n_outputs: int = 1,
-    ) -> None:
-        super().__init__()
-        if activation not in ACTIVATIONS:
-            raise unknown_name("activation", activation, ACTIVATIONS)
-        self.register_buffer("mean", torch.zeros(n_inputs))
-        self.register_buffer("deviation", torch.ones(n_inputs))
-        self.register_buffer("least", torch.full((n_inputs,), -math.inf))
-        self.register_buffer("most", torch.full((n_inputs,), math.inf))
-        width = n_inputs
-        self.register_buffer("frequencies", None)
-        if fourier_features:
-            self.register_buffer(
-                "frequencies", fourier_scale * torch.randn(n_inputs, fourier_features)
-            )
-            width = 2 * fourier_features
-        layers: list[nn.Module] = []
-        for size in hidden:
-            layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
-            width = size
-        last = nn.Linear(width, n_outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, last)
+    @property
+    def deviation(self) -> Array: ...  # noqa: D102
 
-    def standardise(self, inputs: Tensor) -> None:
-        """Take mean, standard deviation and range of typical inputs (S, F) as those of inputs."""
-        deviation, mean = torch.std_mean(inputs, dim=0, correction=0)
-        # An input that never varies in the samples is passed on as it is.
-        deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
-        self.mean.copy_(mean)
-        self.deviation.copy_(deviation)
-        self.least.copy_(inputs.quantile(RARE, dim=0))
-        self.most.copy_(inputs.quantile(1 - RARE, dim=0))
+    @property
+    def least(self) -> Array: ...  # noqa: D102
 
-    def beyond(self, inputs: Tensor, first: int = 0) -> Tensor:
+    @property
+    def most(self) -> Array: ...  # noqa: D102
+
+    @property
+    def frequencies(self) -> Array | None: ...  # noqa: D102
+
+    @property
+    def weights(self) -> Sequence[Array]: ...  # noqa: D102
+
+    @property
+    def biases(self) -> Sequence[Array]: ...  # noqa: D102
+
+    def __call__(self, inputs: Array) -> Array:
+        """(B, F) to (B, n_outputs), finite for any finite input."""
+        ...
+
+    def beyond(self, inputs: Array, first: int = 0) -> Array:
         """How far inputs from the `first` on lie outside the typical range, in deviations."""
+        ...
+
+    def state(self) -> dict[str, Array]:
+        """All that it consists of, by the names in a checkpoint."""
+        ...
+
+    def to(self, device: Any) -> Network:
+        """The same in torch, on a device."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayNetwork:
+    """A `Network` of NumPy arrays."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+    frequencies: np.ndarray | None
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    activation: str
+    places: tuple[int, ...]  # of the layers in a checkpoint, where activations count
+
+    @classmethod
+    def of(cls, state: Mapping[str, Array], activation: str) -> ArrayNetwork:
+        """Network of what `state` returns."""
+        # Copies, or it would change with what is trained.
+        arrays = {name: to_numpy(value).copy() for name, value in state.items()}
+        places = places_of(state)
+        return cls(
+            arrays["mean"],
+            arrays["deviation"],
+            arrays["least"],
+            arrays["most"],
+            arrays.get("frequencies"),
+            tuple(arrays[f"layers.{k}.weight"] for k in places),
+            tuple(arrays[f"layers.{k}.bias"] for k in places),
+            activation,
+            places,
+        )
+
+    @classmethod
+    def without_effect(cls, spec: PolicySpec) -> ArrayNetwork:
+        """A network of that shape which corrects nothing."""
+        widths, n_inputs = widths_of(spec), spec.n_inputs
+        apart = 3 if spec.dropout else 2  # in a checkpoint
+        return cls(
+            np.zeros(n_inputs),
+            np.ones(n_inputs),
+            np.full(n_inputs, -np.inf),
+            np.full(n_inputs, np.inf),
+            np.zeros((n_inputs, spec.fourier_features), spec.precision)
+            if spec.fourier_features
+            else None,
+            tuple(np.zeros((there, here), spec.precision) for here, there in pairwise(widths)),
+            tuple(np.zeros(width, spec.precision) for width in widths[1:]),
+            spec.activation,
+            tuple(range(0, apart * (len(widths) - 1), apart)),
+        )
+
+    def check(self, spec: PolicySpec) -> None:
+        """Raise ValueError where the parts are not of the shape that a policy has."""
+        known = ArrayNetwork.without_effect(spec).state()
+        mine = self.state()
+        for name in sorted({*known, *mine}):
+            have, want = mine.get(name), known.get(name)
+            if have is None or want is None or (have.shape, have.dtype) != (want.shape, want.dtype):
+                raise ValueError(
+                    f"its network does not fit its settings: {name} is "
+                    f"{_shape(have)}, and must be {_shape(want)}"
+                )
+
+    def state(self) -> dict[str, Array]:  # noqa: D102
+        found = {name: getattr(self, name) for name in ("mean", "deviation", "least", "most")}
+        if self.frequencies is not None:
+            found["frequencies"] = self.frequencies
+        for k, weight, bias in zip(self.places, self.weights, self.biases, strict=True):
+            found |= {f"layers.{k}.weight": weight, f"layers.{k}.bias": bias}
+        return found
+
+    def to(self, device: Any) -> Network:  # noqa: D102
+        from nbcore.stepping.torch_models import StepNetwork
+
+        return StepNetwork.of_state(self.state(), self.activation).to(device)
+
+    def beyond(self, inputs: Array, first: int = 0) -> Array:  # noqa: D102
         own = slice(first, first + inputs.shape[1])
-        outside = torch.maximum(self.least[own] - inputs, inputs - self.most[own]).clamp(min=0)
+        outside = maximum(self.least[own] - inputs, inputs - self.most[own]).clip(min=0)
         return outside / self.deviation[own]
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(B, F) to (B, n_outputs), finite for any finite input."""
-        x = ((inputs - self.mean) / self.deviation).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        x = x.to(next(self.layers.parameters()).dtype)
+    def __call__(self, inputs: Array) -> Array:  # noqa: D102
+        x = clamp((inputs - self.mean) / self.deviation, -LARGEST_INPUT, LARGEST_INPUT)
+        x = x.astype(self.weights[0].dtype)
         if self.frequencies is not None:
             phase = 2 * math.pi * x @ self.frequencies
-            x = torch.cat([phase.sin(), phase.cos()], dim=1)
-        return self.layers(x)
+            x = np.concat([np.sin(phase), np.cos(phase)], axis=1)
+        law, last = ACTIVATIONS[self.activation], len(self.weights) - 1
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ weight.T + bias
+            x = x if k == last else law(x)
+        return x
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "softsign": nn.Softsign,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
+def widths_of(spec: PolicySpec) -> list[int]:
+    """Numbers between the layers, from the first one's inputs to the outputs."""
+    first = 2 * spec.fourier_features or spec.n_inputs
+    return [first, *spec.hidden, spec.n_outputs]
+
+
+def _shape(array: np.ndarray | None) -> str:
+    return "missing" if array is None else f"{array.shape} of {array.dtype}"

@@ -1,37 +1,51 @@
 """Policies: what chooses the next step of every system of a batch.
 
 A policy is a callable (state, tolerance) -> dt (B,). One that looks back gets its memory, a dict
-of tensors with a leading B, from `begin` and `advance`, so that it holds no state of its own and
+of arrays with a leading B, from `begin` and `advance`, so that it holds no state of its own and
 any system of a batch can be taken out or put back.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from nbcore.errors import InputError
-from nbcore.physics.integrators import get_integrator
+from nbcore.physics.arrays import (
+    Array,
+    PerSystem,
+    beside,
+    is_tensor,
+    namespace,
+    numbers,
+    taken,
+    to_numpy,
+)
+from nbcore.physics.elementwise import clamp, exp, log, tanh, where
+from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
-from nbcore.physics.state import PerSystem, State
+from nbcore.physics.state import State
+from nbcore.stepping import criteria
 from nbcore.stepping.calibration import Calibration
-from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.criteria import AnyCriterion, CriterionRow, get_criterion
 from nbcore.stepping.features import (
     DELTA_FEATURES,
     Measures,
     delta_features,
     energy_unit,
-    expand_names,
     scales_of,
     state_features,
 )
-from nbcore.stepping.models import StepNetwork
+from nbcore.stepping.layers import check_activation
+from nbcore.stepping.models import ArrayNetwork, Network
+from nbcore.stepping.spec import PolicySpec
 
 __all__ = [
     "Criterion",
@@ -43,10 +57,12 @@ __all__ = [
     "Policy",
     "Prediction",
     "as_policy",
+    "shares_of",
+    "trainable",
     "untrained",
 ]
 
-Memory = dict[str, Tensor]
+Memory = dict[str, Array]
 SMALLEST_TOLERANCE = 1e-16
 UNTRAINED = "untrained"  # name of what `untrained` makes
 # Steps of untrained policies in units of τ tol^(1/p), with which the median error of reversible
@@ -114,14 +130,14 @@ class FixedStep(_Forgetful):
         One number, or (B,) [T], positive.
     """
 
-    dt: float | Tensor
+    dt: float | Array
 
     def __post_init__(self) -> None:
         _check_positive("dt", self.dt)
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Dt as given, (B,)."""
-        return _for_each("dt", self.dt, state).expand_as(state.time)
+        return _for_each("dt", self.dt, state)
 
     def __str__(self) -> str:
         return "fixed step"
@@ -133,28 +149,43 @@ class Criterion(_Forgetful):
 
     Attributes
     ----------
-    name
-        Name in the table of criteria.
+    criterion
+        Name in the table of criteria, a row of it, or a function of a state that returns a time
+        scale (B,) [T].
     eta
         One number, or (B,), positive.
+
+    Examples
+    --------
+    >>> nb.Criterion("boekholt", eta=0.05)
+    >>> nb.Criterion(lambda state: 1 / nb.gravity.acceleration(state).std(axis=(1, 2)), eta=0.01)
     """
 
-    name: str
-    eta: float | Tensor
+    criterion: AnyCriterion
+    eta: float | Array
 
     def __post_init__(self) -> None:
-        get_criterion(self.name)
+        get_criterion(self.criterion)
         _check_positive("eta", self.eta)
+
+    @property
+    def name(self) -> str:
+        """As in the table, or of its function."""
+        return criteria.name_of(self.criterion)
+
+    @property
+    def row(self) -> CriterionRow:
+        """As it stands in the table."""
+        return get_criterion(self.criterion)
 
     @property
     def evaluations(self) -> int:
         """As the table says."""
-        return get_criterion(self.name).evaluations
+        return self.row.evaluations
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """η τ of the state, (B,)."""
-        row = get_criterion(self.name)
-        return _for_each("eta", self.eta, state) ** row.eta_power * row.time_scale(state)
+        return _for_each("eta", self.eta, state) ** self.row.eta_power * self.row.time_scale(state)
 
     def __str__(self) -> str:
         return self.name
@@ -180,7 +211,7 @@ class Custom(_Forgetful):
         said = self.rule(state, tolerance)
         check_plain(f"what the rule {self} returned", said)
         try:
-            dt = torch.as_tensor(said, dtype=state.time.dtype, device=state.time.device)
+            dt = beside(said, state.time)
         except (TypeError, ValueError, RuntimeError):
             raise InputError(
                 f"the rule {self} returned {said!r}; it must return one number, or one a system"
@@ -190,7 +221,7 @@ class Custom(_Forgetful):
                 f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
                 f"it must return one number, or one dt each, ({state.n_systems},)"
             )
-        return dt.expand_as(state.time)
+        return namespace(dt).broadcast_to(dt, state.time.shape)
 
     def __str__(self) -> str:
         return getattr(self.rule, "__name__", type(self.rule).__name__)
@@ -214,51 +245,7 @@ class Prediction(NamedTuple):
     log10_error: PerSystem | None
 
 
-@dataclass(frozen=True)
-class PolicySpec:
-    """Everything that shapes a learned policy apart from its weights; stored with them.
-
-    Attributes
-    ----------
-    integrator
-        Name of the integrator that it was trained for.
-    order
-        p of that integrator.
-    stepping
-        How it was trained to step: "plain" or "reversible".
-    stretch
-        c: step of the untrained policy in units of τ tol^(1/p); see `untrained`.
-    features
-        Written out one by one where a set is named, so that a set may grow.
-    The others are those of `config.Network`.
-    """
-
-    integrator: str = "suzuki4"
-    order: int = 4
-    stepping: str = "plain"
-    stretch: float = 1.0
-    features: tuple[str, ...] = ("scale_free",)
-    history: int = 0
-    history_padding: str = "zero"
-    normalisation: str = "raw"
-    length_scale: float = 1.0
-    velocity_scale: float = 1.0
-    acceleration_scale: float | None = None
-    hidden: tuple[int, ...] = (16, 16)
-    activation: str = "softsign"
-    dropout: float = 0.0
-    fourier_features: int = 0
-    fourier_scale: float = 1.0
-    predict_error: bool = False
-    largest_correction: float = 20.0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        names, looks_back = expand_names(self.features, self.history)
-        object.__setattr__(self, "features", (*names, *["delta_mag"] * looks_back))
-
-
-class LearnedPolicy(nn.Module):
+class LearnedPolicy:
     """dt = c · τ(x) · tol^(1/p) · exp(network(features(x), ln tol)).
 
     τ = (Σ share P^p)^(−1/p) over all pairs, where p is the integrator's order, P the pair's rate
@@ -270,6 +257,9 @@ class LearnedPolicy(nn.Module):
     ----------
     spec
         Shape of the policy.
+    network
+        Of NumPy arrays, or of torch if it is to be trained (see `trainable`); None
+        corrects nothing.
 
     Attributes
     ----------
@@ -280,29 +270,16 @@ class LearnedPolicy(nn.Module):
     evaluations = 0
     calibration: Calibration | None = None
 
-    def __init__(self, spec: PolicySpec) -> None:
-        super().__init__()
+    def __init__(self, spec: PolicySpec, network: Network | None = None) -> None:
+        check_activation(spec.activation)
         self.spec = spec
-        self.names, self.looks_back = expand_names(spec.features, spec.history)
-        n_inputs = len(self.names) + 1 + spec.history * len(DELTA_FEATURES)
-        self.network = StepNetwork(
-            n_inputs,
-            spec.hidden,
-            spec.activation,
-            spec.dropout,
-            spec.fourier_features,
-            spec.fourier_scale,
-            n_outputs=2 if spec.predict_error else 1,
-        )
-        self.network.layers.to(getattr(torch, spec.precision))
-        if self.network.frequencies is not None:
-            self.network.frequencies = self.network.frequencies.to(getattr(torch, spec.precision))
-        for name in ("mean", "deviation", "least", "most"):
-            setattr(self.network, name, getattr(self.network, name).double())
-        self.eval()
+        self.names, self.looks_back = spec.names, spec.looks_back
+        if network is None:
+            network = ArrayNetwork.without_effect(spec)
+        self.network: Network = network
 
     @property
-    def networks(self) -> tuple[StepNetwork, ...]:
+    def networks(self) -> tuple[Network, ...]:
         """Networks that step equal shares of the systems of a batch: one, but for a `Crowd`."""
         return (self.network,)
 
@@ -312,10 +289,35 @@ class LearnedPolicy(nn.Module):
         return math.log(self.spec.largest_correction)
 
     def __str__(self) -> str:
-        last = self.network.layers[-1]
-        assert isinstance(last, nn.Linear)
         # The last layer starts at zero.
-        return "learned" if bool(torch.any(last.weight != 0)) else "untrained"
+        return "learned" if to_numpy(self.network.weights[-1]).any() else "untrained"
+
+    def weights(self) -> dict[str, Array]:
+        """All that it has learned, by the names in a checkpoint."""
+        return {f"network.{name}": value for name, value in self.network.state().items()}
+
+    def _with(self, change: Callable[[Network], Network]) -> Self:
+        """Copy with another network."""
+        made = copy.copy(self)
+        made.network = change(self.network)
+        return made
+
+    def _networks_for(self, inputs: Array) -> tuple[Network, ...]:
+        """Networks that take inputs of this kind; see `to` and `numpy` for runs of many steps."""
+        if is_tensor(inputs) != isinstance(self.network, ArrayNetwork):
+            return self.networks
+        return (self.to(inputs.device) if is_tensor(inputs) else self.numpy()).networks
+
+    def numpy(self) -> Self:
+        """The same with its network in NumPy arrays."""
+        if isinstance(self.network, ArrayNetwork):
+            return self
+        activation = self.spec.activation
+        return self._with(lambda network: ArrayNetwork.of(network.state(), activation))
+
+    def to(self, device: Any) -> Self:
+        """The same with its network in torch on a device; a network that is there is moved."""
+        return self._with(lambda network: network.to(device))
 
     def begin(self, state: State) -> Memory:
         """The energy, units of the features and, for history features, an empty history."""
@@ -326,8 +328,12 @@ class LearnedPolicy(nn.Module):
                 state, s.normalisation, s.length_scale, s.velocity_scale, s.acceleration_scale
             )
         if self.looks_back:
-            memory["deltas"] = state.time.new_zeros(state.n_systems, s.history, len(DELTA_FEATURES))
-            memory["steps"] = torch.zeros_like(state.time)
+            none = namespace(state.time).zeros(
+                (state.n_systems, s.history, len(DELTA_FEATURES)),
+                dtype=state.time.dtype,
+                device=state.time.device,
+            )
+            memory |= {"deltas": none, "steps": 0 * state.time}
         return memory
 
     def advance(self, memory: Memory, before: State, after: State, dt: PerSystem) -> Memory:
@@ -335,15 +341,15 @@ class LearnedPolicy(nn.Module):
         if not self.looks_back:
             return memory
         newest = delta_features(before, after, dt, self._scales(memory, after))[:, None]
-        deltas = torch.cat([newest, memory["deltas"][:, :-1]], dim=1)
+        deltas = namespace(dt).concat([newest, memory["deltas"][:, :-1]], axis=1)
         moved = dt > 0
         return {
             **memory,
-            "deltas": torch.where(moved[:, None, None], deltas, memory["deltas"]),
+            "deltas": where(moved[:, None, None], deltas, memory["deltas"]),
             "steps": memory["steps"] + moved,
         }
 
-    def _scales(self, memory: Memory, state: State) -> Tensor:
+    def _scales(self, memory: Memory, state: State) -> Array:
         return memory["scales"] if "scales" in memory else scales_of(state, "raw")
 
     def measures(self, state: State, memory: Memory) -> Measures:
@@ -360,31 +366,32 @@ class LearnedPolicy(nn.Module):
 
     def log_tolerance(self, tolerance: PerSystem) -> PerSystem:
         """Network's first input, (B,)."""
-        return self.given(tolerance).clamp(min=SMALLEST_TOLERANCE).log()
+        return log(clamp(self.given(tolerance), SMALLEST_TOLERANCE, math.inf))
 
-    def novelty(self, state: State, memory: Memory) -> Tensor:
+    def novelty(self, state: State, memory: Memory) -> Array:
         """How far features lie beyond those of the training states, in deviations, (B, F)."""
         features = state_features(self.names, self.measures(state, memory))
-        return self.network.beyond(features, first=1)
+        return self._networks_for(features)[0].beyond(features, first=1)
 
     def factor(self, tolerance: PerSystem) -> PerSystem:
         """Step in units of the time scale, c tol^(1/p), (B,)."""
         return self.spec.stretch * self.given(tolerance) ** (1 / self.spec.order)
 
-    def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Tensor:
+    def inputs(self, measures: Measures, tolerance: PerSystem, memory: Memory) -> Array:
         """Inputs of the network before they are standardised, (B, F)."""
-        parts = [self.log_tolerance(tolerance)[:, None]]
+        xp, parts = namespace(tolerance), [self.log_tolerance(tolerance)[:, None]]
         if self.names:
             parts.append(state_features(self.names, measures))
         if self.looks_back:
             deltas = memory["deltas"]
             if self.spec.history_padding == "oldest":
-                last = (memory["steps"].clamp(min=1) - 1).clamp(max=self.spec.history - 1)
-                known = torch.arange(self.spec.history, device=deltas.device)
-                source = torch.minimum(known[None, :], last[:, None].long())
-                deltas = deltas.gather(1, source[:, :, None].expand_as(deltas))
-            parts.append(deltas.flatten(1))
-        return torch.cat(parts, dim=1)
+                last = clamp(clamp(memory["steps"], 1, math.inf) - 1, 0, self.spec.history - 1)
+                known = xp.arange(self.spec.history, device=deltas.device)
+                source = xp.minimum(known[None, :], xp.astype(last, xp.int64)[:, None])
+                index = xp.broadcast_to(source[:, :, None], deltas.shape)
+                deltas = taken(deltas, index)
+            parts.append(deltas.reshape(len(deltas), -1))
+        return xp.concat(parts, axis=1)
 
     def predict(self, state: State, tolerance: PerSystem, memory: Memory) -> Prediction:
         """Step and, if the policy has learned to, its energy error.
@@ -397,15 +404,17 @@ class LearnedPolicy(nn.Module):
             From `begin` and `advance`.
         """
         measures = self.measures(state, memory)
-        shares = self.inputs(measures, tolerance, memory).tensor_split(len(self.networks))
-        answers = [network(each) for network, each in zip(self.networks, shares, strict=True)]
-        out = torch.cat(answers).to(state.time.dtype)
-        correction = out[:, 0].clamp(-self.bound, self.bound).exp()
+        xp, inputs = namespace(tolerance), self.inputs(measures, tolerance, memory)
+        networks = self._networks_for(inputs)
+        shares = zip(networks, shares_of(len(inputs), len(networks)), strict=True)
+        out = xp.concat([network(inputs[share]) for network, share in shares])
+        out = xp.astype(out, state.time.dtype)
+        correction = exp(clamp(out[:, 0], -self.bound, self.bound))
         dt = self.factor(tolerance) * measures.time_scale * correction
         if not self.spec.predict_error:
             return Prediction(dt, correction, None)
         # At first the tolerance; at most 8 decades from it, either way.
-        error = tolerance.log10() + 8 * torch.tanh(out[:, 1] / 8)
+        error = xp.log10(tolerance) + 8 * tanh(out[:, 1] / 8)
         return Prediction(dt, correction, error)
 
     def __call__(
@@ -428,17 +437,38 @@ class Crowd(LearnedPolicy):
         Of the same shape, with inputs standardised alike.
     """
 
-    def __init__(self, policy: LearnedPolicy, networks: Sequence[StepNetwork]) -> None:
-        super().__init__(policy.spec)
-        self.network, self._networks = networks[0], tuple(networks)
+    def __init__(self, policy: LearnedPolicy, networks: Sequence[Network]) -> None:
+        super().__init__(policy.spec, networks[0])
+        self._networks = tuple(networks)
+
+    def _with(self, change: Callable[[Network], Network]) -> Self:
+        made = copy.copy(self)
+        made._networks = tuple(map(change, self._networks))
+        made.network = made._networks[0]
+        return made
 
     @property
-    def networks(self) -> tuple[StepNetwork, ...]:
+    def networks(self) -> tuple[Network, ...]:
         """All of them."""
         return self._networks
 
 
-def untrained(integrator: str, **settings: Any) -> LearnedPolicy:
+def trainable(spec: PolicySpec) -> LearnedPolicy:
+    """Policy whose network is one of torch, with its first weights drawn at random."""
+    from nbcore.stepping.torch_models import StepNetwork
+
+    return LearnedPolicy(spec, StepNetwork.of(spec))
+
+
+def shares_of(count: int, n_networks: int) -> list[slice]:
+    """Systems that each network of a crowd steps: as many for each, or one more for the first."""
+    each, more = divmod(count, n_networks)
+    return [
+        slice(*edges) for edges in pairwise(k * each + min(k, more) for k in range(n_networks + 1))
+    ]
+
+
+def untrained(integrator: str | Integrator, **settings: Any) -> LearnedPolicy:
     """Policy of an integrator before training: it asks the same energy error of every state.
 
     Parameters
@@ -448,9 +478,9 @@ def untrained(integrator: str, **settings: Any) -> LearnedPolicy:
     """
     return LearnedPolicy(
         PolicySpec(
-            integrator=integrator,
+            integrator=name_of(integrator),
             order=get_integrator(integrator).order,
-            stretch=STRETCH.get(integrator, 1.0),
+            stretch=STRETCH.get(name_of(integrator), 1.0),
             **settings,
         )
     )
@@ -486,22 +516,22 @@ def _check_arguments(rule: Callable) -> None:
         return
 
 
-def _for_each(name: str, value: float | Tensor, state: State) -> Tensor:
-    """One number, or one a system, beside the state."""
-    tensor = torch.as_tensor(value, dtype=state.time.dtype, device=state.time.device)
-    if tensor.shape not in ((), state.time.shape):
+def _for_each(name: str, value: float | Array, state: State) -> PerSystem:
+    """One number, or one a system, beside the state, (B,)."""
+    found = beside(value, state.time)
+    if found.shape not in ((), state.time.shape):
         raise InputError(
-            f"{name} has shape {tuple(tensor.shape)} for {state.n_systems} systems; "
+            f"{name} has shape {tuple(found.shape)} for {state.n_systems} systems; "
             "give one number, or one a system"
         )
-    return tensor
+    return namespace(found).broadcast_to(found, state.time.shape)
 
 
-def _check_positive(name: str, value: float | Tensor | Sequence[float]) -> None:
+def _check_positive(name: str, value: float | Array | Sequence[float]) -> None:
     check_plain(name, value)
     try:
-        number = torch.as_tensor(value, dtype=torch.float64)
+        number = numbers(value)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {value!r}; it must be a number, or one a system") from None
-    if not bool((torch.isfinite(number) & (number > 0)).all()):
+    if not bool((np.isfinite(number) & (number > 0)).all()):
         raise InputError(f"{name} is {value}; it must be positive and finite")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import torch
 
 from nbcore.config import Config, ScenarioConfig, Simulation, make_config, save_config
 from nbcore.errors import InputError
@@ -286,7 +285,7 @@ def _one_of(ready: Setup, number: int) -> Setup:
     count = ready.state.n_systems
     if number >= count:
         raise InputError(f"system {number} of a batch of {count}; choose 0 to {count - 1}")
-    one = ready.state.select(torch.tensor([number]))
+    one = ready.state.select([number])
     return dataclasses.replace(ready, state=one, t_end=ready.t_end.reshape(-1)[[number]])
 
 

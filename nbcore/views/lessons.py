@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
@@ -14,7 +13,7 @@ from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.physics.state import State
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.criteria import get_criterion
+from nbcore.stepping.criteria import AnyCriterion, get_criterion, name_of
 from nbcore.stepping.policies import LearnedPolicy
 from nbcore.stepping.suites import Suite
 from nbcore.views.style import COLOURS, GREY, one_system
@@ -28,7 +27,9 @@ MAP = (40, 60)  # eccentricities and phases
 
 
 def steps_beside_time_scales(
-    trajectory: Trajectory, ax: Axes, criteria: Sequence[str] = CRITERIA
+    trajectory: Trajectory,
+    ax: Axes,
+    criteria: Sequence[AnyCriterion] = CRITERIA,
 ) -> list[Artist]:
     """The steps of a run over classical time scales at the same states, against time.
 
@@ -45,8 +46,8 @@ def steps_beside_time_scales(
     time, dt, states = some.time, some.dt, states_along(some)
     artists: list[Artist] = []
     for colour, name in zip(COLOURS, criteria, strict=False):
-        scale = get_criterion(name).time_scale(states).numpy()
-        artists += ax.plot(time, dt / scale, color=colour, lw=1, label=name)
+        scale = get_criterion(name).time_scale(states)
+        artists += ax.plot(time, dt / scale, color=colour, lw=1, label=name_of(name))
     ax.set_yscale("log")
     ax.set(xlabel="time [T]", ylabel="dt / τ", title="Steps in classical time scales")
     artists.append(ax.legend(loc="best"))
@@ -71,14 +72,13 @@ def steps_on_an_orbit(
         [scenarios.make("kepler", eccentricity=eccentricity, phase=float(p)) for p in phase]
     )
     x = orbits.position
-    distance = torch.linalg.vector_norm(x[:, 1] - x[:, 0], dim=-1).numpy()
+    distance = np.linalg.norm(x[:, 1] - x[:, 0], axis=-1)
     period = np.asarray(scenarios.two_body_period(orbits))
     artists: list[Artist] = []
     level = 1.0
     for colour, tolerance in zip(COLOURS, tolerances, strict=False):
         member = policy.best(tolerance) if isinstance(policy, Suite) else policy
-        with torch.no_grad():
-            dt = member(orbits, torch.full_like(orbits.time, tolerance)).numpy() / period
+        dt = member.numpy()(orbits, np.full_like(orbits.time, tolerance)) / period
         label = f"{tolerance:.0e}, {member.spec.integrator}"
         artists += ax.plot(distance, dt, color=colour, label=label)
         level = float(dt[-1] / distance[-1] ** 1.5)
@@ -113,9 +113,8 @@ def policy_map(
         ]
     )
     member = policy.best(tolerance) if isinstance(policy, Suite) else policy
-    with torch.no_grad():
-        dt = member(orbits, torch.full_like(orbits.time, tolerance))
-    ratio = (dt / get_criterion(criterion).time_scale(orbits)).numpy().reshape(MAP)
+    dt = member.numpy()(orbits, np.full_like(orbits.time, tolerance))
+    ratio = (dt / get_criterion(criterion).time_scale(orbits)).reshape(MAP)
     decades = np.log10(ratio / np.median(ratio))
     most = float(np.abs(decades).max()) or 1.0
     mesh = ax.pcolormesh(

@@ -18,7 +18,7 @@ from nbcore.simulation.kernels.learned import SEEN, activate, see
 from nbcore.simulation.kernels.rules import length
 from nbcore.simulation.kernels.shapes import either, is_a, size, vectors
 from nbcore.stepping.features import DELTA_FEATURES
-from nbcore.stepping.models import LARGEST_INPUT
+from nbcore.stepping.layers import LARGEST_INPUT
 
 __all__ = ["KNOWN", "MEMORY", "General", "general", "keep", "looks_back", "recall", "remember"]
 

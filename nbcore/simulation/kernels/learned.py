@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW, compiled
+from nbcore.physics.compiled import LAW, compiled, one_of
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
@@ -29,7 +29,7 @@ from nbcore.simulation.kernels.lanes import (
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
 from nbcore.simulation.kernels.shapes import active, either, is_known, scratch, size
 from nbcore.stepping import criteria, features
-from nbcore.stepping.models import ACTIVATIONS, LARGEST_INPUT
+from nbcore.stepping.layers import ACTIVATIONS, LARGEST_INPUT
 
 __all__ = ["INPUTS", "OF_PAIRS", "SEEN", "Learned", "activate", "learned"]
 
@@ -265,25 +265,15 @@ def see(bodies, axes, rule, b, m, x, v, a, G, eps2):
     return 0.25 * math.log(unit4) - math.log(q) / rule.order, seen
 
 
+activation = one_of(list(ACTIVATIONS.values()))
+softsign, SOFTSIGN = compiled(ACTIVATIONS["softsign"]), list(ACTIVATIONS).index("softsign")
+
+
 @njit(**LAW)
 def activate(kind, values, count):
     """Activation by its place in ACTIVATIONS, in place."""
-    one, half, root = values.dtype.type(1), values.dtype.type(0.5), values.dtype.type(0.5**0.5)
     for k in range(count):
-        value = values[k]
-        if kind == 0:
-            values[k] = value / (one + abs(value))
-        elif kind == 1:
-            values[k] = math.tanh(value)
-        elif kind == 2:
-            values[k] = max(value, value - value)
-        elif kind == 3:
-            values[k] = half * value * (one + math.erf(value * root))
-        else:
-            values[k] = value / (one + math.exp(-value))
-
-
-assert tuple(ACTIVATIONS) == ("softsign", "tanh", "relu", "gelu", "silu")
+        values[k] = activation(kind, values[k])
 
 
 @njit(**LAW)
@@ -300,10 +290,10 @@ def layer(hidden, count, k, rule, here):
         sum2 = sum2 + here[0, i + 2] * load(hidden, weights, first + i + 2)
         sum3 = sum3 + here[0, i + 3] * load(hidden, weights, first + i + 3)
     total = (sum0 + sum1) + (sum2 + sum3)
-    if rule.activation == 0:
-        total = total / (elementwise.absolute(total) + 1)
+    if rule.activation == SOFTSIGN:
+        total = softsign(total)
     store(hidden, here, 0, total)
-    if rule.activation != 0:
+    if rule.activation != SOFTSIGN:
         activate(rule.activation, here[0], size(hidden))
 
 

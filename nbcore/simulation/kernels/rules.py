@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW, PLAIN, compiled
+from nbcore.physics.compiled import LAW, PLAIN, one_of
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import derivative
 from nbcore.simulation.kernels.lanes import load, total
@@ -87,19 +87,8 @@ def rule_of(name: str, factor: Array, unit4: Array):
     return WholeState(factor, WHOLE_LAWS.index(name)) if name in WHOLE_LAWS else None
 
 
-def _one_of(laws):
-    """A compiled function (k, *arguments) that calls the k-th law."""
-    first = compiled(laws[0])
-    if len(laws) == 1:
-        return njit(**LAW)(lambda k, a, b, c, d: first(a, b, c, d))
-    others = _one_of(laws[1:])
-    return njit(**LAW)(
-        lambda k, a, b, c, d: first(a, b, c, d) if k == 0 else others(k - 1, a, b, c, d)
-    )
-
-
-pair_law = _one_of(list(PAIR_LAWS.values()))
-body_law = _one_of(list(BODY_LAWS.values()))
+pair_law = one_of(list(PAIR_LAWS.values()))
+body_law = one_of(list(BODY_LAWS.values()))
 
 
 @njit(**PLAIN)
