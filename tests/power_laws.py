@@ -9,7 +9,7 @@ MACHINE = {
     "cores": 2,
     "versions": {"numpy": "2.0", "heyoka": None},
     "commit": "abc",
-    "uncommitted": True,
+    "dirty": True,
     "date": "2026-01-31",
 }
 

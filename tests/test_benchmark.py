@@ -14,7 +14,7 @@ from nbcore.analysis.families import problem
 from nbcore.analysis.frontiers import frontiers
 from nbcore.analysis.methods import methods
 from nbcore.analysis.peers import PeerRun
-from nbcore.analysis.timing import machine, on_threads
+from nbcore.analysis.timing import on_threads, stamp
 from nbcore.config import Benchmark
 from nbcore.errors import InputError
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
@@ -298,10 +298,10 @@ def test_the_number_of_threads_is_as_it_was_afterwards():
 
 
 def test_the_stamp_says_what_ran_where(monkeypatch, tmp_path):
-    stamp = machine()
-    assert stamp["cores"] >= 1
-    assert stamp["processor"]
-    assert stamp["versions"]["numpy"] == np.__version__
-    monkeypatch.setattr("nbcore.analysis.timing.CHECKOUT", tmp_path)
-    assert machine()["commit"] is None
-    assert machine()["uncommitted"] is None
+    made = stamp()
+    assert made["cores"] >= 1
+    assert made["processor"]
+    assert made["versions"]["numpy"] == np.__version__
+    monkeypatch.setattr("nbcore.surroundings.CHECKOUT", tmp_path)
+    assert stamp()["commit"] is None
+    assert stamp()["dirty"] is None

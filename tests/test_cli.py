@@ -7,7 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from nbcore import config
+from nbcore import config, surroundings
 from nbcore.runs import checks, cli, notebooks, provenance, records
 
 HEADER = """\
@@ -336,7 +336,7 @@ def test_a_run_is_repeated_with_its_configuration():
 
 def test_a_run_of_other_code_is_repeated_with_a_warning(monkeypatch):
     nbcore("train", "-c", "small.toml", "--run", "first", "-q")
-    monkeypatch.setattr(provenance, "code_of", lambda: {"commit": "another", "dirty": False})
+    monkeypatch.setattr(surroundings, "code", lambda: {"commit": "another", "dirty": False})
     result = nbcore("rerun", "first", "-q")
     assert result.exit_code == 0
     assert "warning: the code is another" in result.stderr

@@ -1,6 +1,7 @@
 """What may import what, read from the sources: also where it is done late or for types alone."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from functools import cache
@@ -9,9 +10,21 @@ from pathlib import Path
 import pytest
 
 import nbcore
+from nbcore import config
+from nbcore.stepping.spec import PolicySpec
+from nbcore.views import movies
 
 PACKAGE = Path(nbcore.__file__).parent
-GROUND = ("errors", "atomic", "places", "jsonfiles", "tables", "interrupts", "config")
+GROUND = (
+    "errors",
+    "atomic",
+    "places",
+    "surroundings",
+    "jsonfiles",
+    "tables",
+    "interrupts",
+    "config",
+)
 ROOMS = ("physics", "stepping", "simulation", "learning", "analysis", "views", "runs")
 WITH_TORCH = {
     "physics.state",  # State.to
@@ -97,3 +110,17 @@ print(sorted(loaded))
 def test_a_simulation_loads_nothing_heavy():
     made = subprocess.run([sys.executable, "-c", FIRST_RESULT], capture_output=True, text=True)
     assert made.stdout.strip() == "[]", made.stderr
+
+
+def defaults(function):
+    """Of a function's parameters, those that have one."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
+def test_what_a_config_repeats_of_a_signature_it_repeats_rightly():
+    # Twice, because pydantic takes as long to import as numpy, and who simulates needs neither.
+    network, movie = config.Network().model_dump(), config.Movie().model_dump()
+    spec = defaults(PolicySpec)
+    assert network == {name: spec[name] for name in network}
+    assert movie == {name: defaults(movies.movie)[name] for name in movie}

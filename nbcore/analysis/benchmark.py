@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nbcore.analysis import peers as others
 from nbcore.analysis.families import FAMILIES, get_family
 from nbcore.analysis.methods import Method, methods
-from nbcore.analysis.timing import machine, on_threads
+from nbcore.analysis.timing import on_threads, stamp
 from nbcore.analysis.work_precision import measured
 from nbcore.config import Benchmark
 from nbcore.errors import InputError, unknown_name
@@ -53,7 +53,7 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
         A name in the configuration is unknown, or nothing is left to run.
     """
     names, ours, peers, left_out = check_benchmark(config)
-    about = {"machine": machine(), "config": config.model_dump(mode="json")}
+    about = {"machine": stamp(), "config": config.model_dump(mode="json")}
     rows, table = [], pd.DataFrame()
     count = len(names) * (len(ours) + len(peers))
     with on_threads(1), tqdm(total=count, desc="benchmark", disable=not config.progress) as bar:

@@ -237,7 +237,7 @@ def _long_table(found: Iterable[Costs], scale: float) -> str:
 
 def _about(machine: Mapping[str, Any]) -> str:
     known = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
-    changed = " with uncommitted changes" if machine["uncommitted"] else ""
+    changed = " with uncommitted changes" if machine["dirty"] else ""
     return (
         f"Made on {machine['date']} on {machine['processor']} ({machine['cores']} cores) at commit "
         f"{machine['commit']}{changed}: {known}."

@@ -236,7 +236,8 @@ def rerun(
 ) -> None:
     """Repeat a run in a new folder, with the configuration that it was made with."""
     with errors_reported(traceback):
-        from nbcore.runs.provenance import code_of, provenance
+        from nbcore import surroundings
+        from nbcore.runs.provenance import provenance
         from nbcore.runs.records import Run
 
         old = Run.open(run)
@@ -246,7 +247,7 @@ def rerun(
                 f"run {str(old.path)!r} was begun by hand in a notebook; repeat it with the "
                 f"command of that notebook and --config {short(old.config_file)}"
             )
-        if (now := code_of()) != origin["code"]:
+        if (now := surroundings.code()) != origin["code"]:
             warn(f"the code is another than the run was made with: {origin['code']}, now {now}")
         if not old.config_file.is_file():
             raise InputError(f"run {str(old.path)!r} has no config.toml to be repeated with")

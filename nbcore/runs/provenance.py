@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,16 +21,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from nbcore import surroundings
 from nbcore.config import Config, load_config
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, write_json
-from nbcore.places import CHECKOUT
 from nbcore.runs.records import Run
 
 __all__ = [
     "Attempt",
     "attempt",
-    "code_of",
     "command_line",
     "held",
     "made_by",
@@ -266,33 +264,11 @@ def _origin(
         "command": command,
         "seeds": dict(seeds or {}),
         "directory": str(Path.cwd()),
-        "code": code_of(),
+        "code": surroundings.code(),
         "packages": _packages(),
         "python": platform.python_version(),
-        "machine": {
-            "host": socket.gethostname(),
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-        },
+        "machine": {"host": socket.gethostname(), **surroundings.machine()},
     }
-
-
-def code_of() -> dict[str, Any]:
-    """Commit of the code that runs, and whether files differ from it; None where git can't say."""
-
-    def git(*arguments: str) -> str | None:
-        if CHECKOUT is None:  # git would speak of a repository that happens to lie around
-            return None
-        command = ["git", "-C", str(CHECKOUT), *arguments]
-        try:
-            made = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return made.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else changed != ""}
 
 
 def _packages() -> dict[str, str]:
