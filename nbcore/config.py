@@ -148,7 +148,8 @@ class LossConfig(Section):
     """Weights of the loss and where its bands lie."""
 
     weights: dict[str, NotNegative] = {"energy_band": 1.0, "step_size": 0.3}
-    """Weight of each named loss; one that is not named is not used."""
+    """Weight of each named loss; one that is not named is not used. To set one, such as
+    train.loss.weights.body_band, leaves the others as they are."""
     error_at: Literal["next", "last", "mean", "max"] = "max"
     """Which of the states forward the errors of the energy and of the bodies are taken from."""
     energy_upper: Positive = 0.1
@@ -546,7 +547,9 @@ def load_config(
     overrides
         Dotted keys and values: «train.epochs=100» or {"train.epochs": 100}; the second of the
         families to train on is train.families.1. A value is read as TOML, as plain text where it
-        is not TOML, and `none` clears an optional field. See `with_settings`.
+        is not TOML, and `none` clears an optional field. A key within a table, such as
+        train.loss.weights.body_band, leaves the others there, set or default, as they are; the
+        table itself is replaced. See `with_settings`.
 
     Raises
     ------
@@ -715,9 +718,11 @@ def parse_value(text: str) -> Any:
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:
     inner: Any = table
+    default: Any = Config()
     names = key.split(".")
     for name, below in pairwise(names):
-        old = inner[_place(inner, name, key)] if _has(inner, name) else None
+        default = getattr(default, name, None)
+        old = inner[_place(inner, name, key)] if _has(inner, name) else default
         if isinstance(old, (list, tuple)) and old and below.isdigit():
             new: Any = list(old)
         else:

@@ -124,7 +124,7 @@ def learned(seed=0, **spec):
     "spec",
     [
         *({"activation": name} for name in ACTIVATIONS),
-        *({"features": (name,)} for name in SCALE_FREE),
+        *({"features": (name,)} for name in SCALE_FREE if name in KNOWN),
         {"hidden": ()},
         {"hidden": (3, 40, 5), "predict_error": True},
         {"largest_correction": 1.1},

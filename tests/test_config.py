@@ -255,6 +255,26 @@ def test_a_family_is_changed_by_its_number():
         with_settings(OWN, ["train.families.2.source=mine.csv"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "weights"),
+    [
+        ([], {"energy_band": 1.0, "step_size": 0.3}),
+        (["train.loss.weights.mine=2"], {"energy_band": 1.0, "step_size": 0.3, "mine": 2}),
+        (["train.loss.weights.step_size=0"], {"energy_band": 1.0, "step_size": 0.0}),
+        (["train.loss.weights={mine=2}"], {"mine": 2}),
+        (["train.loss.weights={mine=2}", "train.loss.weights.other=1"], {"mine": 2, "other": 1}),
+    ],
+    ids=str,
+)
+def test_one_weight_leaves_the_others_as_they_are_and_a_table_replaces_them(overrides, weights):
+    assert load_config(None, overrides).train.loss.weights == weights
+    assert make_config(with_settings(OWN, overrides)).train.loss.weights == weights
+
+
+def test_one_of_several_values_leaves_the_others_as_they_are():
+    assert load_config(None, ["train.tolerances.0=1e-6"]).train.tolerances == (1e-6, 1e-3)
+
+
 def test_a_new_scenario_to_train_on_takes_the_place_of_families():
     config = make_config(with_settings(OWN, ["train.scenario.source=mine.csv"]))
     assert (config.train.scenario.source, config.train.families) == ("mine.csv", ())

@@ -16,9 +16,19 @@ from symmetries import (
 
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
+from nbcore.physics.elementwise import inverse_root, quotient, where
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
-from nbcore.stepping.criteria import CRITERIA, get_criterion, pair_rate4, smooth_time_scale
+from nbcore.simulation.status import Status
+from nbcore.stepping.criteria import (
+    CRITERIA,
+    free_fall,
+    get_criterion,
+    name_of,
+    of_pairs,
+    pair_rate4,
+    smooth_time_scale,
+)
 from nbcore.stepping.policies import Criterion
 
 EVERY = pytest.mark.parametrize("name", CRITERIA)
@@ -230,3 +240,67 @@ def test_each_system_of_a_batch_has_its_own(name):
     alone = np.concatenate([tau(name, state.select([k])) for k in range(5)])
     # Sums over bodies may be taken in another order.
     np.testing.assert_allclose(tau(name, state), alone, rtol=1e-14)
+
+
+def passing(r2, v2, rv, mu):
+    """τ² of a pair: 1/(v²/r² + μ/r³), as a user would write it."""
+    return where(mu > 0, quotient(r2, v2 + mu * inverse_root(r2), math.inf), math.inf)
+
+
+def test_a_law_of_pairs_is_a_criterion_of_its_name():
+    row = of_pairs(passing)
+    assert (row.pair, name_of(row)) == (passing, "passing")
+    state, omega = circular()
+    assert row.time_scale(state).item() * omega == pytest.approx(2**-0.5, rel=1e-14)
+    assert (of_pairs(free_fall).time_scale(state) == tau("free_fall", state)).all()
+    run = simulate("pythagorean", 1.0, Criterion(row, eta=0.02))
+    assert (run.policy, run.status) == ("passing", Status.SUCCESS)
+    assert run.n_steps > 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda s: s.position, r"'<lambda>' returned shape \(3, 4, 3\) for 3 systems; .*\(3,\)"),
+        (lambda s: None, "criterion '<lambda>' returned None; it must return one number a system"),
+        (lambda s: 1.0, r"returned shape \(\) for 3 systems"),
+    ],
+)
+@pytest.mark.parametrize("tensors", [False, True], ids=["arrays", "tensors"])
+def test_a_criterion_that_is_not_one_number_a_system_is_told(answer, message, tensors):
+    state = random_states(n_systems=3)
+    state = state.to("cpu") if tensors else state
+    with pytest.raises(InputError, match=message):
+        Criterion(answer, eta=0.1)(state, state.time)
+
+
+def blind(r2, v2, rv, mu):
+    """τ² of a pair: (r/v)², infinite at rest."""
+    return where(mu > 0, quotient(r2, v2, math.inf), math.inf)
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("stepping", ["plain", "reversible"])
+def test_a_criterion_that_is_blind_to_what_moves_the_bodies_is_told(engine, stepping):
+    policy = Criterion(of_pairs(blind), eta=0.02)
+    with pytest.raises(InputError, match="criterion 'blind' is infinite for system 0 at the start"):
+        simulate("pythagorean", 1.0, policy, stepping=stepping, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Criterion(dict, eta=0.1), "criterion is the class 'dict'; give an object of it"),
+        (lambda: Criterion(None, eta=0.1), r"criterion None is unknown.*or of_pairs\(law\)"),
+        (lambda: Criterion("boekholt"), "criterion 'boekholt' needs its eta, such as eta=0.05"),
+        (lambda: Criterion("boekhold"), "did you mean 'boekholt'"),
+        (
+            lambda: Criterion(passing, eta=0.1),
+            r"takes \(r2, v2, rv, mu\); a law of pairs is given as of_pairs\(law\)",
+        ),
+    ],
+)
+def test_what_is_no_criterion_is_told_with_the_remedy(make, message):
+    with pytest.raises(InputError, match=message) as told:
+        make()
+    assert "\n" not in str(told.value)

@@ -243,6 +243,47 @@ def test_what_is_no_field_is_told_before_the_run(field, message):
             State.from_arrays([1.0, 1.0], [[0.0, 0], [1, 0]], [[0.0, 0], [0, 1]], field=field)
 
 
+class Wrong(Trap):
+    """One of whose methods returns something else."""
+
+    def __init__(self, name, answer):
+        super().__init__(1.0)
+        setattr(self, name, lambda *given: answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("acceleration", gravity.acceleration),
+        ("potential_energy", gravity.energy),
+        ("derivative", lambda state: gravity.derivatives(state, 2)),
+        ("tidal_tensor", gravity.tidal_tensor),
+    ],
+)
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (None, "NoneType"),
+        (0.0, "float"),
+        (torch.ones(2), r"\(2,\) of torch.float32"),
+        (np.ones((1, 2, 2)), r"\(1, 2, 2\) of float64"),
+    ],
+)
+def test_what_a_field_answers_is_checked_wherever_it_is_asked(name, asked, answer, found):
+    right = r"; it must be of shape \(1,.*\), of torch.float64"
+    with pytest.raises(InputError, match=f"{name} of the field 'Wrong' returned {found}{right}"):
+        asked(trapped(Wrong(name, answer)))
+
+
+@pytest.mark.parametrize("name", ["acceleration", "power"])
+def test_what_a_field_answers_within_a_step_is_checked(name):
+    field = Wrong(name, torch.ones(3))
+    field.moving = name == "power"
+    state = trapped().replace(acceleration=gravity.acceleration(trapped()), field=field)
+    with pytest.raises(InputError, match=rf"{name} of the field 'Wrong' returned \(3,\)"):
+        get_integrator("leapfrog").step(state, 0.1 + 0 * state.time)
+
+
 def test_a_stored_run_names_the_field_that_it_lacks_and_takes_it_back(tmp_path):
     run = simulate(trapped(), 1.0, FixedStep(0.1))
     with pytest.warns(RuntimeWarning, match="of the field 'Trap' only the name is stored"):

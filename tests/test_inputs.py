@@ -73,6 +73,7 @@ def test_a_simulation_of_rebound_is_taken():
         (5, "of type 'int'"),
         ((MASS, POSITION, "abc"), "velocity can't be read"),
         ([nb.State.from_arrays(**ARRAYS)] * 3, "State.concatenate"),
+        ((None, POSITION, VELOCITY), "mass is None; give an array or a list of numbers"),
     ],
     ids=str,
 )
@@ -160,6 +161,22 @@ def test_a_configuration_names_policies_by_the_same_table():
         nb.setup(Simulation(policy="boekhold", t_end=1.0))
     prepared = nb.setup(Simulation(policy=UNTRAINED, integrator="leapfrog", t_end=1.0))
     assert prepared.policy.spec.integrator == "leapfrog"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"policy": None, "integrator": "leapfrog", "tolerance": 1e-2},
+        {"max_steps": 1},
+        {"policy": "default", "stepping": "plain"},
+        {"policy": "default", "tolerance": 1e-20},
+    ],
+    ids=["untrained", "steps", "stepping", "tolerance"],
+)
+def test_a_warning_points_to_the_line_that_asked_for_the_run(options):
+    with pytest.warns(RuntimeWarning) as told:
+        nb.simulate(ARRAYS, **{"t_end": 0.2, "policy": "boekholt", **options})
+    assert {each.filename for each in told} == {__file__}
 
 
 def test_untrained_steps_that_nobody_asked_for_are_told():

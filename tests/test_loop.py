@@ -1,10 +1,13 @@
 """The torch engine's loop by itself: stubs choose and make the steps, and no gravity is needed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nbcore.errors import InputError
+from nbcore.physics import gravity
 from nbcore.physics.state import State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.engine import Limits, Monitor, Task
@@ -115,6 +118,67 @@ def test_evaluations_are_counted_as_integrator_and_policy_say():
     outcome, _ = run(reversible)
     assert outcome.n_force_evaluations.tolist() == [5 + 2 * 7 + 4 * (3 + 7)]
     assert reversible.policy.asked == 4 + 2
+
+
+class Forgetful(Straight):
+    """Which hands on no acceleration."""
+
+    evaluations_at_start = 0
+
+    def step(self, state, dt, errors=None):
+        return super().step(state, dt).replace(acceleration=None)
+
+
+def test_an_acceleration_that_a_step_does_not_hand_on_is_evaluated_once_and_counted(monkeypatch):
+    given = replace(task(Told([0.25], [0.5]), 1.0), integrator=Forgetful())
+    calls, force = [], gravity.pair_accelerations
+    monkeypatch.setattr(gravity, "pair_accelerations", lambda *a: calls.append(a) or force(*a))
+    outcome, log = run(given)
+    # Before each step of a system, and none after its last one.
+    assert outcome.n_force_evaluations.tolist() == [4 * (3 + 7 + 1), 2 * (3 + 7 + 1)]
+    assert len(calls) == 4
+    assert all(step.before.acceleration is not None for step in log.steps)
+
+
+class Answer(Straight):
+    """Which returns what is made of the right state."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def step(self, state, dt, errors=None):
+        return self.change(super().step(state, dt))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: None, r"returned NoneType; it must return a State, such as state.replace\("),
+        (lambda s: (s.position, s.velocity), "returned tuple; it must return a State"),
+        (lambda s: s.position, "returned Tensor; it must return a State"),
+        (
+            lambda s: s.replace(position=s.position[0]),
+            r"as position, returned \(2, 2\) of torch.float64; it must be of shape \(1, 2, 2\)",
+        ),
+        (
+            lambda s: s.replace(velocity=s.velocity.float()),
+            "as velocity, returned .* torch.float32",
+        ),
+        (lambda s: s.replace(velocity=s.velocity.numpy()), r"\) of float64; .*, of torch.float64"),
+        (lambda s: s.replace(velocity=None), "as velocity, returned NoneType"),
+        (lambda s: s.replace(acceleration=s.time), "as acceleration, returned"),
+        (lambda s: s.replace(time=0.1), "as time, returned float"),
+        (
+            lambda s: s.replace(time=0 * s.time),
+            "left the time as it was; it must return time=state.time",
+        ),
+    ],
+)
+def test_a_step_that_returns_something_else_is_told(change, words):
+    given = replace(task(Told([0.25]), 1.0), integrator=Answer(change))
+    with pytest.raises(InputError, match=f"the step of the integrator 'Answer'.*{words}"):
+        run(given)
 
 
 def test_reversible_steps_keep_the_harmonic_mean():

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 import nbcore as nb
 from nbcore.config import LossConfig, Network
 from nbcore.errors import InputError
-from nbcore.learning.losses import LOSSES, Rollout, check_weights, energy_error, loss_parts, rollout
+from nbcore.learning.losses import (
+    LOSSES,
+    Rollout,
+    check_finite,
+    check_weights,
+    energy_error,
+    loss_parts,
+    rollout,
+)
 from nbcore.learning.training import make_policy
 from nbcore.physics import gravity
 from nbcore.physics.integrators import get_integrator
@@ -42,7 +50,7 @@ def stub(energy=0.0, momentum=0.0, angular_momentum=0.0, stretch=1.0, predicted=
         dt=table(1e-2 * torch.as_tensor(stretch)),
         stretch=table(stretch),
         predicted=predicted,
-        body=table(body),
+        follow=lambda: table(body),
     )
 
 
@@ -69,11 +77,28 @@ def test_the_gradient_with_respect_to_the_weights_is_finite(name, n_bodies):
     masses = {"n_bodies": n_bodies, "mass_range": (0.5, 1.0)}
     state = nb.scenarios.make("few_body", n_systems=8, **masses).to("cpu")
     policy = random_policy()
-    LOSSES[name](forward(policy, state, tolerance=1e-2), STRICT).mean().backward()
+    value = LOSSES[name](forward(policy, state, tolerance=1e-2), STRICT)
+    assert value.shape == (8,)
+    value.mean().backward()
     gradients = [p.grad for p in policy.network.parameters() if p.grad is not None]
     assert gradients
     assert all(bool(torch.isfinite(g).all()) for g in gradients)
     assert any(bool((g != 0).any()) for g in gradients)
+
+
+# What a loss needs to be as small as it gets on an exact orbit, beside errors of zero.
+AT_BEST = {"error_calibration": {"predicted": torch.full((2,), -17.0, dtype=torch.float64)}}
+ERRORS = ("energy", "momentum", "angular_momentum", "body")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_least_on_an_exact_orbit(name):
+    best = AT_BEST.get(name, {})
+    least = LOSSES[name](stub(**best), CONFIG)
+    assert least.shape == (2,)
+    for error in (1e-14, 1e-6, 1e-1):
+        worse = stub(**best, **dict.fromkeys(ERRORS, error))
+        assert bool((LOSSES[name](worse, CONFIG) >= least).all())
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -170,9 +195,24 @@ def test_a_rollout_takes_the_steps_that_the_engine_takes():
     # the same operations in the same order
     np.testing.assert_array_equal(r.dt.detach().numpy().T, run.dt[:, 1:])
     np.testing.assert_allclose(r.energy.detach().numpy().T, run.energy_error[:, 1:], rtol=1e-9)
-    assert r.body is not None
     worst = run.body_error[:, 1:].max(axis=-1)
     np.testing.assert_allclose(r.body.detach().numpy().T, worst, rtol=1e-9)
+
+
+def test_a_loss_may_ask_for_the_bodies_errors_where_nobody_followed_them():
+    state = nb.scenarios.make("few_body", n_systems=3).to("cpu")
+    policy, tolerance = random_policy(), torch.full_like(state.time, 1e-4)
+    found = []
+    for follow in (True, False):
+        begun = policy.begin(state)
+        body = rollout(policy, LEAPFROG, state, tolerance, begun, 3, follow=follow).body
+        policy.network.zero_grad()
+        body.sum().backward()
+        found.append([body.detach()] + [p.grad.clone() for p in policy.network.parameters()])
+    for once, again in zip(*found, strict=True):
+        # gradients are summed in another order
+        torch.testing.assert_close(again, once, rtol=1e-9, atol=0)
+    assert torch.equal(found[0][0], found[1][0])
 
 
 @pytest.mark.parametrize("history", [0, 2])
@@ -208,6 +248,28 @@ def test_losses_without_weight_are_not_computed():
     assert list(loss_parts(stub(), LossConfig(weights={"step_size": 1.0}))) == ["step_size"]
     parts = loss_parts(stub(), LossConfig(weights={"step_size": 1.0, "energy_band": 0.0}))
     assert list(parts) == ["step_size"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda r, config: r.dt, r"loss 'mine' returned shape \(3, 2\) for 2 systems; .*\(2,\)"),
+        (lambda r, config: r.dt.mean(), r"loss 'mine' returned shape \(\) for 2 systems"),
+        (lambda r, config: None, "loss 'mine' returned None; it must return one number a system"),
+    ],
+)
+def test_a_loss_that_is_not_one_number_a_system_is_told(answer, message, monkeypatch):
+    monkeypatch.setitem(LOSSES, "mine", answer)
+    with pytest.raises(InputError, match=message):
+        loss_parts(stub(), LossConfig(weights={"mine": 1.0}))
+
+
+def test_a_loss_that_is_not_finite_is_told_unless_the_orbit_itself_was_lost():
+    nan, fine = (torch.tensor([1.0, last]) for last in (math.nan, 2.0))
+    check_finite(stub(), {"fine": fine})
+    with pytest.raises(InputError, match=r"loss 'mine' is nan for 1 of 2 systems.*weights.mine=0"):
+        check_finite(stub(), {"fine": fine, "mine": nan})
+    check_finite(stub(energy=[0.0, math.inf]), {"mine": nan})
 
 
 def test_an_unknown_loss_is_told_with_the_nearest_name():

@@ -1,5 +1,7 @@
 """Methods are values: whatever has a name can be handed in as an object, and is the same then."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,14 @@ import nbcore as nb
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import is_tensor, to_numpy
-from nbcore.physics.integrators import INTEGRATORS, Splitting, composition, get_integrator, name_of
+from nbcore.physics.integrators import (
+    INTEGRATORS,
+    Hermite,
+    Splitting,
+    composition,
+    get_integrator,
+    name_of,
+)
 from nbcore.physics.scenarios import SCENARIOS
 from nbcore.simulation import simulate as entry
 from nbcore.stepping.criteria import CRITERIA, CriterionRow, get_criterion
@@ -72,7 +81,8 @@ def test_an_integrator_is_as_good_as_its_name(name):
         for each in (name, INTEGRATORS[name])
     ]
     same(*runs)
-    assert runs[1].about["engine"] == "compiled"
+    is_compiled = isinstance(INTEGRATORS[name], (Splitting, Hermite))
+    assert runs[1].about["engine"] == ("compiled" if is_compiled else "torch")
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -136,8 +146,10 @@ def test_an_integrator_of_one_s_own_runs_in_torch_and_says_so(capfd):
         "compiled one\n"
     )
     assert runs[0].integrator == "Midpoint"
-    assert runs[0].n_force_evaluations == runs[0].n_steps
+    assert runs[0].n_force_evaluations == 2 * runs[0].n_steps  # one by the loop
     assert np.isnan(runs[0].max_body_error)
+    assert (runs[0].kept_tolerance, runs[0].worst_body) == (False, None)
+    assert nb.simulate("kepler", 0.1, FIXED, integrator=Midpoint()).kept_tolerance is None
     errors = [
         nb.simulate("figure_eight", 1.0, nb.FixedStep(dt), integrator=Midpoint()).max_energy_error
         for dt in (0.02, 0.01)
@@ -184,8 +196,61 @@ def test_a_scenario_of_one_s_own_is_checked_like_the_others():
     assert scenarios.make(pair, G=4.0).velocity[0, 0, 1] == 1.0
     with pytest.raises(InputError, match="distance of scenario 'pair' is -1"):
         scenarios.make(pair, distance=-1.0)
-    with pytest.raises(InputError, match="returned int; it must return mass, position, velocity"):
-        scenarios.make(lambda: 3)
+    run = nb.simulate(partial(pair, distance=4.0), 0.1, FIXED)
+    assert (run.about["scenario"], run.position[0, 1, 0]) == ("pair", 2)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda distance=2.0: pair(distance=distance),
+        lambda *, distance: pair(distance=distance),
+        lambda *others, distance=2.0, **more: pair(distance=distance),
+        lambda distance: tuple(each.tolist() for each in pair(distance=distance)),
+        lambda distance: [torch.tensor(each) for each in pair(distance=distance)],
+        partial(lambda n, distance: pair(distance=distance), 3),
+    ],
+)
+@pytest.mark.parametrize("G", [1.0, 4.0])
+def test_a_scenario_needs_no_annotations_and_may_return_lists_or_tensors(function, G):
+    state, expected = (scenarios.make(each, distance=4.0, G=G) for each in (function, pair))
+    for name in ("mass", "position", "velocity"):
+        assert np.array_equal(getattr(state, name), getattr(expected, name))
+    assert state.scenario == "<lambda>"
+
+
+def annotated(*, distance: 5 = 2.0):
+    return pair(distance=distance)
+
+
+def undefined(*, distance: "Gone" = 2.0):  # noqa: F821
+    return pair(distance=distance)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda n: pair(), r"'<lambda>': missing a required argument: 'n'; .*by name"),
+        (lambda *, n, m: pair(), "missing a required argument: 'n'"),
+        (lambda n, /: pair(), "missing a required argument: 'n'"),
+        (partial(lambda n, m: pair(), 3), "missing a required argument: 'm'"),
+        (annotated, "annotations of scenario 'annotated' can't be checked .*; annotate with types"),
+        (undefined, "annotations of scenario 'undefined' .*'Gone' is not defined"),
+        (Trap, "'Trap' is no function, but of type 'type'; give a function that returns mass"),
+        (FIXED, "'FixedStep' is no function"),
+        (lambda G=1.0: pair(), "has a parameter 'G', which is the state's; write it for G = 1"),
+        (lambda: None, "'<lambda>' returned NoneType; it must return mass, position, velocity"),
+        (lambda: 3, "returned int; it must return mass, position, velocity"),
+        (lambda: pair()[:2], "returned tuple of 2; it must return mass, position, velocity"),
+        (lambda: (np.ones(3), *pair()[1:]), r"'<lambda>' returned .*: mass has shape \(3,\) for 2"),
+        (lambda: (*pair()[:2], np.nan * pair()[2]), r"returned .*: velocity\[0, 0, 0\] is nan"),
+        (lambda: ("a", "b", "c"), "'<lambda>' returned what is no state: mass can't be read"),
+    ],
+)
+def test_what_is_no_scenario_is_told_with_its_name_and_what_is_right(function, words):
+    for ask in (lambda: scenarios.make(function), lambda: nb.simulate(function, 1.0, FIXED)):
+        with pytest.raises(InputError, match=words):
+            ask()
 
 
 def test_a_field_of_one_s_own_is_a_value_in_a_state():

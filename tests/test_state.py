@@ -109,7 +109,10 @@ def test_arrays_given_or_taken_can_be_changed_without_changing_the_state():
         ({"position": np.zeros((1, 1, 3, 2))}, r"position has shape"),
         ({"velocity": [[0, 0], [1, 0]]}, r"velocity has shape \(2, 2\)"),
         ({"mass": [1, 2]}, r"mass has shape \(2,\) for 3 bodies"),
-        ({"mass": 1.0}, "mass has shape"),
+        ({"mass": 1.0}, r"mass has shape \(\) for 3 bodies; it must be \(3,\), one mass a body"),
+        ({"mass": [[1, 2, 3]]}, r"mass has shape \(1, 3\) .*; it must be \(3,\)"),
+        ({"mass": None}, "mass is None; give an array or a list"),
+        ({"position": np.ones((0, 2)), "velocity": np.ones((0, 2))}, "N = 0; .* at least 2"),
         ({"mass": [1], "position": [[0, 0]], "velocity": [[0, 0]]}, "N = 1"),
         ({"position": np.eye(3, 1), "velocity": np.eye(3, 1)}, "D = 1"),
         ({"position": np.eye(3, 4), "velocity": np.eye(3, 4)}, "D = 4"),
@@ -266,6 +269,19 @@ def test_concatenate_and_select_are_inverse():
 def test_systems_of_different_kind_do_not_join(other):
     with pytest.raises(InputError, match="can't be joined"):
         State.concatenate([single(), other()])
+
+
+def test_arrays_and_tensors_join_as_tensors():
+    for pair in ([single(), single().to("cpu")], [single().to("cpu"), single()]):
+        assert all(
+            isinstance(value, torch.Tensor) for value in parts(State.concatenate(pair)).values()
+        )
+
+
+@pytest.mark.parametrize("states", [[], [1], single(), [single(), "kepler"]], ids=str)
+def test_what_is_no_list_of_states_is_told(states):
+    with pytest.raises(InputError, match="give a list of one State or more"):
+        State.concatenate(states)
 
 
 def test_repeat_keeps_the_order_of_systems():

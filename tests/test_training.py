@@ -18,6 +18,7 @@ from nbcore.learning.optimisation import OPTIMISERS, SCHEDULES, Learner
 from nbcore.learning.schemes import SCHEMES
 from nbcore.learning.training import HISTORY_FILE, POLICY_FILE, TRAINING_FILE, make_policy, train
 from nbcore.stepping.checkpoints import load_policy, load_tree, training_systems
+from nbcore.stepping.features import FEATURES, SCALE_FREE, STATISTICS
 
 SCHEME_NAMES = list(SCHEMES)
 
@@ -415,6 +416,33 @@ def test_a_gradient_that_is_not_finite_teaches_nothing_and_is_counted(broken_los
         == 0
     )
     assert all(bool(torch.isfinite(p).all()) for p in result.policy.network.parameters())
+
+
+@pytest.mark.parametrize("table", [SCALE_FREE, STATISTICS], ids=["scale-free", "statistics"])
+def test_whole_runs_are_not_trained_on_with_a_feature_that_has_no_kernel(table, monkeypatch):
+    for each in (FEATURES, table):
+        monkeypatch.setitem(each, "mine", lambda m: m.state.time)
+    with pytest.raises(InputError, match=r"evolution.*'mine'.*use the scheme 'batched'"):
+        train(tiny({"train.scheme": "evolution", "network.features": ("virial", "mine")}))
+
+
+@pytest.mark.parametrize("scheme", ["batched", "two_phase", "oracle"])
+def test_a_feature_that_is_not_finite_is_told(scheme, monkeypatch):
+    monkeypatch.setitem(FEATURES, "mine", lambda m: 0 * m.state.time / 0)
+    with pytest.raises(InputError, match=r"feature 'mine' is nan for \d+ of \d+ training states"):
+        train(tiny({"train.scheme": scheme, "network.features": ("virial", "mine")}))
+
+
+@pytest.mark.parametrize("scheme", ["batched", "two_phase"])
+def test_a_loss_that_is_not_finite_is_told(scheme, monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "mine", lambda r, config: (r.dt - r.dt).log().sum(dim=0))
+    with pytest.raises(InputError, match="loss 'mine' is -inf for"):
+        train(tiny({"train.scheme": scheme, "train.loss.weights.mine": 0.1}))
+
+
+def test_what_is_no_network_is_told():
+    with pytest.raises(InputError, match=r"network is a PolicySpec; .*nb.LearnedPolicy\(spec\)"):
+        make_policy(nb.PolicySpec())
 
 
 def test_anomaly_names_the_operation_that_made_a_gradient_nan(broken_loss):

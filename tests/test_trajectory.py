@@ -9,6 +9,7 @@ import pytest
 import xarray
 import zarr
 
+from nbcore.analysis.diagnostics import metrics
 from nbcore.errors import InputError
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.fields import TidalField
@@ -348,3 +349,24 @@ def test_some_records_of_one_system_are_taken_from_memory_or_disk(stored, tmp_pa
     assert some.n_steps == whole.n_steps
     with pytest.raises(InputError, match="system 9 is not among the 3"):
         run.take(chosen, 9)
+
+
+def of_errors(energy, body, tolerance=1e-6):
+    """A run of a batch with these largest errors."""
+    orbits = scenarios.make("few_body", n_systems=len(energy))
+    run = simulate(orbits, 0.01, FixedStep(0.01), tolerance=tolerance, record="ends")
+    run.summary |= {"max_energy_error": np.array(energy), "max_body_error": np.array(body)}
+    return run
+
+
+def test_a_tolerance_is_neither_kept_nor_missed_where_an_error_is_unknown():
+    nan = np.nan
+    run = of_errors([1e-6, 1e-6, 1e-4, 1e-6, 1e-4, nan], [1e-6, 1e-4, 1e-6, nan, nan, 1e-6])
+    assert run.kept_tolerance.tolist() == [True, False, False, None, False, None]
+    assert [run.system(k).kept_tolerance for k in range(6)] == run.kept_tolerance.tolist()
+    assert [k for k in range(6) if run.system(k).worst_body is None] == [3, 4]
+    assert not np.all(run.kept_tolerance)
+    assert "kept_tolerance" not in metrics(run)
+    known = of_errors([1e-6, 1e-4], [1e-6, 1e-6])
+    assert known.kept_tolerance.dtype == bool
+    assert metrics(known)["kept_tolerance"] == 0.5

@@ -102,8 +102,9 @@ def metrics(trajectory: Trajectory) -> dict[str, Any]:
     last = trajectory.n_records - 1
     error = np.asarray(trajectory.arrays["energy_error"])[np.arange(len(last)), last]
     out["final_energy_error_median"] = float(np.median(error))
-    if np.isfinite(summary["max_body_error"]).any():
-        out["kept_tolerance"] = float(np.mean(trajectory.kept_tolerance))
+    kept = np.atleast_1d(trajectory.kept_tolerance).tolist()
+    if None not in kept:
+        out["kept_tolerance"] = float(np.mean(kept))
     about = trajectory.about
     out |= {name: about[name] for name in ("integrator", "policy", "stepping")}
     out["tolerance"] = float(np.median(about["tolerance"]))

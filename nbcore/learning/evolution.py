@@ -23,8 +23,9 @@ from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances, run_of
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.state import State
+from nbcore.simulation.compiled_engine import obstacle
 from nbcore.simulation.ends import Ends
-from nbcore.stepping.features import FEATURE_SETS
+from nbcore.stepping.features import SCALE_FREE
 from nbcore.stepping.policies import Crowd
 
 __all__ = ["Evolution", "cheaper"]
@@ -89,13 +90,19 @@ class Evolution:
                 "the scheme 'evolution' finds a noisy slope and no loss that lbfgs could follow; "
                 "use train.optimiser = 'adam' and train.lbfgs_epochs = 0"
             )
-        known = set(policy.names) <= set(FEATURE_SETS["scale_free"])
+        known = set(policy.names) <= set(SCALE_FREE)
         if policy.looks_back or policy.spec.fourier_features or not known:
             raise InputError(
                 f"the scheme 'evolution' takes the scale-free features alone, not {policy.names} "
                 f"with history = {policy.spec.history} and fourier_features = "
                 f"{policy.spec.fourier_features}; use the scheme 'batched'"
             )
+        for problem in problems:
+            if found := obstacle(problem.state, policy, learner.integrator):
+                raise InputError(
+                    f"the scheme 'evolution' makes its runs in the compiled engine, which does "
+                    f"not take {found}; use the scheme 'batched'"
+                )
 
     def epoch(self) -> dict[str, float]:
         """Draw systems and tolerances, try the pairs on them, and let the optimiser step."""

@@ -6,8 +6,9 @@ respect to the steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,9 +21,10 @@ from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.state import State
 from nbcore.simulation.engine import Monitor
+from nbcore.stepping.answers import per_system
 from nbcore.stepping.policies import LearnedPolicy, Memory
 
-__all__ = ["LOSSES", "Rollout", "check_weights", "loss_parts", "rollout"]
+__all__ = ["LOSSES", "Rollout", "check_finite", "check_weights", "loss_parts", "rollout"]
 
 ROUNDING = 1e-17  # relative errors below this are not told apart
 
@@ -37,14 +39,14 @@ class Rollout:
         (B,) relative energy error that was asked for.
     energy, momentum, angular_momentum
         (K, B) relative errors after each step, against the first state.
-    body
-        (K, B) largest error of any body's orbit after each step, or None if they are not followed.
     dt
         (K, B) [T].
     stretch
         (K, B) dt over that of the untrained policy.
     predicted
         (B,) log₁₀ of the energy error that the policy predicted for the first step, or None.
+    follow
+        Makes `body`.
     """
 
     tolerance: PerSystem
@@ -54,7 +56,16 @@ class Rollout:
     dt: Tensor
     stretch: Tensor
     predicted: PerSystem | None
-    body: Tensor | None = None
+    follow: Callable[[], Tensor]
+
+    @cached_property
+    def body(self) -> Tensor:
+        """(K, B) largest error of any body's orbit after each step.
+
+        Unless body_band has a weight, which has the orbits followed from the beginning, who asks
+        for it takes the steps once more.
+        """
+        return self.follow()
 
 
 def rollout(
@@ -71,12 +82,12 @@ def rollout(
     Parameters
     ----------
     follow
-        Whether to follow the bodies' orbits.
+        Whether to follow the bodies' orbits at once, and not when `body` is asked for.
     """
     monitor, orbits = Monitor(state), BodyErrors.begin(state) if follow else None
     if state.acceleration is None:
         state = state.replace(acceleration=gravity.acceleration(state))
-    errors, bodies, steps, stretches, predicted = [], [], [], [], None
+    errors, bodies, states, steps, stretches, predicted = [], [], [], [], [], None
     for k in range(n_steps):
         said = policy.predict(state, tolerance, memory)
         if k == 0:
@@ -88,13 +99,27 @@ def rollout(
             bodies.append(orbits.error.amax(dim=1))
         memory = policy.advance(memory, state, after, said.dt)
         errors.append(torch.stack(monitor.errors(after)))
+        states.append(state)
         steps.append(said.dt)
         stretches.append(said.correction)
         state = after
     energy, momentum, angular = torch.stack(errors, dim=1)
-    body = torch.stack(bodies) if follow else None
     dt, stretch = torch.stack(steps), torch.stack(stretches)
+
+    def body() -> Tensor:
+        return torch.stack(bodies) if follow else _followed(integrator, states, steps)
+
     return Rollout(tolerance, energy, momentum, angular, dt, stretch, predicted, body)
+
+
+def _followed(integrator: Integrator, states: list[State], steps: list[PerSystem]) -> Tensor:
+    """Errors (K, B) of the worst body's orbit, by taking the steps (B,) from the states again."""
+    orbits, errors = BodyErrors.begin(states[0]), []
+    for state, dt in zip(states, steps, strict=True):
+        told = orbits.watch(state)
+        orbits, _ = orbits.after(integrator.step(state, dt, told), told)
+        errors.append(orbits.error.amax(dim=1))
+    return torch.stack(errors)
 
 
 def energy_error(r: Rollout, config: LossConfig) -> PerSystem:
@@ -121,7 +146,6 @@ def body_band(r: Rollout, config: LossConfig) -> PerSystem:
 
     It sees what light bodies suffer, which the energy doesn't.
     """
-    assert r.body is not None
     return _above(_at(r.body, config), config.body_upper * r.tolerance)
 
 
@@ -154,7 +178,27 @@ def _above(value: Tensor, edge: Tensor | float) -> Tensor:
 
 def loss_parts(r: Rollout, config: LossConfig) -> dict[str, PerSystem]:
     """Every loss that has a weight, before it is weighted."""
-    return {name: LOSSES[name](r, config) for name, w in config.weights.items() if w > 0}
+    return {
+        name: per_system(f"loss {name!r}", LOSSES[name](r, config), r.tolerance)
+        for name, weight in config.weights.items()
+        if weight > 0
+    }
+
+
+def check_finite(r: Rollout, parts: Mapping[str, PerSystem]) -> None:
+    """Raise InputError for a loss that is not finite where all that it is made of is."""
+    finite = torch.ones_like(r.tolerance, dtype=torch.bool)
+    for value in vars(r).values():
+        if isinstance(value, Tensor):
+            finite &= torch.isfinite(value.reshape(-1, len(finite))).all(dim=0)
+    for name, part in parts.items():
+        bad = part[finite & ~torch.isfinite(part)]
+        if len(bad):
+            raise InputError(
+                f"loss {name!r} is {float(bad[0])} for {len(bad)} of {len(part)} systems, of which "
+                "all steps and errors are finite; make it finite for them, with a finite gradient, "
+                f"or leave it out with train.loss.weights.{name}=0"
+            )
 
 
 def check_weights(config: LossConfig, predicts_error: bool) -> None:

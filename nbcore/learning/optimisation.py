@@ -10,7 +10,14 @@ from torch import Tensor
 
 from nbcore.config import Training
 from nbcore.errors import unknown_name
-from nbcore.learning.losses import Rollout, check_weights, energy_error, loss_parts, rollout
+from nbcore.learning.losses import (
+    Rollout,
+    check_finite,
+    check_weights,
+    energy_error,
+    loss_parts,
+    rollout,
+)
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
@@ -103,6 +110,7 @@ class Learner:
         finite = self.minimise(loss)
         r, parts, value = seen[0]
         with torch.no_grad():
+            check_finite(r, parts)
             tally.add(
                 loss=value,
                 lost_gradients=float(not finite),

@@ -81,6 +81,11 @@ def make_policy(
     network: Network, integrator: str = "suzuki4", stepping: str = "plain"
 ) -> LearnedPolicy:
     """Untrained policy of a configuration: a classical criterion until it is trained."""
+    if not isinstance(network, Network):
+        raise InputError(
+            f"network is a {type(network).__name__}; give that of a configuration, such as "
+            "nb.load_config().network, or take nb.LearnedPolicy(spec) for a PolicySpec"
+        )
     return trainable(untrained(integrator, stepping=stepping, **network.model_dump()).spec)
 
 
@@ -265,9 +270,10 @@ class _Trainer:
         self.policy = make_policy(config.network, c.integrator, c.stepping).to(device)
         if c.start is not None:
             _start_from(self.policy, c.start, c.integrator)
-        if c.scheme == "evolution":
-            stretch_to_tolerance(self.policy, self.problems, c)
         learner = Learner(self.policy, c)
+        if c.scheme == "evolution":
+            SCHEMES[c.scheme](learner, self.problems, [])  # refuses what can't be run
+            stretch_to_tolerance(self.policy, self.problems, c)
         pools = visited_states(self.problems, self.policy, c)
         inputs = []
         for pool in pools:
@@ -275,6 +281,7 @@ class _Trainer:
             seen, memory = warm_up(learner, pool, tolerance)
             measures = self.policy.measures(seen, memory)
             inputs.append(self.policy.inputs(measures, tolerance, memory))
+        _check_finite(self.policy.names, torch.cat(inputs)[:, 1:])
         if c.start is None:
             learner.network.standardise(torch.cat(inputs))
         self.learner = learner
@@ -373,6 +380,17 @@ class _Trainer:
         device = self.problems[0].t_end.device
         self.scheme.set(_to(tree["scheme"], device))
         _set_random_state(tree["random"])
+
+
+def _check_finite(names: Sequence[str], features: torch.Tensor) -> None:
+    """Raise InputError for a feature (S, F) that is not finite for a state of the training."""
+    for name, values in zip(names, features.T, strict=False):  # before the history's
+        bad = values[~torch.isfinite(values)]
+        if len(bad):
+            raise InputError(
+                f"feature {name!r} is {float(bad[0])} for {len(bad)} of {len(values)} training "
+                "states; make it finite for them, or leave it out of network.features"
+            )
 
 
 def _load(policy: LearnedPolicy, weights: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from nbcore.errors import InputError
 from nbcore.physics.arrays import Array
 
-__all__ = ["Field", "check_field", "name_of", "part_of"]
+__all__ = ["Field", "answer_of", "check_field", "is_like", "name_of", "part_of", "unlike"]
 
 
 class Field(Protocol):
@@ -72,6 +72,37 @@ def part_of(field: Any, name: str, who: str) -> Any:
             "TidalField has it, or choose another integrator or criterion"
         )
     return found
+
+
+def answer_of(field: Any, name: str, like: Array, *given: Any, who: str = "a run") -> Array:
+    """What a method of a field says, which may be one's own, once it can be added to `like`.
+
+    Parameters
+    ----------
+    given
+        What the method takes.
+    who
+        Needs it, for the message.
+    """
+    answer = part_of(field, name, who)(*given)
+    if not is_like(answer, like):
+        raise unlike(f"{name} of the field {name_of(field)!r}", answer, like)
+    return answer
+
+
+def is_like(answer: Any, like: Array) -> bool:
+    """Whether this is an array of the shape and type of another one."""
+    found = (getattr(answer, name, None) for name in ("shape", "dtype"))
+    return tuple(found) == (like.shape, like.dtype)
+
+
+def unlike(what: str, answer: Any, like: Array) -> InputError:
+    """Error for what is not."""
+    is_array = hasattr(answer, "shape") and hasattr(answer, "dtype")
+    found = f"{tuple(answer.shape)} of {answer.dtype}" if is_array else type(answer).__name__
+    return InputError(
+        f"{what} returned {found}; it must be of shape {tuple(like.shape)}, of {like.dtype}"
+    )
 
 
 def name_of(field: Any) -> str:

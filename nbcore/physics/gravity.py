@@ -13,7 +13,7 @@ import numpy as np
 
 from nbcore.physics.arrays import Array, PerSystem, components, dot, namespace, norm
 from nbcore.physics.elementwise import maximum, root, where
-from nbcore.physics.external import part_of
+from nbcore.physics.external import answer_of
 from nbcore.physics.pair_law import (
     pair_alpha,
     pair_beta,
@@ -176,7 +176,8 @@ def acceleration(state: State) -> Array:
         return state.acceleration
     total = pair_accelerations(state.position, state.mass, state.G, state.softening)
     if state.field is not None:
-        total = total + state.field.acceleration(state.position, state.time, state.G)
+        given = state.position, state.time, state.G
+        total = total + answer_of(state.field, "acceleration", total, *given)
     return total
 
 
@@ -225,8 +226,9 @@ def derivatives(state: State, order: int) -> list[Array]:
 def _field(state: State, known: list[Array]) -> Array | float:
     if state.field is None:
         return 0.0
-    derivative = part_of(state.field, "derivative", "a method that takes derivatives of forces")
-    return derivative(state.position, state.velocity, known, state.time, state.G)
+    given = state.position, state.velocity, known, state.time, state.G
+    who = "a method that takes derivatives of forces"
+    return answer_of(state.field, "derivative", known[0], *given, who=who)
 
 
 def tidal_tensor(state: State) -> Array:
@@ -239,8 +241,8 @@ def tidal_tensor(state: State) -> Array:
     unit = _identity(state.n_dimensions, R)
     total = stretch - others.sum(axis=2)[..., None, None] * unit
     if state.field is not None:
-        tidal_tensor = part_of(state.field, "tidal_tensor", "the tidal tensor")
-        total = total + tidal_tensor(state.position, state.time, state.G)
+        given, who = (state.position, state.time, state.G), "the tidal tensor"
+        total = total + answer_of(state.field, "tidal_tensor", total, *given, who=who)
     return total
 
 
@@ -263,9 +265,8 @@ def potential_energy(state: State) -> PerSystem:
     """Energy of all pairs and of the external field, (B,) [E]."""
     total = _pair_energy(state)
     if state.field is not None:
-        total = total + state.field.potential_energy(
-            state.position, state.mass, state.time, state.G
-        )
+        given = state.position, state.mass, state.time, state.G
+        total = total + answer_of(state.field, "potential_energy", total, *given)
     return total
 
 

@@ -8,19 +8,31 @@ for each drift.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import pairwise
-from typing import Protocol
+from numbers import Integral, Real
+from typing import Any, Protocol
 
 from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import StepErrors
-from nbcore.physics.external import part_of
+from nbcore.physics.external import answer_of, is_like, unlike
 from nbcore.physics.state import State
 
-__all__ = ["INTEGRATORS", "Hermite", "Integrator", "Splitting", "get_integrator", "name_of"]
+__all__ = [
+    "INTEGRATORS",
+    "Hermite",
+    "Integrator",
+    "Splitting",
+    "checked_step",
+    "get_integrator",
+    "name_of",
+]
+
+ROUNDING = 1e-12  # of coefficients
 
 
 class Integrator(Protocol):
@@ -54,12 +66,16 @@ class Integrator(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Force evaluations a step; each further derivative counts as one."""
+        """Force evaluations a step, from a state that has its acceleration.
+
+        Each further derivative counts as one. Where a step hands on no acceleration, the loop
+        evaluates and counts it.
+        """
         ...
 
     @property
     def evaluations_at_start(self) -> int:
-        """Those that the first step needs before it can be made."""
+        """Those before the first step; of the acceleration one is made and counted anyway."""
         ...
 
     @property
@@ -78,16 +94,21 @@ class Integrator(Protocol):
 
 @dataclass(frozen=True)
 class Splitting:
-    """Symmetric kick-drift-…-kick splitting.
+    """Kick-drift-…-kick splitting.
 
     Attributes
     ----------
     order
-        Even for a symmetric splitting.
+        Even if the coefficients are their own mirror image, and odd otherwise.
     kicks, drifts
-        Fractions of dt, one kick more than drifts; each sums to 1.
+        Fractions of dt, one kick more than drifts; each sums to 1. A first or last one may be 0.
     reference
         Where they were published.
+
+    Raises
+    ------
+    InputError
+        It is none of these.
     """
 
     order: int
@@ -95,8 +116,24 @@ class Splitting:
     drifts: tuple[float, ...]
     reference: str = field(default="", compare=False)
 
-    reversible = True
     evaluations_at_start = 1
+
+    def __post_init__(self) -> None:
+        _check_count("order of a splitting", self.order, 1)
+        object.__setattr__(self, "order", int(self.order))
+        for name in ("kicks", "drifts"):
+            object.__setattr__(self, name, _fractions(name, getattr(self, name)))
+        if len(self.kicks) != len(self.drifts) + 1:
+            raise InputError(
+                f"a splitting has {len(self.kicks)} kicks and {len(self.drifts)} drifts; give one "
+                "kick more than drifts, the first or last of which may be 0"
+            )
+        if self.reversible == self.order % 2:
+            is_not, remedy = ("", "even") if self.reversible else ("not ", "odd")
+            raise InputError(
+                f"kicks {self.kicks} and drifts {self.drifts} are {is_not}symmetric and the order "
+                f"is {self.order}; of such a splitting it is {remedy}: mend the order or a number"
+            )
 
     def __str__(self) -> str:
         return f"splitting of order {self.order} with {len(self.drifts)} drifts"
@@ -105,6 +142,15 @@ class Splitting:
     def evaluations(self) -> int:
         """One for each drift."""
         return len(self.drifts)
+
+    @property
+    def reversible(self) -> bool:
+        """Whether the coefficients are their own mirror image."""
+        return all(
+            abs(a - b) < ROUNDING
+            for row in (self.kicks, self.drifts)
+            for a, b in zip(row, row[::-1], strict=True)
+        )
 
     def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance by dt (B,)."""
@@ -119,15 +165,16 @@ class Splitting:
             if outer is not None and outer.moving:
                 # The energy's conjugate, time, is kicked along: see the extended phase space of
                 # Hairer, Lubich & Wanner (2006), VIII.2.
-                power = part_of(outer, "power", "a moving field")
-                work = work + self.kicks[k] * dt * power(position, mass, time, G)
+                power = answer_of(outer, "power", work, position, mass, time, G)
+                work = work + self.kicks[k] * dt * power
             if k == len(self.drifts):
                 break
             position = position + (self.drifts[k] * h) * velocity
             acceleration = gravity.pair_accelerations(position, mass, G, softening)
             if outer is not None:
                 time = time + self.drifts[k] * dt
-                acceleration = acceleration + outer.acceleration(position, time, G)
+                pull = answer_of(outer, "acceleration", acceleration, position, time, G)
+                acceleration = acceleration + pull
         if errors is not None:
             errors.end(position)
         return state.replace(
@@ -189,6 +236,28 @@ class Hermite:
         return after
 
 
+def _fractions(name: str, given: Any) -> tuple[float, ...]:
+    """Coefficients of a splitting as numbers that sum to 1."""
+    values = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(x, Real) and math.isfinite(x) for x in values):
+        raise InputError(
+            f"{name} of a splitting are {given!r}; give fractions of the step, finite numbers such "
+            "as (0.5, 0.5)"
+        )
+    total = math.fsum(values)
+    if abs(total - 1) > ROUNDING:
+        raise InputError(
+            f"{name} of a splitting are {given!r} and sum to {total}; they must sum to 1, to "
+            "rounding: give all digits, or fractions"
+        )
+    return tuple(map(float, values))
+
+
+def _check_count(what: str, value: Any, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InputError(f"{what} is {value!r}; it must be a whole number, {least} or more")
+
+
 def composition(order: int, *stages: float) -> Splitting:
     """Symmetric composition of leapfrogs, written as a splitting.
 
@@ -247,33 +316,72 @@ def get_integrator(given: str | Integrator) -> Integrator:
     """
     if isinstance(given, str):
         return entry("integrator", given, INTEGRATORS)
-    parts = ("order", "evaluations", "evaluations_at_start", "reversible", "step")
-    missing = [name for name in parts if not hasattr(given, name)]
+    name = name_of(given)
+    counts = {"order": 1, "evaluations": 0, "evaluations_at_start": 0}
+    missing = [part for part in (*counts, "reversible", "step") if not hasattr(given, part)]
     lacks = "it is a class" if isinstance(given, type) else f"it has no {', '.join(missing)}"
     if isinstance(given, type) or missing:
         raise InputError(
-            f"integrator is {given!r}, which is none ({lacks}); give a name such as 'suzuki4', or "
-            "an object with all that nbcore.physics.integrators.Integrator names"
+            f"integrator is {name}, which is none ({lacks}); give a name such as 'suzuki4', or an "
+            "object with all that nbcore.physics.integrators.Integrator names"
         )
+    for part, least in counts.items():
+        _check_count(f"{part} of the integrator {name!r}", getattr(given, part), least)
     try:
         signature(given.step).bind(None, None, None)
     except TypeError:
+        takes = signature(given.step) if callable(given.step) else f"no call: {given.step!r}"
         raise InputError(
-            f"the step of the integrator {given} takes {signature(given.step)}; it must be called "
-            "as step(state, dt, errors)"
+            f"the step of the integrator {name!r} takes {takes}; it must be called as "
+            "step(state, dt, errors)"
         ) from None
+    except ValueError:  # some that are not written in Python don't tell
+        pass
     return given
 
 
 def name_of(given: str | Integrator) -> str:
-    """Name of an integrator in the table, or what it calls itself."""
+    """Name of an integrator in the table, or what it calls itself, which is no name in there."""
     if isinstance(given, str):
         return given
-    kind = type(given)
+    kind, words = type(given), str(given)
     alike = (name for name, known in INTEGRATORS.items() if type(known) is kind)
-    has_words = kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
-    own = str(given) if has_words else kind.__name__
+    # Words such as <… at 0x…> are other ones in the next process.
+    own = getattr(given, "__name__", kind.__name__ if "<" in words else words)
+    own = f"own {own}" if own in INTEGRATORS else own
     return next((name for name in alike if INTEGRATORS[name] == given), own)
+
+
+def checked_step(
+    integrator: Integrator, state: State, dt: PerSystem, errors: StepErrors | None = None
+) -> State:
+    """A step of an integrator that may be one's own.
+
+    Raises
+    ------
+    InputError
+        What it returned is no state, of another shape or type, or no later.
+    """
+    after = integrator.step(state, dt, errors)
+    if not isinstance(after, State):
+        raise InputError(
+            f"the step of the integrator {name_of(integrator)!r} returned {type(after).__name__}; "
+            "it must return a State, such as state.replace(position=…, velocity=…, "
+            "time=state.time + dt, acceleration=None, jerk=None)"
+        )
+    right = dict.fromkeys(("position", "velocity", "acceleration", "jerk"), state.position)
+    for name, like in (right | {"time": state.time, "work": state.time}).items():
+        value = getattr(after, name)
+        is_unknown = value is None and name in ("acceleration", "jerk")
+        if not is_unknown and not is_like(value, like):
+            what = f"the step of the integrator {name_of(integrator)!r}, as {name},"
+            raise unlike(what, value, like)
+    if bool(((dt > 0) & ~(after.time > state.time)).any()):
+        raise InputError(
+            f"the step of the integrator {name_of(integrator)!r} left the time as it was; "
+            "it must return time=state.time + dt"
+        )
+    return after
 
 
 BLANES_MOAN = "Blanes & Moan (2002), J. Comput. Appl. Math. 142, 313"

@@ -65,18 +65,34 @@ def checked_call(owner: str, function: Callable[..., Any], given: Mapping[str, A
     Raises
     ------
     InputError
-        A parameter is unknown, missing, of the wrong type or out of range.
+        A parameter is unknown, missing, of the wrong type or out of range, or the annotations
+        are no types.
     """
-    known = signature(function).parameters
+    arguments = signature(function)
+    known = arguments.parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in known.values())
     for name in given:
         if not known:
             raise InputError(f"{owner} takes no parameters; leave out {name!r}")
-        if name not in known:
+        if name not in known and not takes_any:
             raise unknown_name(f"parameter of {owner}", name, known)
         check_plain(f"{name} of {owner}", given[name])
+    try:
+        arguments.bind(**given)
+    except TypeError as error:
+        raise InputError(
+            f"{owner}: {error}; parameters are given by name, and those without a default must be"
+        ) from None
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
     try:
-        return validate_call(function)(**plain)
+        checked = validate_call(function)
+    except Exception as error:  # of any kind, for annotations are evaluated here
+        raise InputError(
+            f"the annotations of {owner} can't be checked ({str(error).partition('. ')[0]}); "
+            "annotate with types such as float, or not at all"
+        ) from None
+    try:
+        return checked(**plain)
     except ValidationError as error:
         raise InputError("; ".join(_explain(owner, item) for item in error.errors())) from None
 

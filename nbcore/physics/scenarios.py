@@ -7,18 +7,19 @@ Degrees for angles. The centre of mass rests at the origin unless the scenario s
 
 from __future__ import annotations
 
-import inspect
 import tomllib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
+from inspect import signature
+from types import FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError, entry
-from nbcore.physics.external import Field
+from nbcore.physics.external import Field, check_field
 from nbcore.physics.files import load, save
 from nbcore.physics.orbits import about_barycentre, at_rest, orbit, two_body_period
 from nbcore.physics.parameters import (
@@ -36,7 +37,7 @@ from nbcore.physics.parameters import (
     Seed,
     checked_call,
 )
-from nbcore.physics.state import State
+from nbcore.physics.state import State, doubles
 
 __all__ = [
     "SCENARIOS",
@@ -72,7 +73,7 @@ def names() -> list[str]:
 
 def takes_seed(name: str) -> bool:
     """Whether a scenario draws its systems at random."""
-    return name in SCENARIOS and "seed" in inspect.signature(SCENARIOS[name]).parameters
+    return name in SCENARIOS and "seed" in signature(SCENARIOS[name]).parameters
 
 
 def make(
@@ -89,7 +90,8 @@ def make(
     Parameters
     ----------
     scenario
-        One of `names()`, or a function of your own that returns mass, position and velocity.
+        One of `names()`, or a function of your own that returns mass, position and velocity for
+        G = 1, as `State.from_arrays` takes them; or a functools.partial of one.
     G, softening, field
         As in State; velocities are scaled by √G, so that bound stays bound.
     parameters
@@ -105,20 +107,44 @@ def make(
         The name or a parameter is unknown, a value is of the wrong type or out of range, or a
         function returns something else.
     """
-    is_own = callable(scenario)
-    function = scenario if is_own else entry("scenario", scenario, SCENARIOS)
-    name = getattr(scenario, "__name__", str(scenario))
+    name, function = _function(scenario)
     made = checked_call(f"scenario {name!r}", function, parameters)
-    if is_own and not (isinstance(made, (tuple, list)) and len(made) == len(PARTS)):
+    if not (isinstance(made, (tuple, list)) and len(made) == len(PARTS)):
+        many = f" of {len(made)}" if isinstance(made, (tuple, list)) else ""
         raise InputError(
-            f"the scenario {name!r} returned {type(made).__name__}; it must return "
+            f"the scenario {name!r} returned {type(made).__name__}{many}; it must return "
             f"{', '.join(PARTS)}"
         )
-    mass, position, velocity = made
     units = checked_call("the system", _units, {"G": G, "softening": softening})
-    scaled = velocity if units["G"] == 1 else velocity * np.sqrt(G)
-    state = State.from_arrays(mass, position, scaled, **units, field=field)
+    check_field(field)
+    try:
+        mass, position, velocity = (doubles(*each) for each in zip(PARTS, made, strict=True))
+        scaled = velocity if units["G"] == 1 else velocity * np.sqrt(G)
+        state = State.from_arrays(mass, position, scaled, **units, field=field)
+    except InputError as error:
+        raise InputError(f"the scenario {name!r} returned what is no state: {error}") from None
     return state.replace(scenario=name)
+
+
+def _function(scenario: str | Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+    """Name and function of a scenario, of a partial that of what it is made of."""
+    if not callable(scenario):
+        return scenario, entry("scenario", scenario, SCENARIOS)
+    function = scenario
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__name__", type(function).__name__)
+    if not isinstance(function, (FunctionType, MethodType)):
+        raise InputError(
+            f"the scenario {name!r} is no function, but of type {type(function).__name__!r}; give "
+            f"a function that returns {', '.join(PARTS)}"
+        )
+    if taken := {"G", "softening", "field"} & signature(function).parameters.keys():
+        raise InputError(
+            f"the scenario {name!r} has a parameter {min(taken)!r}, which is the state's; write it "
+            f"for G = 1, and give {min(taken)} to scenarios.make"
+        )
+    return name, scenario
 
 
 def _units(G: Positive, softening: NotNegative) -> dict[str, float]:

@@ -117,7 +117,7 @@ class State:
         """
         named = {"mass": mass, "position": position, "velocity": velocity, "time": time}
         mass, position, velocity, time = _of_one_kind(
-            [_as_array(name, value) for name, value in named.items()]
+            [doubles(name, value) for name, value in named.items()]
         )
         batched = position.ndim == 3
         if not batched:
@@ -200,7 +200,17 @@ class State:
 
     @staticmethod
     def concatenate(states: Sequence[State]) -> State:
-        """Join batches of the same N, D, G, softening and field along B."""
+        """Join batches of the same N, D, G, softening and field along B.
+
+        Raises
+        ------
+        InputError
+            They differ in one of these, or are no states.
+        """
+        is_list = isinstance(states, Sequence)
+        if not (is_list and states and all(isinstance(state, State) for state in states)):
+            found = [type(each).__name__ for each in states] if is_list else type(states).__name__
+            raise InputError(f"states is {found}; give a list of one State or more")
         first = states[0]
         for state in states[1:]:
             for name in ("n_bodies", "n_dimensions", "G", "softening", "field"):
@@ -212,9 +222,10 @@ class State:
 
         def join(name: str) -> Array | None:
             parts = [getattr(state, name) for state in states]
-            return (
-                None if any(part is None for part in parts) else namespace(parts[0]).concat(parts)
-            )
+            if any(part is None for part in parts):
+                return None
+            parts = _of_one_kind(parts)
+            return namespace(parts[0]).concat(parts)
 
         scenarios = {state.scenario for state in states}
         return first.replace(
@@ -236,9 +247,11 @@ class State:
         return arrays if self.batched else {name: value[0] for name, value in arrays.items()}
 
 
-def _as_array(name: str, value: Any) -> Array:
+def doubles(name: str, value: Any) -> Array:
     """Float64, because float32 would put a floor of 1e-5 under the energy error."""
     check_plain(name, value)
+    if value is None:  # which NumPy reads as NaN
+        raise InputError(f"{name} is None; give an array or a list of numbers")
     if is_tensor(value):
         return value.double()
     try:
@@ -283,17 +296,17 @@ def _check_shapes(mass: Array, position: Array, velocity: Array, batched: bool) 
             f"velocity has shape {seen(velocity)} and position {seen(position)}; "
             f"both must be {expected}"
         )
-    if mass.shape != (n_systems, n_bodies):
-        raise InputError(
-            f"mass has shape {seen(mass)} for {n_bodies} bodies; it must be "
-            f"{seen(position)[:-1]}, one mass a body"
-        )
     if n_systems < 1:
         raise InputError("the batch is empty (B = 0); give at least one system")
     if n_bodies < 2:
         raise InputError(f"N = {n_bodies}; a system needs at least 2 bodies")
     if n_dimensions not in (2, 3):
         raise InputError(f"D = {n_dimensions}; positions and velocities must have 2 or 3 columns")
+    if mass.shape != (n_systems, n_bodies):
+        raise InputError(
+            f"mass has shape {seen(mass)} for {n_bodies} bodies; it must be "
+            f"{seen(position)[:-1]}, one mass a body"
+        )
 
 
 def _check_values(

@@ -105,7 +105,7 @@ def _made(given: Any) -> State:
         return _named(given)
     if any(kind.__module__.partition(".")[0] == "rebound" for kind in type(given).__mro__):
         return from_rebound(given)
-    if callable(given) and not isinstance(given, type):
+    if callable(given):
         return scenarios.make(given)
     if isinstance(given, Mapping):
         known = (*ARRAYS, "G", "softening", "field", "time")

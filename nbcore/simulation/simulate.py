@@ -18,6 +18,7 @@ from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.simulation.arguments import agreed, plan_of, rows_of
+from nbcore.simulation.citations import references
 from nbcore.simulation.engine import Engine, Limits, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.inputs import (
@@ -42,7 +43,6 @@ DEFAULT_TOLERANCE = 1e-6
 DEFAULT_MAX_STEPS = 10_000_000
 
 
-@np.errstate(all="ignore")  # what is no number is told by the status
 def simulate(
     state: State | Any = None,
     t_end: float | Any = None,
@@ -108,7 +108,8 @@ def simulate(
         all further steps. Evaluations of what is redone count. None guards learned policies alone.
     follow
         Follow the orbit of every body. Without that, which saves a tenth to a third of the time of
-        a few bodies, `body_error` is NaN, and the guard sees the energy alone.
+        a few bodies, `body_error` is NaN, `kept_tolerance` None, and the guard sees the energy
+        alone.
     progress
         Show a progress bar.
     path
@@ -181,72 +182,75 @@ def simulate(
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
     most = max_steps or DEFAULT_MAX_STEPS
-    recorded = rows_of(record, state, end)
-    if begun is not None and begun.has_ended and begun.stays(end, most):
-        return _as_given(Trajectory.load(begun.path), state)
-    given = state.detach().replace(acceleration=None, jerk=None)
-    start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
-    frame = Frame.of(start)
-    start = frame.enter(start)
-    task = Task(
-        start,
-        _policy_for(engine, chosen, start),
-        scheme,
-        each_tolerance,
-        stepping,
-        Limits(until, most, collision_distance, escape_distance, stop),
-        guard_of(start, each_tolerance, scheme.order) if guarded else None,
-        follow,
-    )
-    observer = Recording(task, frame, recorded, progress, path, begun)
-    if path is not None and begun is None:
-        asked = {
+    # A block: as a decorator it would be a frame of its own, which the warnings would point to.
+    with np.errstate(all="ignore"):  # what is no number is told by the status
+        recorded = rows_of(record, state, end)
+        if begun is not None and begun.has_ended and begun.stays(end, most):
+            return _as_given(Trajectory.load(begun.path), state)
+        given = state.detach().replace(acceleration=None, jerk=None)
+        start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
+        frame = Frame.of(start)
+        start = frame.enter(start)
+        task = Task(
+            start,
+            _policy_for(engine, chosen, start),
+            scheme,
+            each_tolerance,
+            stepping,
+            Limits(until, most, collision_distance, escape_distance, stop),
+            guard_of(start, each_tolerance, scheme.order) if guarded else None,
+            follow,
+        )
+        observer = Recording(task, frame, recorded, progress, path, begun)
+        if path is not None and begun is None:
+            asked = {
+                "integrator": name,
+                "splitting": splitting_to_store(scheme),
+                "tolerance": accepted,
+                "stepping": stepping,
+                "engine": engine,
+                "record": recorded,
+                "max_steps": most,
+                "t_end": end,
+                "collision_distance": collision_distance,
+                "escape_distance": escape_distance,
+                "guard": guarded,
+                "follow": follow,
+            }
+            begin(Path(path), given, chosen, asked)
+        try:
+            outcome = run(task, observer, observer.keeper)
+        except BaseException:
+            observer.abandon()
+            raise
+        status = to_numpy(outcome.status)
+        counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
+        largest, worst = _worst(to_numpy(outcome.max_body_errors), to_numpy(state.mass))
+        numbers = (status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
+        about = {
             "integrator": name,
-            "splitting": splitting_to_store(scheme),
-            "tolerance": accepted,
+            "policy": str(chosen),
             "stepping": stepping,
+            "tolerance": accepted,
+            "expected_error": _expected(learned, accepted),
             "engine": engine,
-            "record": recorded,
-            "max_steps": most,
-            "t_end": end,
-            "collision_distance": collision_distance,
-            "escape_distance": escape_distance,
-            "guard": guarded,
-            "follow": follow,
+            "scenario": state.scenario,
+            "references": references(scheme, chosen, stepping, state),
         }
-        begin(Path(path), given, chosen, asked)
-    try:
-        outcome = run(task, observer, observer.keeper)
-    except BaseException:
-        observer.abandon()
-        raise
-    status = to_numpy(outcome.status)
-    counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
-    largest, worst = _worst(to_numpy(outcome.max_body_errors), to_numpy(state.mass))
-    numbers = (status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
-    about = {
-        "integrator": name,
-        "policy": str(chosen),
-        "stepping": stepping,
-        "tolerance": accepted,
-        "expected_error": _expected(learned, accepted),
-        "engine": engine,
-        "scenario": state.scenario,
-    }
-    trajectory = observer.finish(
-        dict(zip(SUMMARY, map(to_numpy, numbers), strict=True)),
-        outcome.state.detach().replace(acceleration=None, jerk=None),
-        outcome.body_errors,
-        about,
-    )
-    trajectory = _as_given(trajectory, state)
-    failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
-    _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
-    if guarded:
-        warn_of_error(trajectory)
-    if learned:
-        warn_of_novelty(learned, given, trajectory)
-    return trajectory
+        trajectory = observer.finish(
+            dict(zip(SUMMARY, map(to_numpy, numbers), strict=True)),
+            outcome.state.detach().replace(acceleration=None, jerk=None),
+            outcome.body_errors,
+            about,
+        )
+        trajectory = _as_given(trajectory, state)
+        failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
+        _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
+        if guarded:
+            warn_of_error(trajectory)
+        if learned:
+            warn_of_novelty(learned, given, trajectory)
+        return trajectory
 
 
 def _as_taken_by(engine: str, state: State, *numbers: PerSystem) -> tuple[Any, ...]:

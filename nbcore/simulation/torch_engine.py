@@ -8,6 +8,7 @@ from torch import Tensor
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors, steps_between_looks
+from nbcore.physics.integrators import checked_step
 from nbcore.physics.state import State
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
 from nbcore.simulation.events import Events, at_start, first_event
@@ -39,6 +40,8 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
+    # Accelerations that the loop had to evaluate, for no step did.
+    n_filled = torch.full_like(n_steps, int(integrator.evaluations_at_start == 0))
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     orbits = BodyErrors.begin(state) if task.follow else None
     between_looks = steps_between_looks(state.n_bodies)
@@ -48,6 +51,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         values = {"position": state.position, "velocity": state.velocity, "time": state.time}
         values |= {"work": state.work, "acceleration": state.acceleration, "jerk": state.jerk}
         values |= {"status": status, "n_steps": n_steps, "n_redone": n_redone, "dt": dt}
+        values |= {"n_filled": n_filled}
         values |= {"retried": retried, "energy": energy, "own": own, "max_errors": max_errors.T}
         values |= {f"memory.{name}": value for name, value in memory.items()}
         values |= {f"event.{name}": value for name, value in events._asdict().items()}
@@ -59,6 +63,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
     if known:
         names = ("position", "velocity", "time", "work", "acceleration", "jerk")
         state = state.replace(**{name: known.get(name) for name in names})
+        state = state.replace(acceleration=gravity.acceleration(state))  # if it ended without
 
         def part(name: str) -> dict[str, Tensor]:
             return {k.removeprefix(name): v for k, v in known.items() if k.startswith(name)}
@@ -66,6 +71,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         memory, events = part("memory."), Events(**part("event."))
         orbits = BodyErrors(**part("orbit.")) if task.follow else None
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
+        n_filled = known.get("n_filled", n_filled)  # which older runs did not store
         retried, energy, own = known["retried"], known["energy"], known["own"]
         max_errors = known["max_errors"].T.contiguous()
     running = status == Status.RUNNING
@@ -89,7 +95,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             running = status == Status.RUNNING
             h = torch.where(running, h, 0.0)
             told = None if orbits is None else orbits.watch(state)
-            after = integrator.step(state, h, told)
+            after = checked_step(integrator, state, h, told)
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
             redo, again = torch.zeros_like(retried), dt
             erred, followed = torch.zeros_like(h), orbits
@@ -137,6 +143,9 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             running = status == Status.RUNNING
             if not bool(running.any()):
                 continue
+            if state.acceleration is None:
+                state = state.replace(acceleration=gravity.acceleration(state))
+                n_filled = n_filled + running
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
                 orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
@@ -150,7 +159,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         if not task.interruptible:
             raise
         status = status.where(status != Status.RUNNING, int(Status.INTERRUPTED))
-    evaluations = task.force_evaluations(n_steps, n_redone)
+    evaluations = task.force_evaluations(n_steps, n_redone) + n_filled
     unknown = torch.full_like(state.mass, torch.nan)
     of_bodies = (unknown, unknown) if orbits is None else (orbits.error, orbits.worst)
     return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies, events)

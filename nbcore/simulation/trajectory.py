@@ -69,8 +69,13 @@ class Trajectory:
         return values if self.batched else values[0]
 
     def _number(self, name: str) -> Any:
-        values = self.summary[name]
-        return values if self.batched else values[0].item()
+        return self._of_systems(self.summary[name])
+
+    def _of_systems(self, values: np.ndarray, unknown: Any = False) -> Any:
+        """Values (B,), or the one of a single system; None where they are unknown."""
+        if np.any(unknown):
+            values = np.where(unknown, np.array(None), values)
+        return values if self.batched else values.tolist()[0]
 
     @property
     def time(self) -> np.ndarray:
@@ -121,22 +126,29 @@ class Trajectory:
 
     @property
     def max_body_error(self) -> Any:
-        """Largest error of any body's orbit over every step, recorded or not."""
+        """Largest error of any body's orbit over every step, recorded or not.
+
+        NaN, for unknown, where orbits are not followed: with follow=False, and with an integrator
+        of one's own that tells no errors.
+        """
         return self._number("max_body_error")
 
     @property
     def worst_body(self) -> Any:
-        """Body of that error."""
-        return self._number("worst_body")
+        """Body of that error; None where it is unknown."""
+        unknown = np.isnan(self.summary["max_body_error"])
+        return self._of_systems(self.summary["worst_body"], unknown)
 
     @property
     def kept_tolerance(self) -> Any:
-        """Whether neither the energy nor any body's orbit was ever off by over ten tolerances."""
-        kept = self._largest_error() <= MARGIN * np.asarray(self.about["tolerance"])
-        return kept if self.batched else bool(kept[0])
+        """Whether neither the energy nor any body's orbit was ever off by over ten tolerances.
 
-    def _largest_error(self) -> np.ndarray:
-        return np.fmax(self.summary["max_energy_error"], self.summary["max_body_error"])
+        None where one of the two errors is unknown, see `max_body_error`, and the other was not.
+        """
+        errors = np.array([self.summary["max_energy_error"], self.summary["max_body_error"]])
+        over = errors > MARGIN * np.asarray(self.about["tolerance"])
+        kept = np.logical_not(over.any(axis=0))
+        return self._of_systems(kept, kept & np.isnan(errors).any(axis=0))
 
     @property
     def max_energy_error(self) -> Any:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nbcore.errors import InputError, entry
+from nbcore.errors import InputError, entry, unknown_name
 from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, detached, dot, namespace, norm
 from nbcore.physics.elementwise import clamp, minimum, quotient, root, where
@@ -25,6 +25,8 @@ __all__ = [
     "Pairs",
     "get_criterion",
     "name_of",
+    "of_bodies",
+    "of_pairs",
     "pairs_of",
 ]
 
@@ -234,8 +236,20 @@ class CriterionRow:
 AnyCriterion = str | CriterionRow | Callable[[State], PerSystem]  # a time scale (B,) [T]
 
 
-def _of_pairs(pair: Callable) -> CriterionRow:
-    """Row of a law of pairs: the least of all."""
+def of_pairs(pair: Callable) -> CriterionRow:
+    """Criterion of a law of pairs: the least of all.
+
+    Parameters
+    ----------
+    pair
+        τ² from r², v², R·V and μ of a pair, by operators and `physics.elementwise` alone.
+
+    Examples
+    --------
+    >>> def passing(r2, v2, rv, mu):
+    ...     return where(mu > 0, quotient(r2, v2 + mu * inverse_root(r2), math.inf), math.inf)
+    >>> nb.Criterion(of_pairs(passing), eta=0.02)
+    """
 
     def time_scale(state: State) -> PerSystem:
         p = pairs_of(state)
@@ -244,8 +258,16 @@ def _of_pairs(pair: Callable) -> CriterionRow:
     return CriterionRow(time_scale, pair=pair)
 
 
-def _of_bodies(body: Callable, order: int) -> CriterionRow:
-    """Row of a law of bodies: the least of all."""
+def of_bodies(body: Callable, order: int) -> CriterionRow:
+    """Criterion of a law of bodies: the least of all.
+
+    Parameters
+    ----------
+    body
+        τ² from the sizes of acceleration, jerk, snap and crackle of a body.
+    order
+        How many of these it needs; the others are zero.
+    """
 
     def time_scale(state: State) -> PerSystem:
         norms = _norms(state, order)
@@ -258,27 +280,36 @@ def get_criterion(given: AnyCriterion) -> CriterionRow:
     """Criterion by its name in the table, or one that is given as a row or as its time scale."""
     if isinstance(given, CriterionRow):
         return given
-    if callable(given) and not isinstance(given, type):
+    if isinstance(given, str):
+        return entry("criterion", given, CRITERIA)
+    if isinstance(given, type):
+        raise InputError(
+            f"criterion is the class {given.__name__!r}; give an object of it that is called with "
+            "a state, or a name such as 'boekholt'"
+        )
+    if callable(given):
         return CriterionRow(given)
-    return entry("criterion", given, CRITERIA)
+    unknown = unknown_name("criterion", given, CRITERIA)
+    raise InputError(f"{unknown}; or give a function of a state, or of_pairs(law)")
 
 
 def name_of(given: AnyCriterion) -> str:
     """Name of a criterion in the table, or that of its function."""
     if isinstance(given, str):
         return given
-    law = given.time_scale if isinstance(given, CriterionRow) else given
-    known = (name for name, row in CRITERIA.items() if row.time_scale is law)
+    row = get_criterion(given)
+    law = row.pair or row.body or row.time_scale
+    known = (name for name, each in CRITERIA.items() if each.time_scale is row.time_scale)
     return next(known, getattr(law, "__name__", type(law).__name__))
 
 
 CRITERIA: dict[str, CriterionRow] = {
-    "free_fall": _of_pairs(free_fall),
-    "huayno": _of_pairs(huayno),
-    "aarseth85": _of_bodies(aarseth85, 4),
-    "prs23": _of_bodies(prs23, 3),
+    "free_fall": of_pairs(free_fall),
+    "huayno": of_pairs(huayno),
+    "aarseth85": of_bodies(aarseth85, 4),
+    "prs23": of_bodies(prs23, 3),
     "softened_acceleration": CriterionRow(softened_acceleration, eta_power=0.5),
     "tidal": CriterionRow(tidal, evaluations=1),
-    "zemp": _of_pairs(zemp),
+    "zemp": of_pairs(zemp),
     "boekholt": CriterionRow(boekholt),
 }

@@ -17,12 +17,14 @@ from nbcore.physics import gravity, pair_law
 from nbcore.physics.arrays import Array, PerSystem, detached, namespace, norm
 from nbcore.physics.elementwise import absolute, inverse_root, log, quotient, root, where
 from nbcore.physics.state import State
+from nbcore.stepping.answers import per_system
 from nbcore.stepping.criteria import pair_rate4, pairs_of
 
 __all__ = [
     "DELTA_FEATURES",
     "FEATURES",
     "FEATURE_SETS",
+    "SCALE_FREE",
     "Measures",
     "delta_features",
     "energy_unit",
@@ -354,8 +356,9 @@ def energy_unit(state: State) -> PerSystem:
 
 def state_features(names: Sequence[str], measures: Measures) -> Array:
     """Named features of a state, (B, F)."""
-    columns = [FEATURES[name](measures) for name in names]
-    return namespace(measures.state.time).stack(columns, axis=1)
+    time = measures.state.time
+    columns = [per_system(f"feature {name!r}", FEATURES[name](measures), time) for name in names]
+    return namespace(time).stack(columns, axis=1)
 
 
 def delta_features(before: State, after: State, dt: PerSystem, scales: Array) -> Array:
@@ -413,8 +416,10 @@ def expand_names(names: Sequence[str], history: int) -> tuple[tuple[str, ...], b
     Raises
     ------
     InputError
-        A name is unknown or double, or `history` and delta_mag don't go together.
+        A name is unknown, or `history` and delta_mag don't go together.
     """
+    if isinstance(names, str):
+        raise InputError(f"features is {names!r}; give a list of names, such as [{names!r}]")
     plain: list[str] = []
     for name in names:
         if name == "delta_mag":
@@ -469,13 +474,23 @@ STATISTICS: dict[str, Feature] = {
 
 FEATURES: dict[str, Feature] = {**SCALE_FREE, **STATISTICS}
 
+_PAIRS = ("fly_by", "binding", "radial", "heaviness", "asymmetry")
+_FOUR = ("mean", "min", "max", "rms")
+# Name by name, for policies are defined by them: a feature more in a table is in no set.
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
-    "scale_free": tuple(SCALE_FREE),
-    "pairs": ("fly_by", "binding", "radial", "heaviness", "asymmetry", "perturbation"),
+    "scale_free": (
+        *_PAIRS,
+        *("crowding", "rate_contrast", "depth", "compactness", "virial", "perturbation"),
+    ),
+    "pairs": (*_PAIRS, "perturbation"),
     "basic": (
         *("n_bodies", "n_dimensions", "total_mass", "mean_distance", "max_distance"),
         *("mean_speed", "max_speed", "mean_acceleration", "max_acceleration"),
         *("min_separation", "mean_separation"),
     ),
-    "rich": tuple(name for name in STATISTICS if name != "rms_separation"),
+    "rich": (
+        *("n_bodies", "n_dimensions", "total_mass"),
+        *(f"{k}_{w}" for w in ("mass", "distance", "speed", "acceleration") for k in _FOUR),
+        *("mean_separation", "min_separation", "max_separation", "softening"),
+    ),
 }

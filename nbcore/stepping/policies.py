@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 
 from nbcore.errors import InputError
+from nbcore.physics import gravity
 from nbcore.physics.arrays import (
     Array,
     PerSystem,
@@ -33,6 +34,7 @@ from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.stepping import criteria
+from nbcore.stepping.answers import per_system
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.criteria import AnyCriterion, CriterionRow, get_criterion
 from nbcore.stepping.features import (
@@ -150,10 +152,10 @@ class Criterion(_Forgetful):
     Attributes
     ----------
     criterion
-        Name in the table of criteria, a row of it, or a function of a state that returns a time
-        scale (B,) [T].
+        Name in the table of criteria, a row of it, a function of a state that returns a time
+        scale (B,) [T], or a law of pairs as `criteria.of_pairs(law)`.
     eta
-        One number, or (B,), positive.
+        One number, or (B,), positive; it must be given.
 
     Examples
     --------
@@ -162,10 +164,12 @@ class Criterion(_Forgetful):
     """
 
     criterion: AnyCriterion
-    eta: float | Array
+    eta: float | Array = None
 
     def __post_init__(self) -> None:
-        get_criterion(self.criterion)
+        _check_call(f"criterion {self.name!r}", self.row.time_scale, "criterion", "state")
+        if self.eta is None:
+            raise InputError(f"criterion {self.name!r} needs its eta, such as eta=0.05")
         _check_positive("eta", self.eta)
 
     @property
@@ -185,7 +189,30 @@ class Criterion(_Forgetful):
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """η τ of the state, (B,)."""
-        return _for_each("eta", self.eta, state) ** self.row.eta_power * self.row.time_scale(state)
+        return _for_each("eta", self.eta, state) ** self.row.eta_power * self._time_scale(state)
+
+    def begin(self, state: State) -> Memory:
+        """No memory; but a criterion of one's own must see what moves the bodies.
+
+        Raises
+        ------
+        InputError
+            Its time scale is infinite though a body accelerates: one step would go over all of it.
+        """
+        if self.row in criteria.CRITERIA.values():
+            return {}
+        pulled = (gravity.acceleration(state) != 0).any(axis=-1).any(axis=-1)
+        blind = to_numpy(pulled & (self._time_scale(state) == math.inf))
+        if blind.any():
+            raise InputError(
+                f"criterion {self.name!r} is infinite for system {int(blind.argmax())} at the "
+                "start, whose bodies accelerate, so that one step would be the whole run; make it "
+                "finite for bodies at rest, too, or take another one, such as 'boekholt'"
+            )
+        return {}
+
+    def _time_scale(self, state: State) -> PerSystem:
+        return per_system(f"criterion {self.name!r}", self.row.time_scale(state), state.time)
 
     def __str__(self) -> str:
         return self.name
@@ -209,19 +236,7 @@ class Custom(_Forgetful):
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """Whatever the rule says, (B,)."""
         said = self.rule(state, tolerance)
-        check_plain(f"what the rule {self} returned", said)
-        try:
-            dt = beside(said, state.time)
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(
-                f"the rule {self} returned {said!r}; it must return one number, or one a system"
-            ) from None
-        if dt.shape not in ((), state.time.shape):
-            raise InputError(
-                f"the rule {self} returned shape {tuple(dt.shape)} for {state.n_systems} systems; "
-                f"it must return one number, or one dt each, ({state.n_systems},)"
-            )
-        return namespace(dt).broadcast_to(dt, state.time.shape)
+        return per_system(f"the rule {self}", said, state.time, one_for_all=True)
 
     def __str__(self) -> str:
         return getattr(self.rule, "__name__", type(self.rule).__name__)
@@ -496,7 +511,7 @@ def as_policy(policy: object) -> Policy:
     if isinstance(policy, Policy):
         return policy
     if callable(policy):
-        _check_arguments(policy)
+        _check_call(f"the rule {Custom(policy)}", policy, "rule", "state", "tolerance")
         return Custom(policy)
     raise InputError(
         f"policy {policy!r} is not a policy; give FixedStep, Criterion, a learned policy, a name "
@@ -504,13 +519,14 @@ def as_policy(policy: object) -> Policy:
     )
 
 
-def _check_arguments(rule: Callable) -> None:
+def _check_call(what: str, function: Callable, kind: str, *arguments: str) -> None:
     try:
-        signature(rule).bind(None, None)
+        signature(function).bind(*arguments)
     except TypeError:
+        law = "; a law of pairs is given as of_pairs(law)" if kind == "criterion" else ""
         raise InputError(
-            f"the rule {Custom(rule)} must be called as rule(state, tolerance), and it takes "
-            f"{signature(rule)}"
+            f"{what} must be called as {kind}({', '.join(arguments)}), and it takes "
+            f"{signature(function)}{law}"
         ) from None
     except ValueError:  # some that are not written in Python don't tell
         return

@@ -24,7 +24,7 @@ class PolicySpec:
     stretch
         c: step of the untrained policy in units of τ tol^(1/p); see `untrained`.
     features
-        Written out one by one where a set is named, so that a set may grow.
+        Written out one by one where a set is named.
     The others are those of `config.Network`.
     """
 
