@@ -123,7 +123,8 @@ def make(
         state = State.from_arrays(mass, position, scaled, **units, field=field)
     except InputError as error:
         raise InputError(f"the scenario {name!r} returned what is no state: {error}") from None
-    return state.replace(scenario=name)
+    is_own = name in SCENARIOS and function is not SCENARIOS[name]
+    return state.replace(scenario=f"own {name}" if is_own else name)
 
 
 def _function(scenario: str | Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
