@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 
 import nbcore as nb
+from nbcore.physics import scenarios
 from nbcore.physics.integrators import INTEGRATORS, Splitting
 from nbcore.simulation.citations import references_of
 from nbcore.simulation.trajectory import Trajectory
@@ -125,3 +126,9 @@ def test_a_run_that_was_stored_without_references_says_so():
         "(no references were stored with this run; see those of 'suzuki4', 'aarseth85', "
         "'pythagorean')"
     ]
+
+
+def test_a_partial_of_a_known_scenario_is_cited_as_that():
+    table = nb.simulate("pythagorean", 0.1).cite()
+    known = partial(scenarios.SCENARIOS["pythagorean"])
+    assert nb.simulate(known, 0.1).cite() == table

@@ -297,3 +297,12 @@ def test_tensors_and_arrays_give_the_same_run():
     assert isinstance(runs[1].final.position, torch.Tensor)
     assert isinstance(runs[0].final.position, np.ndarray)
     assert nb.simulate(state, 0.1, FIXED, engine="torch").final.position.dtype == np.float64
+
+
+def test_a_learned_policy_of_an_order_without_a_kernel_runs_in_torch():
+    ruth = Splitting(3, (7 / 24, 3 / 4, -1 / 24, 0.0), (2 / 3, -2 / 3, 1.0))
+    runs = [
+        nb.simulate("figure_eight", 1.0, "untrained", integrator=ruth, engine=engine)
+        for engine in ("auto", "torch")
+    ]
+    assert runs[0].n_steps == runs[1].n_steps

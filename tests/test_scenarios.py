@@ -1,5 +1,6 @@
 import json
 import math
+from functools import partial
 from inspect import signature
 
 import mpmath
@@ -604,3 +605,16 @@ def test_a_save_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
         scenarios.save(make("pythagorean"), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [
+        ({"eccentricity": "a"}, "eccentricity"),
+        ({"eccentricty": 0.5}, "did you mean 'eccentricity'"),
+        ({"eccentricity": 2.0}, "eccentricity"),
+    ],
+)
+def test_what_a_partial_holds_is_checked_like_any_parameter(bound, message):
+    with pytest.raises(InputError, match=message):
+        scenarios.make(partial(scenarios.SCENARIOS["kepler"], **bound))

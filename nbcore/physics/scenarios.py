@@ -107,8 +107,8 @@ def make(
         The name or a parameter is unknown, a value is of the wrong type or out of range, or a
         function returns something else.
     """
-    name, function = _function(scenario)
-    made = checked_call(f"scenario {name!r}", function, parameters)
+    name, function, bound = _function(scenario)
+    made = checked_call(f"scenario {name!r}", function, bound | parameters)
     if not (isinstance(made, (tuple, list)) and len(made) == len(PARTS)):
         many = f" of {len(made)}" if isinstance(made, (tuple, list)) else ""
         raise InputError(
@@ -123,17 +123,22 @@ def make(
         state = State.from_arrays(mass, position, scaled, **units, field=field)
     except InputError as error:
         raise InputError(f"the scenario {name!r} returned what is no state: {error}") from None
-    is_own = name in SCENARIOS and function is not SCENARIOS[name]
-    return state.replace(scenario=f"own {name}" if is_own else name)
+    return state.replace(scenario=name)
 
 
-def _function(scenario: str | Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
-    """Name and function of a scenario, of a partial that of what it is made of."""
+def _function(
+    scenario: str | Callable[..., Any],
+) -> tuple[str, Callable[..., Any], dict[str, Any]]:
+    """Name and function of a scenario, and keywords that a partial of one holds."""
     if not callable(scenario):
-        return scenario, entry("scenario", scenario, SCENARIOS)
-    function = scenario
+        return scenario, entry("scenario", scenario, SCENARIOS), {}
+    function, bound = scenario, {}
     while isinstance(function, partial):
-        function = function.func
+        if function.args:
+            raise InputError(
+                f"the scenario {function} holds {function.args!r} by place; give parameters by name"
+            )
+        function, bound = function.func, function.keywords | bound
     name = getattr(function, "__name__", type(function).__name__)
     if not isinstance(function, (FunctionType, MethodType)):
         raise InputError(
@@ -145,7 +150,8 @@ def _function(scenario: str | Callable[..., Any]) -> tuple[str, Callable[..., An
             f"the scenario {name!r} has a parameter {min(taken)!r}, which is the state's; write it "
             f"for G = 1, and give {min(taken)} to scenarios.make"
         )
-    return name, scenario
+    is_own = name in SCENARIOS and function is not SCENARIOS[name]
+    return f"own {name}" if is_own else name, function, bound
 
 
 def _units(G: Positive, softening: NotNegative) -> dict[str, float]:

@@ -55,6 +55,7 @@ __all__ = ["integrate", "obstacle"]
 TURN = 0.05  # seconds that the compiled loop runs before Python looks around
 FIRST_PAIRS = 200_000  # bodies squared, steps and systems of the first turn
 MOST_QUOTA = 1 << 40
+ORDERS = (2, 4, 6, 8)  # p, for which `kernels.learned.terms` has the powers of a pair's rate
 
 
 def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None:
@@ -71,6 +72,8 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
     if isinstance(policy, Criterion) and not _is_known(policy):
         return f"the criterion '{policy.name}'"
     if isinstance(policy, LearnedPolicy):
+        if policy.spec.order not in ORDERS:
+            return f"a learned policy of order {policy.spec.order}"
         return next((f"the feature '{name}'" for name in policy.names if name not in KNOWN), None)
     return None
 

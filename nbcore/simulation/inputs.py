@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics import scenarios
-from nbcore.physics.arrays import Array, PerSystem, is_tensor, to_numpy
-from nbcore.physics.external import check_field, name_of, part_of
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.arrays import Array, PerSystem, to_numpy
+from nbcore.physics.external import answer_of, check_field
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.integrators import name_of as integrator_name
@@ -77,27 +77,12 @@ def state_of(given: Any) -> State:
 
 def _check_field_at(state: State) -> None:
     """Raise InputError where the field of a state gives no numbers of the right shape for it."""
-    field, x = state.field, state.position
-    if field is None:
-        return
-    check_field(field)
-    answers = {
-        "acceleration": (field.acceleration(x, state.time, state.G), x.shape),
-        "potential_energy": (
-            field.potential_energy(x, state.mass, state.time, state.G),
-            state.time.shape,
-        ),
-    }
-    if field.moving:
-        power = part_of(field, "power", "a moving field")
-        answers["power"] = (power(x, state.mass, state.time, state.G), state.time.shape)
-    for name, (answer, shape) in answers.items():
-        if not is_tensor(answer) or answer.shape != shape:
-            found = tuple(answer.shape) if is_tensor(answer) else type(answer).__name__
-            raise InputError(
-                f"{name} of the field {name_of(field)!r} returned {found}; "
-                f"it must be a tensor of shape {tuple(shape)}"
-            )
+    check_field(state.field)
+    gravity.acceleration(state.replace(acceleration=None))
+    gravity.potential_energy(state)
+    if state.field is not None and state.field.moving:
+        given = state.position, state.mass, state.time, state.G
+        answer_of(state.field, "power", state.work, *given)
 
 
 def _made(given: Any) -> State:
