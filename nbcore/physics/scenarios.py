@@ -134,11 +134,14 @@ def _function(
         return scenario, entry("scenario", scenario, SCENARIOS), {}
     function, bound = scenario, {}
     while isinstance(function, partial):
-        if function.args:
+        names = signature(function.func).parameters
+        if len(function.args) > len(names):
             raise InputError(
-                f"the scenario {function} holds {function.args!r} by place; give parameters by name"
+                f"the scenario {scenario} holds {len(function.args)} arguments, and it takes "
+                f"{len(names)}; give parameters by name"
             )
-        function, bound = function.func, function.keywords | bound
+        by_place = dict(zip(names, function.args, strict=False))
+        function, bound = function.func, by_place | function.keywords | bound
     name = getattr(function, "__name__", type(function).__name__)
     if not isinstance(function, (FunctionType, MethodType)):
         raise InputError(
