@@ -16,13 +16,15 @@ __all__ = ["code", "machine", "versions"]
 
 
 def code() -> dict[str, Any]:
-    """`commit` of the code that runs, and whether files differ from it, `dirty`.
+    """`commit` of the code that runs, and whether it differs from that, `dirty`.
 
-    Both are None where git can't say.
+    What git does not know counts in the package alone: notebooks and configs of one's own may lie
+    beside it. Both are None where git can't say.
     """
-    commit = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if changed is None else changed != ""}
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    known = None if changed is None else changed.splitlines()
+    dirty = known and any(line[:2] != "??" or line[3:].startswith("nbcore/") for line in known)
+    return {"commit": commit, "dirty": None if known is None else bool(dirty)}
 
 
 def machine() -> dict[str, Any]:

@@ -305,3 +305,15 @@ def test_the_stamp_says_what_ran_where(monkeypatch, tmp_path):
     monkeypatch.setattr("nbcore.surroundings.CHECKOUT", tmp_path)
     assert stamp()["commit"] is None
     assert stamp()["dirty"] is None
+
+
+def test_what_git_does_not_know_counts_as_code_in_the_package_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr("nbcore.surroundings.CHECKOUT", tmp_path)
+    (tmp_path / "nbcore").mkdir()
+    (tmp_path / "nbcore/known.py").write_text("")
+    for command in ("init", "add nbcore", "-c user.name=n -c user.email=e commit -m first"):
+        subprocess.run(["git", "-C", tmp_path, *command.split()], check=True, capture_output=True)
+    (tmp_path / "mine.csv").write_text("")
+    assert not stamp()["dirty"]
+    (tmp_path / "nbcore/new.py").write_text("")
+    assert stamp()["dirty"]

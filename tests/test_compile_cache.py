@@ -64,6 +64,12 @@ def test_what_is_never_compiled_does_not_drop_what_was(copy):
         ("physics/pair_law.py", "return -inverse_root(r2)", "return -2 * inverse_root(r2)"),
         ("simulation/kernels/loop.py", "n_steps += 1", "n_steps += 2"),
         ("stepping/layers.py", "LARGEST_INPUT = 8.0", "LARGEST_INPUT = 9.0"),
+        ("simulation/status.py", "NON_FINITE = 4", "NON_FINITE = 14"),
+        (
+            "stepping/criteria.py",
+            '    "free_fall": of_pairs(free_fall),\n    "huayno": of_pairs(huayno),\n',
+            '    "huayno": of_pairs(huayno),\n    "free_fall": of_pairs(free_fall),\n',
+        ),
     ],
 )
 def test_what_is_compiled_drops_what_was_before(copy, file, before, after):

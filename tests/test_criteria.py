@@ -283,8 +283,15 @@ def blind(r2, v2, rv, mu):
 @pytest.mark.parametrize("stepping", ["plain", "reversible"])
 def test_a_criterion_that_is_blind_to_what_moves_the_bodies_is_told(engine, stepping):
     policy = Criterion(of_pairs(blind), eta=0.02)
-    with pytest.raises(InputError, match="criterion 'blind' is infinite for system 0 at the start"):
+    with pytest.raises(InputError, match="criterion 'blind' gives inf for system 0 at the start"):
         simulate("pythagorean", 1.0, policy, stepping=stepping, engine=engine)
+
+
+@pytest.mark.parametrize("tau", [math.nan, 0.0, -0.1])
+def test_a_criterion_that_gives_no_time_at_the_start_is_told(tau):
+    policy = Criterion(lambda state: 0 * state.time + tau, eta=0.02)
+    with pytest.raises(InputError, match=f"gives {tau} for system 0 at the start"):
+        simulate("pythagorean", 1.0, policy)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.state import State
 from nbcore.simulation.novelty import novelty
 from nbcore.simulation.simulate import simulate
+from nbcore.stepping.layers import beyond
 from nbcore.stepping.policies import trainable, untrained
 
 
@@ -60,8 +61,8 @@ def test_what_lies_between_the_ends_of_a_run_is_seen_when_it_is_recorded(on_circ
 def test_novelty_is_in_standard_deviations(on_circles):
     for network in (on_circles.network, on_circles.numpy().network):
         inputs = network.most + 2 * network.deviation
-        assert network.beyond(inputs[None])[0].tolist() == pytest.approx([2.0] * len(inputs))
-        assert not network.beyond(network.mean[None]).any()
+        assert beyond(network, inputs[None])[0].tolist() == pytest.approx([2.0] * len(inputs))
+        assert not beyond(network, network.mean[None]).any()
 
 
 def test_a_run_warns_of_strange_states_and_names_the_features(on_circles):

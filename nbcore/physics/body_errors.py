@@ -132,11 +132,6 @@ def _beside(vectors: Array, partner: Array) -> Array:
     return taken(vectors, index) - vectors
 
 
-def _of_partner(values: Array, partner: Array) -> Array:
-    """(B, N) of the partner."""
-    return taken(values, partner)
-
-
 class StepErrors:
     """What one step adds to the errors of all bodies; an integrator tells of its kicks.
 
@@ -158,7 +153,7 @@ class StepErrors:
         self._eps2 = state.softening**2
         self._safe = self._eps2 + namespace(state.mass).astype(self._alone, state.mass.dtype)
         mass = state.mass
-        both = state.G * (mass + _of_partner(mass, partner))
+        both = state.G * (mass + taken(mass, partner))
         self._mu = where(self._alone, 1.0, both)
         self._begun = self._along(state.position)
         self._gone: Any = None
@@ -281,7 +276,7 @@ class BodyErrors:
     def _sizes(self, state: State) -> tuple[Array, Array]:
         R, V = (triple(_beside(each, self.partner)) for each in (state.position, state.velocity))
         alone = _alone(self.partner)
-        mu = state.G * (state.mass + _of_partner(state.mass, self.partner))
+        mu = state.G * (state.mass + taken(state.mass, self.partner))
         mu: Array = where(alone, 1.0, mu)
         safe = state.softening**2 + namespace(mu).astype(alone, mu.dtype)
         return orbit_sizes(R, V, mu, inverse_root(dot(R, R) + safe))

@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from nbcore.physics import elementwise
 
-__all__ = ["APART", "LAW", "LAWS", "PLAIN", "callable_by_laws", "compiled", "one_of"]
+__all__ = ["APART", "LAW", "LAWS", "ORDERS", "PLAIN", "callable_by_laws", "compiled", "one_of"]
 
 # What is called by compiled code alone: the wrappers for Python take a third of compiling. From
 # Python call its `py_func`.
@@ -31,7 +31,10 @@ PLAIN: Any = {**APART, "forceinline": True}
 LAW: Any = {**PLAIN, "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"}}
 
 
-LAWS: set[Callable] = set()  # all that were compiled, by which to tell whether one has changed
+# All that were compiled, and the orders in which they are known by number: by these to tell whether
+# anything has changed.
+LAWS: set[Callable] = set()
+ORDERS: list[tuple[Callable, ...]] = []
 
 
 def compiled(law: Callable, options: Any = LAW) -> Any:
@@ -48,10 +51,15 @@ def callable_by_laws(law: Callable) -> None:
 
 def one_of(laws: Sequence[Callable]) -> Any:
     """Compile (k, *arguments), which calls the k-th law."""
+    ORDERS.append(tuple(laws))
+    return _one_of(laws)
+
+
+def _one_of(laws: Sequence[Callable]) -> Any:
     first = compiled(laws[0])
     if len(laws) == 1:
         return njit(**LAW)(lambda k, *arguments: first(*arguments))
-    others = one_of(laws[1:])
+    others = _one_of(laws[1:])
     return njit(**LAW)(
         lambda k, *arguments: first(*arguments) if k == 0 else others(k - 1, *arguments)
     )

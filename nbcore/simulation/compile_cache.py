@@ -30,6 +30,7 @@ from numba.core import caching, config
 
 from nbcore.atomic import replacing
 from nbcore.physics import compiled
+from nbcore.simulation.resumption import code_version
 
 __all__ = ["CompileCache", "Usage"]
 
@@ -126,11 +127,9 @@ class CompileCache:
         """Digest of what is compiled.
 
         To parse the sources takes a tenth of a second, so it is kept beside the digest of their
-        bytes.
+        bytes: of all of them, since constants come from everywhere.
         """
-        files = sorted({inspect.getfile(each) for each in (*_kernels(), *compiled.LAWS)})
-        raw = _digest(*(Path(file).read_bytes() for file in files), sys.version.encode())
-        known = self.root / "keys" / raw
+        known = self.root / "keys" / _digest(code_version().encode(), sys.version.encode())
         with suppress(OSError):
             return known.read_text()
         key = what_is_compiled()
@@ -142,8 +141,9 @@ class CompileCache:
 
 
 def what_is_compiled() -> str:
-    """Digest of the kernels, the laws that they call, and the constants of both."""
-    parts: list[str] = []
+    """Digest of the kernels, the laws that they call, their order, and the constants of both."""
+    orders = [[f"{law.__module__}.{law.__qualname__}" for law in each] for each in compiled.ORDERS]
+    parts = [repr(sorted(orders))]
     for module in _kernels():
         parts.append(_essence(ast.parse(inspect.getsource(module))))
         parts.append(_constants(vars(module), vars(module)))

@@ -11,7 +11,7 @@ from nbcore.errors import unknown_name
 from nbcore.physics import elementwise
 from nbcore.physics.elementwise import absolute, erf, exp, maximum, minimum
 
-__all__ = ["ACTIVATIONS", "LARGEST_INPUT", "check_activation", "places_of"]
+__all__ = ["ACTIVATIONS", "LARGEST_INPUT", "beyond", "check_activation", "places_of"]
 
 LARGEST_INPUT = 8.0  # standard deviations; beyond it the training data say nothing anyway
 
@@ -39,6 +39,13 @@ def gelu(x):
 def silu(x):
     """x/(1 + e^−x)."""
     return x / (exp(minimum(-x, 80.0)) + 1)  # beyond, it is zero in any case
+
+
+def beyond(network, inputs, first: int = 0):
+    """How far inputs from the `first` on lie outside a network's typical range, in deviations."""
+    own = slice(first, first + inputs.shape[1])
+    outside = maximum(network.least[own] - inputs, inputs - network.most[own]).clip(min=0)
+    return outside / network.deviation[own]
 
 
 def check_activation(name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nbcore.physics.arrays import Array, to_numpy
-from nbcore.physics.elementwise import clamp, maximum
+from nbcore.physics.elementwise import clamp
 from nbcore.stepping.layers import ACTIVATIONS, LARGEST_INPUT, places_of
 from nbcore.stepping.spec import PolicySpec
 
@@ -56,10 +56,6 @@ class Network(Protocol):
 
     def __call__(self, inputs: Array) -> Array:
         """(B, F) to (B, n_outputs), finite for any finite input."""
-        ...
-
-    def beyond(self, inputs: Array, first: int = 0) -> Array:
-        """How far inputs from the `first` on lie outside the typical range, in deviations."""
         ...
 
     def state(self) -> dict[str, Array]:
@@ -146,11 +142,6 @@ class ArrayNetwork:
         from nbcore.stepping.torch_models import StepNetwork
 
         return StepNetwork.of_state(self.state(), self.activation).to(device)
-
-    def beyond(self, inputs: Array, first: int = 0) -> Array:  # noqa: D102
-        own = slice(first, first + inputs.shape[1])
-        outside = maximum(self.least[own] - inputs, inputs - self.most[own]).clip(min=0)
-        return outside / self.deviation[own]
 
     def __call__(self, inputs: Array) -> Array:  # noqa: D102
         x = clamp((inputs - self.mean) / self.deviation, -LARGEST_INPUT, LARGEST_INPUT)

@@ -45,7 +45,7 @@ from nbcore.stepping.features import (
     scales_of,
     state_features,
 )
-from nbcore.stepping.layers import check_activation
+from nbcore.stepping.layers import beyond, check_activation
 from nbcore.stepping.models import ArrayNetwork, Network
 from nbcore.stepping.spec import PolicySpec
 
@@ -197,17 +197,20 @@ class Criterion(_Forgetful):
         Raises
         ------
         InputError
-            Its time scale is infinite though a body accelerates: one step would go over all of it.
+            Its time scale is no positive and finite number though a body accelerates: if infinite,
+            one step would go over all of it.
         """
         if self.row in criteria.CRITERIA.values():
             return {}
         pulled = (gravity.acceleration(state) != 0).any(axis=-1).any(axis=-1)
-        blind = to_numpy(pulled & (self._time_scale(state) == math.inf))
+        tau = self._time_scale(state)
+        blind = to_numpy(pulled & ~((tau > 0) & (tau < math.inf)))  # NaN, too
         if blind.any():
+            first = int(blind.argmax())
             raise InputError(
-                f"criterion {self.name!r} is infinite for system {int(blind.argmax())} at the "
-                "start, whose bodies accelerate, so that one step would be the whole run; make it "
-                "finite for bodies at rest, too, or take another one, such as 'boekholt'"
+                f"criterion {self.name!r} gives {float(tau[first])} for system {first} at the "
+                "start, whose bodies accelerate; make it positive and finite for bodies at rest, "
+                "too (infinite, one step would be the whole run), or take 'boekholt'"
             )
         return {}
 
@@ -386,7 +389,7 @@ class LearnedPolicy:
     def novelty(self, state: State, memory: Memory) -> Array:
         """How far features lie beyond those of the training states, in deviations, (B, F)."""
         features = state_features(self.names, self.measures(state, memory))
-        return self._networks_for(features)[0].beyond(features, first=1)
+        return beyond(self._networks_for(features)[0], features, first=1)
 
     def factor(self, tolerance: PerSystem) -> PerSystem:
         """Step in units of the time scale, c tol^(1/p), (B,)."""

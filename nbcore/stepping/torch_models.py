@@ -101,12 +101,6 @@ class StepNetwork(nn.Module):
         self.least.copy_(inputs.quantile(RARE, dim=0))
         self.most.copy_(inputs.quantile(1 - RARE, dim=0))
 
-    def beyond(self, inputs: Tensor, first: int = 0) -> Tensor:
-        """How far inputs from the `first` on lie outside the typical range, in deviations."""
-        own = slice(first, first + inputs.shape[1])
-        outside = torch.maximum(self.least[own] - inputs, inputs - self.most[own]).clamp(min=0)
-        return outside / self.deviation[own]
-
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, F) to (B, n_outputs), finite for any finite input."""
         x = ((inputs - self.mean) / self.deviation).clamp(-LARGEST_INPUT, LARGEST_INPUT)
