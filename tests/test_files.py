@@ -80,10 +80,16 @@ RIGHT = {
         "# Time: 2024-05-01 12:30\n",
         PLANAR,
     ),
-    "words of a comment that name fewer columns": (
-        "# x y vx vy and the mass come in the usual order\n" + PLAIN,
+    "first line for Excel": ("sep=;\n1e-3;1;0.5;0;1\n1;0.1;0;0;0.25\n", PLANAR),
+    "rows of separators": (
+        ",,,,\nmass,x,y,vx,vy\n1e-3,1,.5,0,1\n,,,,\n1,.1,0,0,.25\n,,,,\n",
         PLANAR,
     ),
+    "number signs in quotes": (
+        'name,m,x,y,vx,vy\n"Planet #2",1e-3,1,.5,0,1 # "a" planet\n"# 1, Sun",1,.1,0,0,.25\n',
+        PLANAR,
+    ),
+    "a row behind a number sign": ("1e-3 1 .5 0 1\n# 2 2 2 2 2\n1 .1 0 0 .25\n", PLANAR),
 }  # fmt: skip
 
 
@@ -106,7 +112,6 @@ WRONG = {
     "elements": ("m,a,e,i,Omega,omega,M\n1,1,0,0,0,0,0\n1e-3,1,0,0,0,0,0\n", "elements.*REBOUND"),
     "elements in a comment": ("# m a e inc Omega omega f\n1 1 0 0 0 0 0\n", "elements"),
     "elements beside places": ("m,x,y,vx,vy,a,e\n1,0,0,0,0,1,0\n", "'a', 'e' is unknown"),
-    "decimal comma in a comment": ("# G = 39,478\n1,0,0,0,0\n", "'39,478' has a decimal comma"),
     "unknown": ("m,x,y,vx,vy,charge\n1,0,0,0,0,1\n", "line 1: column 'charge' is unknown"),
     "unknown in a comment": ("# m x y z vx vy rho\n1 0 0 0 0 0 1\n", "'rho' is unknown"),
     "doubled": ("m,mass,x,y,vx,vy\n1,1,0,0,0,0\n", "'m' and 'mass' both mean 'mass'"),
@@ -150,9 +155,161 @@ def test_a_table_that_can_not_be_read_for_sure_is_refused(tmp_path, name):
         load(tmp_path, text, "txt")
 
 
+MASS_LAST = "1 0.5 0 1 1e-3\n0.1 0 0 0.25 1\n"
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize(
+    ("comment", "message"),
+    [
+        ("G = 39,478", "'39,478' has a decimal comma"),
+        ("G = 39,478.", "'39,478' has a decimal comma"),
+        ("G = 4,30091e-3", "'4,30091e-3' has a decimal comma"),
+        ("G: 4,30091E-3 pc", "'4,30091E-3' has a decimal comma"),
+        ("G = 4,30091d-3", "'4,30091d-3' has a decimal comma"),
+        ("G = 1,234.5", "'1,234.5' is not a finite number"),
+        ("softening = 1,5e-2", "'1,5e-2' has a decimal comma"),
+        ("eps: 0,1", "'0,1' has a decimal comma"),
+        ("time = 3,5e0", "'3,5e0' has a decimal comma"),
+        ("t = 3,5", "'3,5' has a decimal comma"),
+        ("time: 3,5", "'3,5' has a decimal comma"),
+    ],
+)
+def test_a_decimal_comma_in_a_comment_is_refused(tmp_path, comment, message, below):
+    text = f"{PLAIN}# {comment}\n" if below else f"# {comment}\n{PLAIN}"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text, "dat")
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "1:x 2:y 3:vx 4:vy 5:m",
+        "x:0 y:1 vx:2 vy:3 m:4",
+        "(1) x (2) y (3) vx (4) vy (5) mass",
+        "x [0], y [1], vx [2], vy [3], m [4]",
+        "columns are x y vx vy m",
+        "x | y | vx | vy | m",
+        "| x | y | vx | vy | m |",
+        "x y vx vy m | time = 0",
+    ],
+)
+def test_names_of_columns_in_a_comment_are_read_if_they_are_sure(tmp_path, comment):
+    arrays = load(tmp_path, f"#{comment}\n{MASS_LAST}", "dat").to_arrays()
+    for key, value in zip(("mass", "position", "velocity"), PLANAR, strict=True):
+        assert arrays[key].tolist() == value
+    with pytest.raises(InputError, match="seems to name the columns; put their names in a line of"):
+        load(tmp_path, f"{MASS_LAST}#{comment}\n", "dat")
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "x y vx vy m (code units)",
+        "x y vx vy m, made by hand",
+        "x y vx vy and the mass come in the usual order",
+        "positions, velocities, mass",
+        "mass, velocity, position",
+        "mass, position, velocity, radius",
+        "r v m",
+        "pos_xyz vel_xyz m",
+        "px py pvx pvy M_sun",
+        "x_au y_au vx_kms vy_kms m_sun",
+        "m:5 x:1 y:2 vx:3 vy:4",
+        "mass in 5, x, y in 1-2, vx, vy in 3-4",
+        "orbits by m a e inc Omega",
+        "1: x\n# 2: y\n# 3: vx\n# 4: vy\n# 5: mass",
+        "x: place\n# y\n# vx: speed\n# vy\n# m",
+        "Column 5: mass\n# Column 1: x\n# Column 2: y\n# Column 3: vx\n# Column 4: vy",
+    ],
+)
+def test_names_of_columns_that_are_not_understood_are_refused(tmp_path, comment, below):
+    text = f"{MASS_LAST}# {comment}\n" if below else f"# {comment}\n{MASS_LAST}"
+    with pytest.raises(InputError, match="seems to name the columns; put their names in a line of"):
+        load(tmp_path, text, "dat")
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "SI",
+        "SI units",
+        "unit system: SI",
+        "All quantities in SI",
+        "cgs",
+        "solar masses and astronomical units",
+        "mass in Msun, positions in AU, velocities in AU/yr",
+        "masses in M_sun",
+        "distances in au",
+        "Earth at 1 au",
+        "lengths in m, times in s",
+        "[Msun], [AU], [km/s]",
+        "[m] [s]",
+        "Msun,AU,AU,km/s,km/s",
+        "kpc; km/s; 1e10 M☉",
+        "G is 39.5",
+        "G 39.478",
+        "g = 39.478",
+        "G [AU^3/Msun/yr^2] = 39.478",
+        "GM = 1.327e20",
+        "GM_sun: 1.327e20",
+        "Newton's constant 39.5",
+    ],
+)
+def test_units_or_a_G_that_a_comment_tells_are_not_passed_over(tmp_path, comment, below):
+    text = f"{PLAIN}# {comment}\n" if below else f"# {comment}\n{PLAIN}"
+    with pytest.raises(
+        InputError, match="and there is no G that can be read; add the comment «# G"
+    ):
+        load(tmp_path, text, "dat")
+    assert load(tmp_path, text, "dat", G=39.5).G == 39.5
+    assert load(tmp_path, text + "# G = 39.5\n", "dat").G == 39.5
+
+
+@pytest.mark.parametrize(
+    "comment", ["soft = .1", "softening is 0.1", "softening of 0.1", "eps^2 = 0.01", "ε = 0.1"]
+)
+def test_a_softening_that_a_comment_tells_is_not_passed_over(tmp_path, comment):
+    text = f"# {comment}\n{PLAIN}"
+    with pytest.raises(InputError, match="there is no softening that can be read"):
+        load(tmp_path, text, "dat")
+    assert load(tmp_path, text, "dat", softening=0.1).softening == 0.1
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "two bodies on an orbit, mass ratio 0.5",
+        "orbit with a = 1, e = 0.5, i = 0, omega = 0, f = 0",
+        "a planet x around a star of mass m",
+        "positions and velocities by Horizons",
+        "mass, position, velocity",
+        "a row for each body: mass x y vx vy",
+        "1:mass 2:x 3:y 4:vx 5:vy",
+        "Column 1: mass\n# Column 2: x\n# Column 3: y\n# Column 4: vx\n# Column 5: vy",
+        "mass, x, y, vx, vy; time = 0",
+        "Solar system, Sun and Jupiter, au revoir",
+        "gravitational 3-body problem in Si, by software 3.2",
+        "version 2 of 3, made on 2024-05-01,12:30 in 3 days",
+        "N-body units",
+        "units of length: code",
+    ],
+)
+def test_comments_in_prose_are_passed_over(tmp_path, comment, below):
+    text = f"{PLAIN}# {comment}\n" if below else f"# {comment}\n{PLAIN}"
+    state = load(tmp_path, text, "dat")
+    assert (state.G, state.softening, state.time.item()) == (1, 0, 0)
+    assert state.to_arrays()["mass"].tolist() == PLANAR[0]
+
+
 @pytest.mark.parametrize(
     ("comment", "expected"),
     [
+        ('# "G": 39.5', (39.5, 0.0, 0.0)),
+        ("# constants: G: 39.5", (39.5, 0.0, 0.0)),
         ("# G: 39.5", (39.5, 0.0, 0.0)),
         ("#G=39.5", (39.5, 0.0, 0.0)),
         ("# G = 39.5, softening = 0.01, time = 3", (39.5, 0.01, 3.0)),

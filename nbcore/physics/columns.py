@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError
 
-__all__ = ["Unknown", "by_name", "is_known"]
+__all__ = ["VECTORS", "Unknown", "by_name", "in_another_order", "is_known", "leads", "uncounted"]
 
 Array = NDArray[np.float64]
 
 _EXPECTED = "mass, x, y, vx, vy, in space z and vz, too, in any order"
 _UNIT = re.compile(r"\s*[\[({](?P<unit>[^\])}]*)[\])}]\s*$")
+_LEAD = re.compile(r"(?i)^\s*(?:col(?:umn)?s?|header|fields?|format|layout)\b\s*(?:[:=]|are\b)?")
+_COUNT = re.compile(r"[\s(\[:=]*(?<![\w.+-])(\d+)(?!\w|\.\d)[)\]:.=\s-]*")
+_AXIS = re.compile(r"[cdpqruv]{0,2}(?:[xyz]\d?|xyz?)")  # «px», «x0», «xyz»: meant, if not known
 _NO_UNIT = ("", "-", "1", "dimensionless", "code", "code units", "nbody", "n-body")
 
 
@@ -37,6 +40,50 @@ def is_known(name: str) -> bool:
     """Whether a name is that of a column, of one that does not matter, or of an orbital element."""
     plain = _plain(name)
     return plain in COLUMNS or plain in HARMLESS or plain in ELEMENTS
+
+
+def uncounted(comment: str) -> str:
+    """Comment without its lead, «columns: », and the numbers of its words, if these count up."""
+    comment = _LEAD.sub("", comment)
+    counts = list(map(int, _COUNT.findall(comment)))
+    words = _COUNT.sub(" ", comment)
+    n = len(re.findall(r"[^\s,;|]+", words))
+    count_up = n > 1 and counts in (list(range(n)), list(range(1, n + 1)))
+    return words if count_up else comment
+
+
+def leads(comment: str) -> str | None:
+    """Name of a column at the start of a comment, with the number before it, if there is one."""
+    found = re.match(r"\W*(?:\d+\W+)?([^\W\d]\w*)", comment)
+    return found[0] if found and _meaning(found[1]) else None
+
+
+def in_another_order(comment: str, width: int) -> bool:
+    """Whether a comment seems to name columns, other than as rows of a width are read by place."""
+    words = re.findall(r"[^\W\d]\w*", comment)
+    plain = {_plain(word) for word in words}
+    meant = list(dict.fromkeys(filter(None, map(_meaning, words))))
+    all_named = len(words) >= 3 and all(is_known(word) or _meaning(word) for word in words)
+    elements = {
+        _plain(word) for word in re.findall(r"([^\W\d]\w*)(?!\w|\s*[=:])", comment)
+    } & ELEMENTS
+    several = len(meant) >= 3 or len(elements) + len(meant) >= 5
+    if not several and not (meant and all_named):
+        return False
+    axes = "xyz"[: (width - 1) // 2]
+    usual = meant == ["mass", *axes, *(f"v{axis}" for axis in axes)] or (
+        meant == ["mass", "position", "velocity"] and not plain & HARMLESS
+    )
+    return not usual or re.search(r"(?<!\w)\d+(?!\w)", comment) is not None
+
+
+def _meaning(word: str) -> str | None:
+    """What a word of a comment means as the name of a column, a unit at its end or not."""
+    for plain in (_plain(word), word.split("_")[0].lower()):
+        meant = COLUMNS.get(plain) or VECTORS.get(plain) or (_AXIS.fullmatch(plain) and plain)
+        if meant:
+            return None if meant == "time" else meant
+    return None
 
 
 class Unknown(InputError):
@@ -141,6 +188,10 @@ def _spellings() -> dict[str, str]:
 
 
 COLUMNS = _spellings()
+VECTORS = {
+    **dict.fromkeys(("pos", "position", "positions", "coordinates"), "position"),
+    **dict.fromkeys(("v", "vel", "velocity", "velocities"), "velocity"),
+}
 # What can't change the motion of point masses.
 HARMLESS = {
     *("#", "body", "bodies", "color", "colour", "hash", "i", "id", "ids", "idx", "index", "label"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics.columns import by_name
+from nbcore.physics.columns import VECTORS, by_name
 from nbcore.physics.external import Field
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
@@ -24,10 +24,7 @@ __all__ = ["load", "save"]
 
 _ARRAYS = ("mass", "position", "velocity")
 _NUMBERS = ("G", "softening")
-_VECTORS = {
-    **dict.fromkeys(("pos", "position", "positions", "coordinates"), "xyz"),
-    **dict.fromkeys(("v", "vel", "velocity", "velocities"), ("vx", "vy", "vz")),
-}
+_AXES = {"position": ("x", "y", "z"), "velocity": ("vx", "vy", "vz")}
 
 
 def load(
@@ -58,8 +55,8 @@ def load(
     ------
     InputError
         The file can't be read, names of its columns are unknown, incomplete, doubled, carry a
-        unit or are orbital elements, it names units and there is no G, or it holds another G or
-        softening than asked for.
+        unit or are orbital elements, a comment seems to name them otherwise than they are read, it
+        names units and there is no G, or it holds another G or softening than asked for.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"path is {path!r}; give the path of a file")
@@ -69,12 +66,14 @@ def load(
         raise InputError(f"file {str(path)!r} does not exist; check the path")
     try:
         content = read(path.read_bytes())
-        units = content.pop("units", None)
-        if units and G is None and "G" not in content:
-            raise InputError(
-                f"its units are {units!r} and there is no G; add the comment «# G = …» with G in "
-                "these units, or give G beside the file"
-            )
+        hints = content.pop("hints", {})
+        for name, asked in (("G", G), ("softening", softening)):
+            if name in hints and asked is None and name not in content:
+                raise InputError(
+                    f"a comment says {hints[name]!r} and there is no {name} that can be read; "
+                    f"add the comment «# {name} = …» with a number in the file's units, or give "
+                    f"{name} beside the file"
+                )
         numbers = {
             name: _choose(name, asked, content.pop(name, None), default)
             for name, asked, default in (("G", G, 1.0), ("softening", softening, 0.0))
@@ -216,8 +215,8 @@ def _from_fields(rows: np.ndarray) -> dict[str, Any]:
         width = rows[name].shape[rows.ndim :]
         if not width:
             columns.append((name, name, ()))
-        elif len(width) == 1 and name.lower() in _VECTORS and width[0] in (2, 3):
-            axes = _VECTORS[name.lower()]
+        elif len(width) == 1 and name.lower() in VECTORS and width[0] in (2, 3):
+            axes = _AXES[VECTORS[name.lower()]]
             columns += [(axis, name, (k,)) for k, axis in enumerate(axes[: width[0]])]
         else:
             raise InputError(f"field {name!r} has shape {width}; give mass, position, velocity")

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from nbcore.errors import InputError
-from nbcore.physics.columns import Unknown, by_name, is_known
+from nbcore.physics.columns import (
+    Unknown,
+    by_name,
+    in_another_order,
+    is_known,
+    leads,
+    uncounted,
+)
 
 __all__ = ["LAYOUT", "read_table"]
 
@@ -23,16 +30,41 @@ _KEYS = {
     **dict.fromkeys(("softening", "softeninglength", "eps", "epsilon"), "softening"),
     **dict.fromkeys(("time", "t"), "time"),
 }
+_DATA = re.compile(r'(?:(?<![^\s,;])"[^"]*"|[^#])*')
 # «G = 1», «softening: 0.1», «G = M = 1» and what follows
 _SETTING = re.compile(
     r"(?<!\w)(?P<key>G|t(?=\s*=)|"
-    r"(?i:gravitational[ _]constant|softening(?:[ _]length)?|eps(?:ilon)?|time))\s*(?P<sign>[=:])"
-    r"\s*(?:[A-Za-z]\w*\s*=\s*)*(?P<value>[^,;#)\]]*?)"
+    r"(?i:gravitational[ _]constant|softening(?:[ _]length)?|eps(?:ilon)?|time))[\"']?"
+    r"\s*(?P<sign>[=:])\s*(?:[A-Za-z]\w*\s*=\s*)*(?P<value>[^,;#)\]]*?)"
     r"(?=\s+and\b|\s+\w+\s*[=:]|[,;#)\]]|\.?\s*$)"
 )
-_UNITS = re.compile(r"(?i)\bunits?\b(?:\s+(?:of|for)\s+\w+)?\s*(?:[:=]|\bare\b)\s*(?P<units>\S.*)")
-_WITHOUT_UNITS = re.compile(r"(?i)(n-?body|h[eé]non|code|natural|dimensionless|arbitrary|none)\b")
-_LEAD = re.compile(r"(?i)^\s*(?:columns?|header|fields?|format|layout)\b\s*[:=]?")
+# «G is 1», «g = 1», «GM: 1», «soft = .1»: told, but not in a way that can be read for sure
+_TOLD = (
+    r"(?!\w)[\"')\]]*(?:\s*[(\[][^)\]]*[)\]])?"
+    r"[\s=:~≈^*]*(?:\b(?:is|was|of|equals)\b[\s=:~≈]*)?[+-]?\.?\d\S*"
+)
+_HINTS = {
+    "G": re.compile(
+        r"(?i)(?<!\w)(?:g|gm_?[a-z]*|g_?(?:n|0|const\w*|newton|grav\w*)|grav(?:ity)?(?=\s*[=:])|"
+        rf"(?:grav\w*|newton\S*)[ _]const\w*){_TOLD}"
+    ),
+    "softening": re.compile(
+        r"(?i)(?<!\w)(?:soft(?:en(?:ing)?)?(?:[ _]?(?:length|len|parameter|radius|scale))?|"
+        rf"eps\w*|[εϵ]){_TOLD}"
+    ),
+}
+_UNITS = re.compile(
+    r"(?i)\bunits?(?:\s+system)?\b(?:\s+(?:of|for)\s+\w+)?\s*(?:[:=]|\bare\b)\s*(?P<units>\S.*)"
+)
+_WITHOUT_UNITS = r"(?i)\b(?:n-?body|h[eé]non|code|natural|dimensionless|arbitrary|none)\b"
+_MAYBE_UNIT = r"(?:au|pc|[msgd]|(?:day|year|hour|second|met(?:er|re)|gram)s?)"
+_UNIT = re.compile(
+    r"(?<!\w)(?:SI|AU|[kMG]?pc|[kMG]?yrs?|kg|[kc]m|ly|m ?/ ?s|a\.u|M_?[☉⊙]|M_?\{?\\odot|"
+    r"(?i:cgs|mks|[mrl]_?(?:sun|sol|solar|jup\w*|earth)|(?:solar|earth|jupiter)[ -]mass(?:es)?|"
+    r"(?:physical|solar|astronomical|gaussian|metric|galactic)[ -]units?|"
+    r"(?:kilo|mega)?parsecs?|light[ -]?years?|(?:kilo|centi)(?:met(?:er|re)|gram)s?))(?!\w)|"
+    rf"\bin {_MAYBE_UNIT}(?![\w-])|\[\s*{_MAYBE_UNIT}\s*\]|\d\s*au\b"
+)
 
 
 @dataclass
@@ -40,14 +72,17 @@ class _Table:
     """What was found in the lines so far."""
 
     header: tuple[int, list[str]] | None = None
-    comments: list[tuple[int, list[str]]] = field(default_factory=list)  # words above all rows
+    comments: list[tuple[int, str]] = field(default_factory=list)
+    above: int = 0  # as many of them stand above all rows
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
     settings: dict[str, float] = field(default_factory=dict)
-    units: str | None = None
+    hints: dict[str, str] = field(default_factory=dict)
 
 
 def read_table(text: str) -> dict[str, Any]:
-    """Mass, position, velocity, and G, softening, time and units as far as comments have them.
+    """Mass, position, velocity, and G, softening and time as far as comments have them.
+
+    «hints» holds what comments tell of G, units for one, and of softening, and can't be read.
 
     Raises
     ------
@@ -56,21 +91,30 @@ def read_table(text: str) -> dict[str, Any]:
     """
     table = _Table()
     for number, line in enumerate(text.splitlines(), start=1):
-        data, _, comment = line.partition("#")
-        if data.strip():
+        if number == 1 and re.fullmatch(r'"?sep=."?\s*', line):
+            continue  # for Excel
+        data, comment = _parted(line)
+        if data.strip(' \t,;"'):
             _take(table, number, data)
-        elif not table.rows:
-            table.comments.append((number, _words(_LEAD.sub("", comment))))
-        _heed(table, number, comment)
+        if not table.rows:
+            table.above = len(table.comments) + 1
+        if comment.strip():
+            table.comments.append((number, uncounted(_heed(table, number, comment))))
     if not table.rows:
         raise InputError(f"there are no bodies in it; give one row a body with {LAYOUT}")
     header = _header(table)
-    content = _by_place(table.rows) if header is None else _named(header, table.rows)
+    content = _by_place(table) if header is None else _named(header, table.rows)
     for name, value in table.settings.items():
         if name in content and (content[name] != value).any():
             raise InputError(f"{name} is {content[name]} in a column and {value} in a comment")
         content[name] = value
-    return content if table.units is None else {**content, "units": table.units}
+    return {**content, "hints": table.hints}
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """Cells and comment of a line; a «#» within a cell in quotes starts none."""
+    data = _DATA.match(line)
+    return (line, "") if data is None else (data[0], line[data.end() + 1 :])
 
 
 def _take(table: _Table, number: int, data: str) -> None:
@@ -92,8 +136,8 @@ def _joined(line: str) -> str:
 
 def _words(comment: str) -> list[str]:
     """Words of a comment that may name the columns."""
-    comment = _joined(comment)
-    separator = next((mark for mark in ";,\t" if mark in comment), None)
+    comment = _joined(comment).strip(" \t,;|")
+    separator = next((mark for mark in ";,\t|" if mark in comment), None)
     words = [word.strip(" \t\"'") for word in comment.split(separator)]
     return [word for word in words if word]
 
@@ -127,7 +171,8 @@ def _without_last(cells: list[str]) -> list[str]:
 def _header(table: _Table) -> tuple[int, list[str]] | None:
     """Names of the columns and their line; a comment counts if its words are such names."""
     width = len(_without_last(table.rows[0][1]))
-    for number, words in table.comments:
+    for number, comment in table.comments[: table.above]:
+        words = _words(comment)
         known = sum(map(is_known, words))
         if len(words) < 5 or not (
             known == len(words) or (len(words) == width and 2 * known > len(words))
@@ -162,8 +207,8 @@ def _named(header: tuple[int, list[str]], rows: list[tuple[int, list[str]]]) -> 
         raise InputError(f"line {line}: {error}") from None
 
 
-def _by_place(rows: list[tuple[int, list[str]]]) -> dict[str, Any]:
-    numbers = []
+def _by_place(table: _Table) -> dict[str, Any]:
+    rows, numbers = table.rows, []
     for number, cells in rows:
         row = [_cell(cell, number) for cell in _without_last(cells)]
         if len(row) not in (5, 7):
@@ -179,28 +224,56 @@ def _by_place(rows: list[tuple[int, list[str]]]) -> dict[str, Any]:
             f"line {rows[0][0]} counts the columns, as pandas writes it; "
             "replace it by their names, or leave it out"
         )
-    table, split = np.array(numbers), (len(numbers[0]) + 1) // 2
-    return {"mass": table[:, 0], "position": table[:, 1:split], "velocity": table[:, split:]}
+    _check_order(table, len(numbers[0]))
+    array, split = np.array(numbers), (len(numbers[0]) + 1) // 2
+    return {"mass": array[:, 0], "position": array[:, 1:split], "velocity": array[:, split:]}
 
 
-def _heed(table: _Table, number: int, comment: str) -> None:
-    """Take G, softening, time and the units from a comment."""
+def _check_order(table: _Table, width: int) -> None:
+    """Refuse comments which seem to name the columns, in a line or down the lines."""
+    down = [(number, word) for number, comment in table.comments if (word := leads(comment))]
+    at_once = [(number, uncounted(" ".join(word for _, word in down))) for number, _ in down[:1]]
+    for number, comment in [*table.comments, *at_once]:
+        if in_another_order(comment, width):
+            raise InputError(
+                f"line {number}: the comment {comment.strip()!r} seems to name the columns; put "
+                "their names in a line of their own without «#», such as mass,x,y,vx,vy"
+            )
+
+
+def _heed(table: _Table, number: int, comment: str) -> str:
+    """Take G, softening, time and hints from a comment; what is left of it."""
+    left = comment
     for found in _SETTING.finditer(comment):
         name = _KEYS[re.sub(r"[ _]", "", found["key"].lower())]
-        leads = not re.search(r"\w", re.split(r"[,;]", comment[: found.start()])[-1])
-        if found["sign"] == ":" and not leads:
+        first = not re.search(r"\w", re.split(r"[,;]", comment[: found.start()])[-1])
+        decimals = re.match(r",\d[\w.+-]*", comment[found.end() :])
+        value = found["value"].strip() + (decimals[0].rstrip(".") if decimals else "")
+        starts_as_number = _is_number(value.split(" ")[0].replace(",", "."))
+        if found["sign"] == ":" and not first and (name == "time" or not starts_as_number):
             continue
-        decimals = re.match(r",\d+(?![\w.]|\s*[=:])", comment[found.end() :])
-        value = found["value"].strip() + (decimals[0] if decimals else "")
         loose = name == "time" and (found["key"] == "t" or found["sign"] == ":")
-        if loose and not _is_number(value.split(" ")[0]):
+        if loose and not starts_as_number:
             continue  # when the file was written, or what was plotted
         read = _cell(value, number)
         if table.settings.setdefault(name, read) != read:
             raise InputError(f"line {number}: {name} is {read}, and {table.settings[name]} above")
-    units = _UNITS.search(comment)
-    if units and not _WITHOUT_UNITS.match(units["units"]):
-        table.units = units["units"].strip()
+        left = left.replace(found[0], " ", 1)
+    for name, pattern in _HINTS.items():
+        if told := pattern.search(left):
+            table.hints.setdefault(name, told[0].strip())
+    if units := _units(left):
+        table.hints.setdefault("G", units)
+    return left
+
+
+def _units(comment: str) -> str | None:
+    """What a comment tells of units, if they may need another G than 1."""
+    if units := _UNITS.search(comment):
+        return None if re.match(_WITHOUT_UNITS, units["units"]) else units["units"].strip()
+    if re.search(_WITHOUT_UNITS + r"[ -]units?\b", comment) or not _UNIT.search(comment):
+        return None
+    return comment.strip()
 
 
 def _is_number(cell: str) -> bool:
@@ -219,7 +292,7 @@ def _number(cell: str) -> float:
 
 
 def _cell(cell: str, number: int) -> float:
-    if re.fullmatch(r"[+-]?[\d.]*,\d+(?:[eE][+-]?\d+)?", cell):
+    if re.fullmatch(r"[+-]?[\d.]*,\d+(?:[eEdD][+-]?\d+)?", cell):
         raise InputError(f"line {number}: {cell!r} has a decimal comma; write a decimal point")
     if not _is_number(cell) or not math.isfinite(_number(cell)):
         raise InputError(f"line {number}: {cell!r} is not a finite number; mend the cell")
