@@ -23,6 +23,7 @@ from nbcore.simulation.status import Status
 from nbcore.simulation.storage import RECORDED, SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_tree
+from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.policies import Criterion, FixedStep, trainable, untrained
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -373,3 +374,45 @@ def test_saving_leaves_what_is_beside_it_alone(tmp_path):
     (other / "precious").write_text("")
     simulate(three(), 0.1, RULE).save(tmp_path / "run.zarr")
     assert (other / "precious").exists()
+
+
+class Half(Criterion):
+    """Half the step of a criterion."""
+
+    def __call__(self, *arguments):
+        return super().__call__(*arguments) / 2
+
+
+def boekholt(state):
+    """Time scale of one's own that is called like one in the table."""
+    return 0.2 + 0 * state.time
+
+
+def begun(path, policy):
+    with pytest.warns(RuntimeWarning, match="did not reach"):
+        simulate("pythagorean", 1.0, policy, engine="torch", path=path, max_steps=3)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("policy", "other", "words"),
+    [
+        (Half("boekholt", 0.1), Criterion("boekholt", 0.1), "Half boekholt .*, not boekholt"),
+        (Criterion(boekholt, 0.1), Criterion("boekholt", 0.1), "own boekholt .*, not boekholt"),
+        (Criterion(boekholt, 0.1), Criterion(boekholt, 0.2), "eta = 0.1.*eta = 0.2"),
+        (Criterion(CRITERIA["boekholt"], 0.1), Criterion("boekholt", 0.2), "eta = 0.1.*eta = 0.2"),
+    ],
+)
+def test_a_criterion_of_one_s_own_is_not_taken_for_another(policy, other, words, tmp_path):
+    path = begun(tmp_path / "run.zarr", policy)
+    with pytest.raises(InputError, match=words):
+        simulate(resume=path, policy=other, max_steps=5)
+    with pytest.warns(RuntimeWarning, match="did not reach"):
+        on = simulate(resume=path, policy=policy, max_steps=5)
+    whole = simulate("pythagorean", 1.0, policy, engine="torch")
+    np.testing.assert_array_equal(on.dt, whole.dt[:6])
+
+
+def test_a_row_of_the_table_is_as_good_as_its_name(tmp_path):
+    path = begun(tmp_path / "run.zarr", Criterion(CRITERIA["boekholt"], 0.1))
+    assert simulate(resume=path, max_steps=10_000).status == Status.SUCCESS

@@ -35,6 +35,7 @@ from nbcore.physics.integrators import (
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
+from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
 
 __all__ = [
@@ -114,8 +115,12 @@ def _described(policy: Policy) -> dict[str, Any]:
     kind = type(policy)
     if isinstance(policy, FixedStep) and kind is FixedStep:
         return {"kind": "FixedStep", "dt": policy.dt}
-    if isinstance(policy, Criterion) and isinstance(policy.criterion, str):
-        return {"kind": "Criterion", "criterion": policy.criterion, "eta": policy.eta}
+    if isinstance(policy, Criterion):
+        # A row of the table is as good as its name; what is derived from the class may do anything.
+        if kind is Criterion and CRITERIA.get(policy.name) == policy.row:
+            return {"kind": "Criterion", "criterion": policy.name, "eta": policy.eta}
+        name = str(policy) if kind is Criterion else f"{kind.__name__} {policy}"
+        return {"kind": "other", "name": name, "eta": policy.eta}
     return {"kind": "learned" if kind is LearnedPolicy else "other", "name": str(policy)}
 
 
@@ -289,8 +294,6 @@ def refuse(path: Path, name: str, stored: object, given: object) -> None:
 
 
 def _alike(known: Mapping[str, Any], stored: Policy, given: Policy) -> bool:
-    if known["kind"] == "other":
-        return str(given) == known["name"]
     if type(given) is not type(stored):
         return False
     if isinstance(stored, LearnedPolicy) and isinstance(given, LearnedPolicy):
@@ -301,7 +304,7 @@ def _alike(known: Mapping[str, Any], stored: Policy, given: Policy) -> bool:
             and all(np.array_equal(value, theirs[name]) for name, value in ours.items())
         )
     mine = _described(given)
-    return all(equal(value, mine[name]) for name, value in known.items())
+    return all(equal(value, mine.get(name)) for name, value in known.items())
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -312,13 +315,10 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def _words(policy: Policy, known: Mapping[str, Any] | None = None) -> str:
-    if known is not None and known["kind"] == "other":
-        return known["name"]
-    values = _described(policy)
-    values.pop("kind")
-    values.pop("name", None)
+    values = dict(_described(policy) if known is None else known)
+    kind, name = values.pop("kind"), values.pop("name", str(policy))
     text = ", ".join(f"{name} = {value}" for name, value in values.items())
-    return f"{policy} ({text})" if text else f"{policy} policy"
+    return f"{name} ({text})" if text else name if kind == "other" else f"{name} policy"
 
 
 class Keeper:

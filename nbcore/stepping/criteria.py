@@ -294,13 +294,14 @@ def get_criterion(given: AnyCriterion) -> CriterionRow:
 
 
 def name_of(given: AnyCriterion) -> str:
-    """Name of a criterion in the table, or that of its function."""
+    """Name of a criterion in the table, or that of its function, which is no name in there."""
     if isinstance(given, str):
         return given
     row = get_criterion(given)
     law = row.pair or row.body or row.time_scale
     known = (name for name, each in CRITERIA.items() if each.time_scale is row.time_scale)
-    return next(known, getattr(law, "__name__", type(law).__name__))
+    own = getattr(law, "__name__", type(law).__name__)
+    return next(known, f"own {own}" if own in CRITERIA else own)
 
 
 CRITERIA: dict[str, CriterionRow] = {
