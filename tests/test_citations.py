@@ -112,6 +112,24 @@ def test_methods_of_one_s_own_are_cited_as_they_say_and_not_by_their_names(tmp_p
     assert cited(pythagorean, 0.1, rule, integrator="leapfrog") == verlet
 
 
+def weighed(weight, state, tolerance=None):
+    """Rule or time scale of one's own that takes a number of its own.
+
+    References
+    ----------
+    Own (2024), weighed.
+    """
+    return weight + 0 * state.time
+
+
+@pytest.mark.parametrize(
+    "policy", [nb.Criterion(partial(weighed, 1.0), eta=0.05), partial(weighed, 0.05)]
+)
+def test_a_partial_is_cited_as_its_function(policy):
+    own = cited(pythagorean, 0.1, policy, integrator="leapfrog")
+    assert own == ["Verlet (1967), Phys. Rev. 159, 98", "Own (2024), weighed"]
+
+
 def test_coefficients_are_cited_by_their_reference_or_as_those_in_the_table():
     for reference, expected in (("Own (2024)", "Own (2024)"), ("", "Verlet (1967), ")):
         given = Splitting(2, (0.5, 0.5), (1.0,), reference)

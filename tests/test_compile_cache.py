@@ -4,11 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import numba
 import pytest
+from filelock import FileLock, Timeout
 from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 from typer.testing import CliRunner
 
 import nbcore
@@ -106,11 +110,43 @@ def test_what_was_compiled_is_loaded_by_the_next_process(tmp_path):
     assert CompileCache(tmp_path).usage().kernels == 1
 
 
-def test_two_that_compile_at_once_lose_nothing(tmp_path):
-    one, other = numba.njit(twice), numba.njit(twice)
-    for each, value in ((one, 2.0), (other, 2)):
-        CompileCache(tmp_path).keep(each)
-        each(value)
+def compiled_for(folder, value):
+    """Cache of a function that was compiled before it, and what is to be saved there."""
+    function = numba.njit(twice)
+    function(value)
+    CompileCache(folder).keep(function)
+    ((signature, result),) = function.overloads.items()
+    return partial(function._cache.save_overload, signature, result)
+
+
+def test_two_that_compile_at_once_lose_nothing(tmp_path, monkeypatch):
+    """The second comes when the first has read the index and not yet added to it."""
+    one, other = compiled_for(tmp_path, 2.0), compiled_for(tmp_path, 2)
+    second, came = threading.Thread(target=other), threading.Event()
+    load = IndexDataCacheFile._load_index
+
+    class Told(FileLock):
+        def acquire(self, *arguments, **named):
+            try:
+                return super().acquire(timeout=0)
+            except Timeout:
+                came.set()
+                return super().acquire(*arguments, **named)
+
+    def load_index(file):
+        found = load(file)
+        if threading.current_thread() is second:
+            came.set()
+        else:
+            second.start()
+            assert came.wait(60)  # until it has read the same index, or waits for the lock
+        return found
+
+    monkeypatch.setattr(compile_cache, "FileLock", Told)
+    monkeypatch.setattr(IndexDataCacheFile, "_load_index", load_index)
+    one()
+    second.join(60)
+    monkeypatch.undo()
     third = numba.njit(twice)
     CompileCache(tmp_path).keep(third)
     assert compilations(third, 2)[0] == compilations(third, 2.0)[0] == 0
@@ -124,6 +160,18 @@ def test_a_folder_that_nobody_used_for_long_goes_and_others_stay(tmp_path, monke
     CompileCache(tmp_path).keep(numba.njit(twice))
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"engine-new", "mine", "keys", CompileCache(tmp_path).folder.name}
+
+
+def test_a_folder_that_is_in_use_stays_however_old_it_is(tmp_path):
+    cache, another = CompileCache(tmp_path), CompileCache(tmp_path)
+    another.folder = tmp_path / "engine-another"
+    cache.folder.mkdir(exist_ok=True)
+    kept = cache.folder / "kept.nbc"
+    kept.write_text("")
+    os.utime(cache.folder, (0, 0))
+    for each in (cache, another):
+        each.keep(numba.njit(twice))
+    assert kept.exists()
 
 
 def test_a_folder_that_can_t_be_written_is_told_and_the_function_still_works(tmp_path):

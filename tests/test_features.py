@@ -190,6 +190,10 @@ FIVE = random_states(4, 1, 5, softening=0.2, G=1.7)
 BY_HAND = statistics_by_hand(FIVE)
 
 
+def test_every_statistic_of_the_sets_is_known_by_hand():
+    assert {*FEATURE_SETS["basic"], *FEATURE_SETS["rich"]} <= set(BY_HAND)
+
+
 @pytest.mark.parametrize("name", BY_HAND)
 def test_statistic_agrees_with_one_by_hand(name):
     assert feature(name, FIVE).item() == pytest.approx(BY_HAND[name], rel=1e-13)

@@ -1,6 +1,8 @@
 """The torch engine's loop by itself: stubs choose and make the steps, and no gravity is needed."""
 
+import re
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from nbcore.physics.state import State
 from nbcore.simulation import torch_engine
 from nbcore.simulation.engine import Limits, Monitor, Task
 from nbcore.simulation.observer import EndsOnly
+from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
+from nbcore.stepping.policies import Criterion, FixedStep
 
 
 class Straight:
@@ -212,9 +216,32 @@ def test_an_observer_that_keeps_the_ends_is_told_by_steps_or_by_room():
     assert set(room.arrays) >= {"energy_error", "body_error", "position"}
 
 
+def lost(state):
+    """Time scale that is a number at the start alone."""
+    return torch.where(state.time > 0, torch.nan, 1.0)
+
+
+HEAD_ON = ([1, 1], [[-1, 0], [1, 0]], [[0, 0], [0, 0]])
+STEP = FixedStep(0.05)
+# By status: what stops a run so, and of the remedy what `simulate` takes.
+STOPPED = {
+    Status.MAX_STEPS: ("pythagorean", STEP, {"max_steps": 3}, {"max_steps", "resume", "tolerance"}),
+    Status.DT_UNDERFLOW: (HEAD_ON, Criterion("boekholt", 0.05), {}, {"collision_distance"}),
+    Status.NON_FINITE: ("pythagorean", Criterion(lost, 0.05), {}, {"collision_distance"}),
+    Status.INTERRUPTED: ("pythagorean", STEP, {"stop": lambda: True}, {"resume", "path"}),
+}
+
+
 def test_every_status_that_stops_short_has_a_remedy():
     short = {Status.MAX_STEPS, Status.DT_UNDERFLOW, Status.NON_FINITE, Status.INTERRUPTED}
     assert {status for status in Status if status.remedy} == short
-    for status in short:
-        with pytest.raises(InputError, match="remedy"):
-            raise InputError(f"remedy: {status.remedy}")
+    assert set(STOPPED) == short
+
+
+@pytest.mark.parametrize("status", STOPPED)
+def test_a_run_that_stops_short_warns_with_the_remedy(status):
+    state, policy, options, named = STOPPED[status]
+    with pytest.warns(RuntimeWarning, match=f"1 {status.name}; .*; {re.escape(status.remedy)}$"):
+        made = simulate(state, 10.0, policy, engine="torch", **options)
+    assert made.status == status
+    assert set(re.findall(r"\w+", status.remedy)) & set(signature(simulate).parameters) >= named
