@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -530,9 +530,10 @@ def preset_names() -> list[str]:
 
 
 def preset_comment(name: str) -> str:
-    """First line of the comment that a preset begins with."""
-    first, *_ = (PRESETS / f"{name}.toml").read_text(encoding="utf-8").split("\n")
-    return first.lstrip("# ") if first.startswith("#") else ""
+    """First sentence of the comment that a preset begins with."""
+    lines = (PRESETS / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.lstrip("# ") for line in comment).partition(". ")[0].removesuffix(".")
 
 
 def load_config(

@@ -238,7 +238,7 @@ def test_a_notebook_that_reads_a_run_writes_beside_it():
 
 
 def test_presets_are_listed_with_what_they_are_for():
-    assert nbcore("presets").stdout == "small          Small.\n"
+    assert nbcore("presets").stdout == "small          Small\n"
 
 
 def test_the_version_is_that_of_the_package():

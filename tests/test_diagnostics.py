@@ -129,3 +129,24 @@ def test_energies_add_up_to_what_the_errors_are_measured_on(single):
     assert parts["total"][0] == pytest.approx(-0.125)
     error = np.abs(parts["total"] / parts["total"][0] - 1)
     np.testing.assert_allclose(error, single.energy_error, atol=1e-14)
+
+
+class Trap:
+    """A field of one's own, which gets tensors."""
+
+    moving = False
+
+    def acceleration(self, position, time, G):
+        return -position
+
+    def potential_energy(self, position, mass, time, G):
+        return (mass * position.square().sum(-1)).sum(-1) / 2
+
+
+def test_in_a_field_of_one_s_own_the_values_are_arrays_of_numpy_all_the_same():
+    state = nb.State.from_arrays([1.0, 1.0], [[1, 0], [-1, 0]], [[0, 1], [0, -1]], field=Trap())
+    run = nb.simulate(state, 0.5, nb.FixedStep(0.01))
+    for values in (energies_along(run), conserved_quantities(run)):
+        assert all(isinstance(value, (np.ndarray, np.float64)) for value in values.values())
+    total = energies_along(run)["total"]
+    assert np.ptp(total) < 1e-3 * abs(total[0])

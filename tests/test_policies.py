@@ -468,3 +468,8 @@ def test_number_of_inputs_is_that_of_the_features():
     expected = 1 + len(FEATURE_SETS["rich"]) + 4 * len(DELTA_FEATURES)
     for policy in (LearnedPolicy(spec), trainable(spec)):
         assert policy.network.weights[0].shape[1] == spec.n_inputs == expected
+
+
+def test_a_network_that_goes_to_a_device_is_not_the_caller_s():
+    policy = trainable(PolicySpec())
+    assert policy.to("cpu").network is not policy.network

@@ -77,7 +77,7 @@ def test_where_peers_win_is_told_by_family_and_error():
     ours = rows("f", "m", "classical", 1e-4, 4, WIDE[:5])
     text = summary.where_peers_win(table(ours, rows("f", "bs", "peer", 9e-4, 4, WIDE)))
     assert "only bs reaches 1e-10" in text
-    assert summary.where_peers_win(table(ours)) == "- nowhere here"
+    assert summary.where_peers_win(table(ours)) == "- no peer was run"
 
 
 def test_a_few_percent_are_a_tie():

@@ -370,3 +370,9 @@ def test_a_tolerance_is_neither_kept_nor_missed_where_an_error_is_unknown():
     known = of_errors([1e-6, 1e-4], [1e-6, 1e-6])
     assert known.kept_tolerance.dtype == bool
     assert metrics(known)["kept_tolerance"] == 0.5
+
+
+def test_of_a_run_that_made_no_step_it_is_unknown_whether_it_kept_its_tolerance():
+    with pytest.warns(RuntimeWarning, match="DT_UNDERFLOW"):
+        run = simulate("figure_eight", 1.0, lambda state, tolerance: -0.1)
+    assert (run.n_steps, run.kept_tolerance) == (0, None)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbcore.physics import gravity
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
@@ -51,7 +52,7 @@ def conserved_quantities(trajectory: Trajectory) -> dict[str, np.ndarray]:
     }
     ends = (end.replace(**first), end)
     for name in ("energy", "momentum", "angular_momentum"):
-        first, later = (getattr(gravity, name)(state) for state in ends)
+        first, later = (to_numpy(getattr(gravity, name)(state)) for state in ends)
         values[name] = np.stack([first, later], axis=1)
         values[f"{name}_change"] = later - first
     return values if trajectory.batched else {k: v[0] for k, v in values.items()}
@@ -75,7 +76,9 @@ def energies_along(trajectory: Trajectory) -> dict[str, np.ndarray]:
     """
     everywhere = states_along(trajectory)
     everywhere = everywhere.replace(work=0 * everywhere.time)
-    total, kinetic = gravity.energy(everywhere), gravity.kinetic_energy(everywhere)
+    total, kinetic = (
+        to_numpy(each(everywhere)) for each in (gravity.energy, gravity.kinetic_energy)
+    )
     return {"kinetic": kinetic, "potential": total - kinetic, "total": total}
 
 

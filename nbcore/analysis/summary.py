@@ -118,6 +118,8 @@ def where_peers_win(table: pd.DataFrame) -> str:
 
     A few percent are a tie.
     """
+    if "peer" not in set(table["kind"]):
+        return "- no peer was run"
     wins: dict[str, list[str]] = {}
     for c in contests(costs(table)):
         if c.ratio < 1 - TIE:

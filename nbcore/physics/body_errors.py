@@ -144,8 +144,10 @@ class StepErrors:
 
     Attributes
     ----------
+    is_told
+        Whether an integrator told anything.
     energy, shape
-        (B, N) and three of (B, N): errors of w [L²/T²] and e; NaN if no integrator told anything.
+        (B, N) and three of (B, N): errors of w [L²/T²] and e; NaN if it did not.
     """
 
     def __init__(self, state: State, partner: Array) -> None:
@@ -157,6 +159,7 @@ class StepErrors:
         self._mu = where(self._alone, 1.0, both)
         self._begun = self._along(state.position)
         self._gone: Any = None
+        self.is_told = False
         self.energy: Array = math.nan * mass
         self.shape: Array = math.nan * state.position
 
@@ -181,6 +184,7 @@ class StepErrors:
 
     def end(self, position: Array) -> None:
         """Take note of the end of a step that was made of kicks and drifts."""
+        self.is_told = True
         (inverse, along), (before, was), (gone, turned) = (
             self._along(position),
             self._begun,
@@ -192,6 +196,7 @@ class StepErrors:
 
     def smooth(self, before: State, after: State, h: Array) -> None:
         """Take note of a step of an integrator that knows acceleration and jerk at both ends."""
+        self.is_told = True
         (w0, e0), rates0 = self._orbit_of(before)
         (w1, e1), rates1 = self._orbit_of(after)
         half, twelfth = h[:, None] / 2, h[:, None] ** 2 / 12

@@ -326,21 +326,6 @@ def momentum_scale(state: State, energy: PerSystem) -> PerSystem:
     return root(2 * state.mass.sum(axis=1) * energy)
 
 
-def relative_change(now: Array, initial: Array, scale: Array) -> Array:
-    """Size of a change in units of the initial size, or of the scale where that size is rounding.
-
-    Parameters
-    ----------
-    now, initial
-        (B,) or (B, k).
-    scale
-        (B,): what a typical value of the quantity would be.
-    """
-    if now.ndim == 1:
-        now, initial = now[:, None], initial[:, None]
-    return norm(now - initial) / relative_size(initial, scale)
-
-
 def relative_size(initial: Array, scale: Array) -> PerSystem:
     """Size (B,) of a quantity (B, k), or its scale (B,) where that size is rounding."""
     size = norm(initial)

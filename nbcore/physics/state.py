@@ -182,7 +182,10 @@ class State:
         return self._map(to_numpy)
 
     def select(self, index: Any) -> State:
-        """Take the systems at an index or mask (B,), or one by its number, as a batch."""
+        """Take the systems at an index or mask (B,), or one by its number, as a batch.
+
+        A slice shares its memory with this state.
+        """
         if not isinstance(index, slice) and not (is_tensor(index) and is_tensor(self.time)):
             index = np.atleast_1d(to_numpy(index))
         return self._map(lambda value: value[index]).replace(batched=True)

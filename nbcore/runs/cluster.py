@@ -84,7 +84,8 @@ def send(
         sent = submitit_executor(folder, cluster, executor, name).submit_array(jobs)
     except Exception as error:  # submitit's own, of what sbatch says
         raise InputError(
-            f"{executor} refused the jobs: {one_line(error)}; change the section [cluster]"
+            f"{executor} refused the jobs: {one_line(error)}; change the section [cluster], or run "
+            "them on this machine with --set cluster.executor=local"
         ) from None
     for job in sent:
         if executor == "local":

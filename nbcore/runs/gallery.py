@@ -13,7 +13,7 @@ from nbcore.atomic import replacing
 
 __all__ = ["write_gallery"]
 
-WIDTH = 360  # of a thumbnail [pixels]
+WIDTH = 480  # of a thumbnail [pixels]
 HEAD = """# The notebooks
 
 Each is a percent script paired with an .ipynb that holds the pictures of a small run.
@@ -68,4 +68,5 @@ def _write_thumbnail(picture: bytes, path: Path) -> None:
     image.thumbnail((WIDTH, 4 * WIDTH))
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as part:
-        image.quantize(64).save(part, optimize=True)
+        # By the colours there are, not by how much of each: thin lines keep theirs.
+        image.quantize(256, Image.Quantize.MAXCOVERAGE).save(part, optimize=True)

@@ -39,7 +39,6 @@ from nbcore.stepping.policies import LearnedPolicy, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
 
-DEFAULT_TOLERANCE = 1e-6
 DEFAULT_MAX_STEPS = 10_000_000
 
 
@@ -282,7 +281,7 @@ def check(
     policy: object = None,
     *,
     integrator: str | Integrator | None = None,
-    tolerance: float | Any = 1e-6,
+    tolerance: float | Any = None,
     stepping: str | None = None,
     engine: str = "auto",
     record: int | str | Any | None = None,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors, steps_between_looks
-from nbcore.physics.integrators import checked_step
+from nbcore.physics.integrators import Hermite, Splitting, checked_step
 from nbcore.physics.state import State
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
 from nbcore.simulation.events import Events, at_start, first_event
@@ -29,6 +31,8 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
 def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome:
     policy, integrator, limits, guard = task.policy, task.integrator, task.limits, task.guard
     control, state = get_control(task.stepping), task.state
+    is_ours = type(integrator) in (Splitting, Hermite)
+    advance = integrator.step if is_ours else partial(checked_step, integrator)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
     memory = policy.begin(state)
 
@@ -71,7 +75,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         memory, events = part("memory."), Events(**part("event."))
         orbits = BodyErrors(**part("orbit.")) if task.follow else None
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
-        n_filled = known.get("n_filled", n_filled)  # which older runs did not store
+        n_filled = known["n_filled"]
         retried, energy, own = known["retried"], known["energy"], known["own"]
         max_errors = known["max_errors"].T.contiguous()
     running = status == Status.RUNNING
@@ -95,7 +99,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             running = status == Status.RUNNING
             h = torch.where(running, h, 0.0)
             told = None if orbits is None else orbits.watch(state)
-            after = checked_step(integrator, state, h, told)
+            after = advance(state, h, told)
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
             redo, again = torch.zeros_like(retried), dt
             erred, followed = torch.zeros_like(h), orbits
@@ -105,7 +109,8 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             if guard is not None:
                 now = gravity.energy(after)
                 kept = (now - energy).abs() <= guard.largest_change  # false for NaN, too
-                kept &= ~(erred > guard.largest_error)  # NaN of integrators that tell nothing
+                if told is not None and told.is_told:
+                    kept &= erred <= guard.largest_error
                 redo = (h > 0) & ~retried & ~kept
                 if bool(redo.any()):
                     again = guard.again(state, h)

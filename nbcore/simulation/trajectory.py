@@ -143,12 +143,14 @@ class Trajectory:
     def kept_tolerance(self) -> Any:
         """Whether neither the energy nor any body's orbit was ever off by over ten tolerances.
 
-        None where one of the two errors is unknown, see `max_body_error`, and the other was not.
+        None where one of the two errors is unknown, see `max_body_error`, and the other was not
+        over, and where not a step was made.
         """
         errors = np.array([self.summary["max_energy_error"], self.summary["max_body_error"]])
         over = errors > MARGIN * np.asarray(self.about["tolerance"])
         kept = np.logical_not(over.any(axis=0))
-        return self._of_systems(kept, kept & np.isnan(errors).any(axis=0))
+        unknown = np.isnan(errors).any(axis=0) | (self.summary["n_steps"] == 0)
+        return self._of_systems(kept, kept & unknown)
 
     @property
     def max_energy_error(self) -> Any:

@@ -164,7 +164,7 @@ class Criterion(_Forgetful):
     """
 
     criterion: AnyCriterion
-    eta: float | Array = None
+    eta: float | Array | None = None
 
     def __post_init__(self) -> None:
         _check_call(f"criterion {self.name!r}", self.row.time_scale, "criterion", "state")
@@ -334,8 +334,8 @@ class LearnedPolicy:
         return self._with(lambda network: ArrayNetwork.of(network.state(), activation))
 
     def to(self, device: Any) -> Self:
-        """The same with its network in torch on a device; a network that is there is moved."""
-        return self._with(lambda network: network.to(device))
+        """The same with a network of its own in torch on a device."""
+        return self._with(lambda network: copy.deepcopy(network).to(device))
 
     def begin(self, state: State) -> Memory:
         """The energy, units of the features and, for history features, an empty history."""

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from nbcore.analysis.diagnostics import states_along
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
+from nbcore.physics.arrays import to_numpy
 from nbcore.physics.state import State
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import AnyCriterion, get_criterion, name_of
@@ -46,7 +47,7 @@ def steps_beside_time_scales(
     time, dt, states = some.time, some.dt, states_along(some)
     artists: list[Artist] = []
     for colour, name in zip(COLOURS, criteria, strict=False):
-        scale = get_criterion(name).time_scale(states)
+        scale = to_numpy(get_criterion(name).time_scale(states))
         artists += ax.plot(time, dt / scale, color=colour, lw=1, label=name_of(name))
     ax.set_yscale("log")
     ax.set(xlabel="time [T]", ylabel="dt / τ", title="Steps in classical time scales")
