@@ -40,6 +40,8 @@ ELSEWHERE = {
     "python -m nbcore.runs.readme outputs/RUN": "tests/test_readme.py",
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.runs.speed": "five minutes of nothing but timing",
+    "python -c \"import time, nbcore as nb; nb.simulate('figure_eight', 6.3); "
+    'print(time.process_time())"': "tests/test_structure.py, but for the timing",
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
     "nbcore cache": "tests/test_compile_cache.py",
     "nbcore cache --clear": "tests/test_compile_cache.py",
