@@ -94,6 +94,16 @@ def orbit_rates(R, V, A, J, mu, inverse, eps2):
     return FV, FV1, first, plus(second, V, 3 * alpha * eps2 * w)
 
 
+def orbit_changes(R, V, dR, dV, mu, inverse):
+    """Changes of a pair's energy and eccentricity vector by small changes of R and V."""
+    w = inverse * inverse * inverse
+    rv, along = dot(R, V), dot(V, dV) / mu + dot(R, dR) * w
+    energy = mu * along
+    ahead, across = dot(V, V) / mu - inverse, (dot(dR, V) + dot(R, dV)) / mu
+    shape = plus(plus((0, 0, 0), R, along + dot(V, dV) / mu), dR, ahead)
+    return energy, plus(plus(shape, dV, -rv / mu), V, -across)
+
+
 def triple(vectors: Array) -> tuple[Any, Any, Any]:
     """(…, D) as three components; zero for the axis that a plane lacks."""
     parts = components(vectors)

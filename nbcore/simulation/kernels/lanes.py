@@ -26,6 +26,7 @@ __all__ = [
     "Lanes",
     "accumulate",
     "as_numbers",
+    "chosen",
     "clamped",
     "held",
     "largest",
@@ -292,6 +293,26 @@ def _held(_context, bodies, lanes):
 
 
 overload(held, jit_options=LAW)(lambda bodies, lanes: lambda bodies, lanes: _held(bodies, lanes))
+
+
+def chosen(flags, lanes, others):
+    """Lanes where the flags are positive, otherwise the others."""
+    return np.where(flags > 0, lanes, others)
+
+
+@intrinsic
+def _chosen(_context, flags, lanes, others):
+    def codegen(context, builder, made, arguments):
+        flag, value, other = arguments
+        positive = builder.fcmp_ordered(">", flag, ir.Constant(flag.type, [0.0] * flags.width))
+        return builder.select(positive, value, other)
+
+    return lanes(flags, lanes, others), codegen
+
+
+overload(chosen, jit_options=LAW)(
+    lambda flags, lanes, others: lambda flags, lanes, others: _chosen(flags, lanes, others)
+)
 
 
 def clamped(lanes, bound):

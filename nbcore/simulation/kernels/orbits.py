@@ -28,6 +28,7 @@ __all__ = [
     "Orbits",
     "add_kick",
     "commit",
+    "err",
     "look_for_partners",
     "measure",
     "pair_up",
@@ -36,9 +37,12 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-dot, plus, kick_rates, orbit_sizes, orbit, orbit_rates = (
+dot, plus, kick_rates, orbit_sizes, orbit, orbit_rates, orbit_changes = (
     compiled(getattr(body_errors, name))
-    for name in ("dot", "plus", "kick_rates", "orbit_sizes", "orbit", "orbit_rates")
+    for name in (
+        *("dot", "plus", "kick_rates", "orbit_sizes", "orbit", "orbit_rates"),
+        "orbit_changes",
+    )
 )
 
 
@@ -302,3 +306,48 @@ def smooth(bodies, orbits, before, after, h, eps2):
         for d in range(3):
             shape = e1[d] - e0[d] - half * (c0[d] + c1[d]) - twelfth * (d0[d] - d1[d])
             gone[d + 1, i] = (orbits.now[d + 1, i] - orbits.was[d + 1, i]) + shape
+
+
+@njit(**LAW)
+def err(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2):
+    """Take note of an estimate of what a step erred by, and return it in tolerances.
+
+    Relative for each body beside its partner, of the place in their distance and of the speed in
+    the root of twice V²/2 + μ/r, and of the place in the size of the system.
+
+    Parameters
+    ----------
+    new, change
+        Displacements and velocities, body by body, and the estimates of their errors.
+    noise
+        Relative errors by rounding, which no tolerance asks to be kept below.
+    """
+    n, D, worst, size2, most2 = size(bodies), size(axes), 0.0, 0.0, 0.0
+    for i in range(n):
+        j, r2, error2, moved2, v2, due2, fast2, off2 = orbits.who[i], eps2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for d in range(D):
+            p, q, s, t = D * i + d, D * j + d, D * (n + i) + d, D * (n + j) + d
+            R = (x[d, j] - x[d, i]) + (new[q] - new[p])
+            V = new[t] - new[s]
+            r2 += R * R
+            v2 += V * V
+            error2 += (change[q] - change[p]) ** 2
+            due2 += (change[t] - change[s]) ** 2
+            moved2 += new[p] * new[p]
+            fast2 += new[s] * new[s]
+            off2 += change[p] * change[p]
+            size2 += (x[d, i] + new[p]) ** 2
+        most2 = max(most2, off2)
+        if j != i:
+            pace2 = v2 + 2 * orbits.pair[1, i] / math.sqrt(r2)
+            of_place = tolerance * math.sqrt(r2) + noise * math.sqrt(moved2)
+            of_speed = tolerance * math.sqrt(pace2) + noise * math.sqrt(fast2)
+            worst = elementwise_max(worst, math.sqrt(error2) / of_place)
+            worst = elementwise_max(worst, math.sqrt(due2) / of_speed)
+    return elementwise_max(worst, math.sqrt(most2 * n / size2) / tolerance)
+
+
+@njit(**PLAIN)
+def elementwise_max(a, b):
+    """Larger of two, NaN if either is."""
+    return b if not b <= a else a

@@ -1,0 +1,333 @@
+"""Steps in regularised time, extrapolated; see `physics.clocks` and `physics.extrapolation`.
+
+The chains of a step don't depend on each other: `CHAINS` of them go through it at once, each in a
+lane of the vectors. Within a step positions are displacements from its start, and separations at
+its start come from positions in two parts, so that close pairs lose no digits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from nbcore.physics.compiled import APART, LAW, PLAIN
+from nbcore.physics.elementwise import inverse_root
+from nbcore.physics.extrapolation import chain_lengths, column_weights, error_weights
+from nbcore.simulation.kernels.lanes import chosen, load, store, total
+from nbcore.simulation.kernels.orbits import beside, err
+from nbcore.simulation.kernels.shapes import LANES, active, size
+
+__all__ = ["ExtrapolatedSteps", "Room", "advance", "room"]
+
+Array = NDArray[np.float64]
+
+CHAINS = (0,) * LANES
+SAFETY = 0.75
+LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
+LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
+FIRST_STEP = 1.0  # about a radian of a pair
+LANDINGS = 8  # tries to reach the end
+NOISE = 4e-16
+CLOSE, CLOSER = 5e-2, 1e-3  # lengths, in steps, for which fewer columns do
+SMALLEST = 1e-14  # step in s
+
+
+class Schedule(NamedTuple):
+    """Which chain goes in which lane: rows of segments, between which lanes may change hands."""
+
+    begin: NDArray[np.int64]  # (columns + 1,) first row for each number of columns
+    count: NDArray[np.int64]  # (rows,) steps of each segment; 0: the end
+    fresh: Array  # (rows, lanes) 1 where a chain begins
+    part: Array  # one over the steps of the chain; 0 where a lane stands still
+    result: Array  # weight of a chain that ends in the result
+    error: Array  # and in the estimate of its error
+
+
+class ExtrapolatedSteps(NamedTuple):
+    """Gragg–Bulirsch–Stoer with a number of columns for each system."""
+
+    power: tuple  # of the clock, as a length
+    columns: NDArray[np.int64]  # (B,)
+    tolerance: Array  # (B,)
+    weights: Array  # (B, P) of the clock
+    schedule: Schedule
+
+
+class Room(NamedTuple):
+    """Scratch of one system."""
+
+    apart: Array  # (P, 3) separations at the start of the step
+    X: Array  # (D N, lanes) displacements
+    V: Array
+    A: Array
+    E: Array  # gradient of the clock
+    Q: Array  # (3, lanes) time, W, step in s
+    result: Array  # (2 D N + 1, lanes) weighted sums of the chains
+    error: Array
+    new: Array  # (2 D N + 1,) displacements, velocities and the time
+    change: Array  # estimate of their errors
+
+
+def schedule(most: int) -> Schedule:
+    """Schedules for up to so many columns: longest chains first, each where it is free first."""
+    begin, rows = [0, 0], []
+    for columns in range(2, most + 1):
+        begin.append(len(rows))
+        due, lengths = list(range(columns)), chain_lengths(columns)
+        weights, errors = column_weights(columns), error_weights(columns)
+        left, chain = [0] * LANES, [0] * LANES
+        while due or any(left):
+            fresh, part, result, error = np.zeros((4, LANES))
+            for lane in range(LANES):
+                if left[lane] == 0 and due:
+                    chain[lane] = due.pop()
+                    left[lane] = lengths[chain[lane]]
+                    fresh[lane] = 1.0
+                part[lane] = 1 / lengths[chain[lane]] if left[lane] else 0.0
+            count = min(each for each in left if each)
+            for lane in range(LANES):
+                if left[lane] == count:
+                    result[lane], error[lane] = weights[chain[lane]], errors[chain[lane]]
+                left[lane] = max(left[lane] - count, 0)
+            rows.append((count, fresh, part, result, error))
+        rows.append((0, *np.zeros((4, LANES))))
+    return Schedule(np.array(begin), *map(np.array, zip(*rows, strict=True)))
+
+
+@njit(**PLAIN)
+def room(bodies, axes):
+    """Scratch for systems of so many bodies."""
+    n, wide = size(bodies), size(axes) * size(bodies)
+    return Room(
+        np.empty((n * (n - 1) // 2, 3)),
+        np.empty((wide, LANES)),
+        np.empty((wide, LANES)),
+        np.empty((wide, LANES)),
+        np.empty((wide, LANES)),
+        np.empty((3, LANES)),
+        np.empty((2 * wide + 1, LANES)),
+        np.empty((2 * wide + 1, LANES)),
+        np.empty(2 * wide + 1),
+        np.empty(2 * wide + 1),
+    )
+
+
+@njit(**PLAIN)
+def separate(bodies, x, xl, apart):
+    """Separations of all pairs that see each other, from positions in two parts."""
+    k = 0
+    for i in range(active(bodies)):
+        for j in range(i + 1, size(bodies)):
+            for d in range(3):
+                apart[k, d] = (x[d, j] - x[d, i]) + (xl[d, j] - xl[d, i])
+            k += 1
+
+
+@njit(**LAW)
+def term(power, inverse):
+    """r^−p."""
+    if len(power) == 2:
+        return inverse * inverse
+    if len(power) == 1:
+        return inverse
+    return inverse * inverse * inverse
+
+
+@njit(**LAW)
+def rate_of(power, total):
+    """Ω from the sum of its terms."""
+    if len(power) == 2:
+        return math.sqrt(total)
+    if len(power) == 1:
+        return total
+    return total ** (1 / 3)
+
+
+@njit(**LAW)
+def look(bodies, axes, power, m, apart, weights, G, eps2):
+    """Potential energy of all pairs, and Ω."""
+    potential, total, k = 0.0, 0.0, 0
+    for i in range(active(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2 = eps2
+            for d in range(size(axes)):
+                r2 += apart[k, d] * apart[k, d]
+            inverse = 1 / math.sqrt(r2)
+            potential -= m[i] * m[j] * inverse
+            total += weights[k] * term(power, inverse)
+            k += 1
+    return G * potential, rate_of(power, total)
+
+
+@njit(**PLAIN)
+def substeps(bodies, axes, power, m, weights, room, G, eps2, count):
+    """So many kicks, each with a drift after it, of all chains."""
+    n, D = size(bodies), size(axes)
+    apart, X, V, A, E, Q = room.apart, room.X, room.V, room.A, room.E, room.Q
+    t, W, h = load(CHAINS, Q, 0), load(CHAINS, Q, 1), load(CHAINS, Q, 2)
+    zero = h * 0.0
+    for _ in range(count):
+        for q in range(D * n):
+            store(CHAINS, A, q, zero)
+            store(CHAINS, E, q, zero)
+        terms, k = zero, 0
+        for i in range(active(bodies)):
+            mi, p = G * m[i], D * i
+            x0, x1 = load(CHAINS, X, p), load(CHAINS, X, p + 1)
+            a0, a1 = load(CHAINS, A, p), load(CHAINS, A, p + 1)
+            e0, e1 = load(CHAINS, E, p), load(CHAINS, E, p + 1)
+            x2 = a2 = e2 = zero
+            if D == 3:
+                x2, a2, e2 = load(CHAINS, X, p + 2), load(CHAINS, A, p + 2), load(CHAINS, E, p + 2)
+            for j in range(i + 1, n):
+                mj, q = G * m[j], D * j
+                R0 = (load(CHAINS, X, q) - x0) + apart[k, 0]
+                R1 = (load(CHAINS, X, q + 1) - x1) + apart[k, 1]
+                R2, r2 = zero, R0 * R0 + R1 * R1 + eps2
+                if D == 3:
+                    R2 = (load(CHAINS, X, q + 2) - x2) + apart[k, 2]
+                    r2 = r2 + R2 * R2
+                inverse = inverse_root(r2)
+                u = inverse * inverse
+                part = weights[k] * term(power, inverse)
+                terms = terms + part
+                f, g = u * inverse, part * u
+                ours, yours = mj * f, mi * f
+                a0, a1 = a0 + ours * R0, a1 + ours * R1
+                e0, e1 = e0 + g * R0, e1 + g * R1
+                store(CHAINS, A, q, load(CHAINS, A, q) - yours * R0)
+                store(CHAINS, A, q + 1, load(CHAINS, A, q + 1) - yours * R1)
+                store(CHAINS, E, q, load(CHAINS, E, q) - g * R0)
+                store(CHAINS, E, q + 1, load(CHAINS, E, q + 1) - g * R1)
+                if D == 3:
+                    a2, e2 = a2 + ours * R2, e2 + g * R2
+                    store(CHAINS, A, q + 2, load(CHAINS, A, q + 2) - yours * R2)
+                    store(CHAINS, E, q + 2, load(CHAINS, E, q + 2) - g * R2)
+                k += 1
+            store(CHAINS, A, p, a0)
+            store(CHAINS, A, p + 1, a1)
+            store(CHAINS, E, p, e0)
+            store(CHAINS, E, p + 1, e1)
+            if D == 3:
+                store(CHAINS, A, p + 2, a2)
+                store(CHAINS, E, p + 2, e2)
+        slow = inverse_root(terms)  # 1/Ω
+        dt, along = h * slow, zero
+        for q in range(D * n):
+            kick, v = dt * load(CHAINS, A, q), load(CHAINS, V, q)
+            along = along + (v + 0.5 * kick) * load(CHAINS, E, q)
+            store(CHAINS, V, q, v + kick)
+        W = W + dt * slow * along
+        dt = h / W
+        t = t + dt
+        for q in range(D * n):
+            store(CHAINS, X, q, load(CHAINS, X, q) + dt * load(CHAINS, V, q))
+    store(CHAINS, Q, 0, t)
+    store(CHAINS, Q, 1, W)
+
+
+@njit(**PLAIN)
+def chains(bodies, axes, power, columns, schedule, m, weights, v, omega, H, room, G, eps2):
+    """Take all chains through a step of H, and sum them up."""
+    n, D = size(bodies), size(axes)
+    X, V, Q, result, error = room.X, room.V, room.Q, room.result, room.error
+    wide, row = D * n, schedule.begin[columns]
+    nothing = load(CHAINS, schedule.part, row) * 0.0
+    for q in range(2 * wide + 1):
+        store(CHAINS, result, q, nothing)
+        store(CHAINS, error, q, nothing)
+    while schedule.count[row] > 0:
+        fresh = load(CHAINS, schedule.fresh, row)
+        h = H * load(CHAINS, schedule.part, row)
+        start = h * (0.5 / omega)
+        for i in range(n):
+            for d in range(D):
+                q, v0 = D * i + d, v[d, i]
+                store(CHAINS, X, q, chosen(fresh, start * v0, load(CHAINS, X, q)))
+                store(CHAINS, V, q, chosen(fresh, nothing + v0, load(CHAINS, V, q)))
+        store(CHAINS, Q, 0, chosen(fresh, start, load(CHAINS, Q, 0)))
+        store(CHAINS, Q, 1, chosen(fresh, nothing + omega, load(CHAINS, Q, 1)))
+        store(CHAINS, Q, 2, h)
+        substeps(
+            bodies, axes, power, m, weights, room, G, eps2, schedule.count[row]
+        )
+        weight = load(CHAINS, schedule.result, row)
+        of_error = load(CHAINS, schedule.error, row)
+        # The last drift was twice too long.
+        over = 0.5 * h / load(CHAINS, Q, 1)
+        for q in range(wide):
+            v1 = load(CHAINS, V, q)
+            x1 = load(CHAINS, X, q) - over * v1
+            store(CHAINS, result, q, load(CHAINS, result, q) + weight * x1)
+            store(CHAINS, error, q, load(CHAINS, error, q) + of_error * x1)
+            p = wide + q
+            store(CHAINS, result, p, load(CHAINS, result, p) + weight * v1)
+            store(CHAINS, error, p, load(CHAINS, error, p) + of_error * v1)
+        gone = load(CHAINS, Q, 0) - over
+        store(CHAINS, result, 2 * wide, load(CHAINS, result, 2 * wide) + weight * gone)
+        store(CHAINS, error, 2 * wide, load(CHAINS, error, 2 * wide) + of_error * gone)
+        row += 1
+    for q in range(2 * wide + 1):
+        room.new[q] = total(load(CHAINS, result, q))
+        room.change[q] = total(load(CHAINS, error, q))
+
+
+@njit(**PLAIN)
+def advance(bodies, axes, scheme, room, b, m, x, v, lows, time, H, t_end, G, eps2, orbits):
+    """One step in s that is accepted, or the last one, which ends at t_end.
+
+    Returns
+    -------
+    Its length in time; whether it ends the run; the potential energy; the next step in s, NaN
+    where there is none; evaluations, and how many of them were redone.
+    """
+    n, D = size(bodies), size(axes)
+    power, tolerance, weights = scheme.power, scheme.tolerance[b], scheme.weights[b]
+    xl, vl = lows
+    most = scheme.columns[b]
+    exponent = -1.0 / (2 * most - 1)
+    separate(bodies, x, xl, room.apart)
+    potential, omega = look(bodies, axes, power, m, room.apart, weights, G, eps2)
+    evaluations, ahead, gone, landing = 0, math.nan, 0.0, 0
+    remaining, whole = t_end - time, H
+    while True:
+        columns = most
+        if landing > 0:
+            columns = 2 if abs(H) < CLOSER * whole else 4 if abs(H) < CLOSE * whole else most
+        chains(
+            bodies, axes, power, columns, scheme.schedule, m, weights, v, omega, H, room, G, eps2
+        )
+        evaluations += columns * (columns + 1)
+        new, change = room.new, room.change
+        if landing == 0:
+            e = err(bodies, axes, orbits, x, v, new, change, tolerance, NOISE * 2.0**most, eps2)
+            factor = SAFETY * max(e, 1e-30) ** exponent
+            if not e <= 1.0:
+                H *= min(max(factor, LARGEST_CUT), LEAST_CUT) if e < 1e200 else LARGEST_CUT
+                if not abs(H) > SMALLEST:
+                    return gone, False, potential, math.nan, evaluations
+                continue
+            ahead = H * min(max(factor, LEAST_GROWTH), LARGEST_GROWTH)
+        for i in range(n):
+            for d in range(D):
+                q = D * i + d
+                before, due = x[d, i], new[q] + xl[d, i]
+                x[d, i] = before + due
+                xl[d, i] = due - (x[d, i] - before)
+                v[d, i] = new[D * n + q]
+        gone += new[2 * D * n]
+        separate(bodies, x, xl, room.apart)
+        potential, omega = look(bodies, axes, power, m, room.apart, weights, G, eps2)
+        rest = remaining - gone
+        if landing == 0 and rest > 0:
+            if ahead > 1.5 * 1.02 * rest * omega:
+                ahead = 1.02 * rest * omega
+            return gone, False, potential, ahead, evaluations
+        if abs(rest) <= NOISE * abs(t_end) or landing == LANDINGS:
+            return gone, True, potential, ahead, evaluations
+        landing += 1
+        H = rest * omega
