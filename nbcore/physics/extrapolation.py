@@ -15,6 +15,9 @@ from functools import cache
 __all__ = ["chain_lengths", "column_weights", "error_weights"]
 
 
+MOST_COLUMNS = 10
+
+
 def chain_lengths(columns: int) -> tuple[int, ...]:
     """Steps of each chain."""
     return tuple(2 * k for k in range(1, columns + 1))
@@ -33,7 +36,7 @@ def column_weights(columns: int, first: int = 0) -> tuple[float, ...]:
 
 
 @cache
-def error_weights(columns: int) -> tuple[float, ...]:
-    """Weights of the chains in the estimate of the error; they sum to 0."""
-    pairs = zip(column_weights(columns), column_weights(columns, 1), strict=True)
+def error_weights(columns: int, first: int = 0) -> tuple[float, ...]:
+    """Weights of the chains, from the `first` on, in the estimate of the error; they sum to 0."""
+    pairs = zip(column_weights(columns, first), column_weights(columns, first + 1), strict=True)
     return tuple(full - less for full, less in pairs)

@@ -24,8 +24,9 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem, is_tensor, to_numpy
 from nbcore.physics.body_errors import partners
 from nbcore.physics.external import name_of
+from nbcore.physics.extrapolation import MOST_COLUMNS
 from nbcore.physics.fields import TidalField
-from nbcore.physics.integrators import Hermite, Integrator, Splitting
+from nbcore.physics.integrators import Extrapolation, Hermite, Integrator, Splitting
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.state import State
 from nbcore.simulation.compile_cache import CompileCache
@@ -38,7 +39,8 @@ from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Settings, Systems
 from nbcore.simulation.kernels.orbits import ERROR, WORST
-from nbcore.simulation.kernels.rules import FixedSteps, SmoothRate, rule_of
+from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, schedule
+from nbcore.simulation.kernels.rules import FixedSteps, OwnSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Many, Shared
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.resumption import Keeper
@@ -48,7 +50,15 @@ from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
 from nbcore.stepping.layers import ACTIVATIONS
 from nbcore.stepping.models import Network
-from nbcore.stepping.policies import Criterion, Crowd, FixedStep, LearnedPolicy, Policy, shares_of
+from nbcore.stepping.policies import (
+    Criterion,
+    Crowd,
+    FixedStep,
+    LearnedPolicy,
+    OwnStep,
+    Policy,
+    shares_of,
+)
 
 __all__ = ["integrate", "obstacle"]
 
@@ -65,9 +75,9 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
         return f"states on {state.time.device}"
     if state.field is not None and type(state.field) is not TidalField:
         return f"the field {name_of(state.field)!r}"
-    if type(integrator) not in (Splitting, Hermite):
+    if type(integrator) not in (Splitting, Hermite, Extrapolation):
         return f"the integrator {integrator_name(integrator)!r}"
-    if type(policy) not in (FixedStep, Criterion, LearnedPolicy, Crowd):
+    if type(policy) not in (OwnStep, FixedStep, Criterion, LearnedPolicy, Crowd):
         return f"the policy '{policy}'"
     if isinstance(policy, Criterion) and not _is_known(policy):
         return f"the criterion '{policy.name}'"
@@ -90,7 +100,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
     state, policy, integrator, limits = task.state, task.policy, task.integrator, task.limits
     if isinstance(integrator, Hermite):
         integrator.check(state)
-    bodies, order = _bodies(state)
+    bodies, order = _bodies(state, integrator)
     systems = _systems(task, observer.monitor, order)
     settings = Settings(
         state.G,
@@ -101,7 +111,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
         task.follow,
         *_guard(task.guard, state),
     )
-    scheme, field = _scheme(integrator), _field(state)
+    scheme, field = _scheme(integrator, state, task.tolerance), _field(state)
     rule = _rule(policy, state, task.tolerance)
     arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
     if isinstance(rule, General):
@@ -134,7 +144,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
                 quota = min(2 * quota, MOST_QUOTA)
             elif spent > 2 * TURN:
                 quota = max(quota // 2, 1)
-    evaluations = task.force_evaluations(systems.n_steps, systems.n_redone)
+    evaluations = task.force_evaluations(systems.n_steps, systems.n_redone) + systems.n_more
     d, back = state.n_dimensions, np.argsort(order, axis=1)
 
     def of_bodies(row: int) -> NDArray[np.float64]:
@@ -215,6 +225,7 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         status=events.ends(np.full(n_systems, int(Status.RUNNING))),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
+        n_more=np.zeros(n_systems, dtype=np.int64),
         energy=initial[:, 0].copy(),
         taken_over=np.zeros(n_systems, dtype=bool),
         partner=np.take_along_axis(partner, order, axis=1),
@@ -243,19 +254,34 @@ def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndar
     return True, _array(guard.largest_change), _array(guard.largest_error), fall_back
 
 
-def _bodies(state: State) -> tuple[Any, np.ndarray]:
+def _bodies(state: State, integrator: Integrator) -> tuple[Any, np.ndarray]:
     """What stands for N in the compiled code, and the order (B, N) in which bodies stand there."""
     n, massless = state.n_bodies, state.mass == 0
-    if n <= forces.LARGEST_UNROLLED and int(massless.sum(axis=1).max()) < 2:
+    few = n <= forces.LARGEST_UNROLLED and int(massless.sum(axis=1).max()) < 2
+    if few and not isinstance(integrator, Extrapolation):
         return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
     # Two massless bodies don't see each other: those with mass come first, to be looped over.
     order = np.argsort(massless, axis=1, kind="stable")
     # Cores are worth sharing a system by its pairs, which test particles have few of.
     pairs = n * int((~massless).sum(axis=1).max())
+    if isinstance(integrator, Extrapolation):
+        return Many(n, n), order
     return (Shared(n, n) if pairs >= forces.SHARED**2 else Many(n, n)), order
 
 
-def _scheme(integrator: Integrator) -> SplittingSteps | HermiteSteps:
+def _scheme(
+    integrator: Integrator, state: State, tolerance: PerSystem
+) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps:
+    if isinstance(integrator, Extrapolation):
+        order = np.argsort(state.mass == 0, axis=1, kind="stable")
+        clock = integrator.clock
+        return ExtrapolatedSteps(
+            (0,) * clock.power,
+            np.array([integrator.columns_for(each) for each in tolerance]),
+            _array(integrator.inner(tolerance)),
+            clock.weights(np.take_along_axis(state.mass, order, axis=1)),
+            schedule(MOST_COLUMNS),
+        )
     if isinstance(integrator, Splitting):
         return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
     return HermiteSteps(integrator.order)
@@ -273,6 +299,8 @@ def _field(state: State) -> NoField | Tide:
 
 
 def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
+    if isinstance(policy, OwnStep):
+        return OwnSteps(0)
     if isinstance(policy, FixedStep):
         return FixedSteps(_each(policy.dt, state))
     unit4 = _unit4(state)

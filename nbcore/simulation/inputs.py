@@ -15,7 +15,7 @@ from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import Array, PerSystem, to_numpy
 from nbcore.physics.external import answer_of, check_field
 from nbcore.physics.fields import TidalField
-from nbcore.physics.integrators import Integrator
+from nbcore.physics.integrators import Extrapolation, Integrator, get_integrator
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
@@ -28,6 +28,7 @@ from nbcore.stepping.policies import (
     Custom,
     FixedStep,
     LearnedPolicy,
+    OwnStep,
     Policy,
     as_policy,
     untrained,
@@ -238,6 +239,8 @@ def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolic
         return shipped
     if isinstance(shipped, Suite) and shipped.of(integrator_name(integrator)) is not None:
         return shipped
+    if isinstance(get_integrator(integrator), Extrapolation):
+        return OwnStep()
     return untrained(integrator)
 
 

@@ -146,6 +146,18 @@ class FixedStep(_Forgetful):
 
 
 @dataclass(frozen=True, eq=False)
+class OwnStep(_Forgetful):
+    """Steps of an integrator that chooses them itself."""
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
+        """First step in s, (B,)."""
+        return namespace(state.time).ones_like(state.time)
+
+    def __str__(self) -> str:
+        return "own steps"
+
+
+@dataclass(frozen=True, eq=False)
 class Criterion(_Forgetful):
     """A classical criterion with its η; the tolerance plays no part.
 

@@ -10,8 +10,9 @@ from numba import njit
 from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation import events
 from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
+from nbcore.simulation.kernels.advance import within
 from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
-from nbcore.simulation.kernels.steps import clear, copy, step
+from nbcore.simulation.kernels.steps import clear, copy
 
 __all__ = ["Unwatched", "Watched", "first_event", "is_watched"]
 
@@ -33,20 +34,20 @@ class Unwatched(NamedTuple):
 
 @njit(**APART)
 def _first_event(
-    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, x, v, a, jerk, G, eps2, orbits,
-    watch,
+    bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h, x, v, a, jerk,
+    G, eps2, orbits, watch,
 ):  # fmt: skip
     """Find the event and put its state in the place of that after the step.
 
     Returns
     -------
     Time until then, its bodies and distance, the potential energy and the work of a moving field;
-    −1 for the bodies, and nothing that counts for the rest, where there is none. Last whether any
-    part was gone through, so that `orbits` was told anew of the time until then.
+    −1 for the bodies, and nothing that counts for the rest, where there is none. `orbits` is told
+    anew of the time until then, where any part was gone through.
     """
     contact, beyond = watch.collision * (1 - DEPTH), watch.escape * (1 + DEPTH)
     if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
-        return h, -1, -1, math.nan, 0.0, 0.0, False
+        return h, -1, -1, math.nan, 0.0, 0.0
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
     lows = (xl, vl)
@@ -60,14 +61,14 @@ def _first_event(
         first, second, distance = happens(bodies, axes, m, x, contact, beyond)
         if first >= 0:
             if width <= FINEST * h:
-                return end, first, second, distance, potential, done, True
+                return end, first, second, distance, potential, done
             width /= 2
         elif width > least * h and is_possible(
             bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond
         ):
             width /= 2
         elif end >= h:
-            return h, -1, -1, math.nan, potential, done, tries > 0
+            return h, -1, -1, math.nan, potential, done
         else:
             copy(bodies, x, xs)
             copy(bodies, v, vs)
@@ -82,22 +83,23 @@ def _first_event(
         clear(bodies, xl)
         clear(bodies, vl)
         clear(bodies, orbits.gone)
-        potential, done = step(
-            bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, end, G, eps2, phi, orbits
-        )
+        potential, done = within(
+            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, end, G, eps2,
+            phi, orbits,
+        )  # fmt: skip
         tries += 1
 
 
 @njit(**PLAIN)
 def _no_event(
-    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, x, v, a, jerk, G, eps2, orbits,
-    watch,
+    bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h, x, v, a, jerk,
+    G, eps2, orbits, watch,
 ):  # fmt: skip
-    return h, -1, -1, math.nan, 0.0, 0.0, False
+    return h, -1, -1, math.nan, 0.0, 0.0
 
 
 is_of_watched = is_a(Watched)
-first_event = either(is_of_watched, _first_event, _no_event, place=18, options=PLAIN)
+first_event = either(is_of_watched, _first_event, _no_event, place=21, options=PLAIN)
 
 
 @njit(**PLAIN)

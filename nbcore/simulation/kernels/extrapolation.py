@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.physics.compiled import APART, LAW, PLAIN
+from nbcore.physics.compiled import LAW, PLAIN
 from nbcore.physics.elementwise import inverse_root
 from nbcore.physics.extrapolation import chain_lengths, column_weights, error_weights
 from nbcore.simulation.kernels.lanes import chosen, load, store, total
-from nbcore.simulation.kernels.orbits import beside, err
+from nbcore.simulation.kernels.orbits import estimated, note
 from nbcore.simulation.kernels.shapes import LANES, active, size
 
 __all__ = ["ExtrapolatedSteps", "Room", "advance", "room"]
@@ -31,7 +31,10 @@ LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
 FIRST_STEP = 1.0  # about a radian of a pair
 LANDINGS = 8  # tries to reach the end
+BEYOND = 1.02  # of what is left, which the last step but one goes for
 NOISE = 4e-16
+ROUNDING = 1e-12
+STILL, ROUGHEST = 0.25, 3e-12  # share of the error with two orders less, and largest, of rounding
 CLOSE, CLOSER = 5e-2, 1e-3  # lengths, in steps, for which fewer columns do
 SMALLEST = 1e-14  # step in s
 
@@ -45,6 +48,7 @@ class Schedule(NamedTuple):
     part: Array  # one over the steps of the chain; 0 where a lane stands still
     result: Array  # weight of a chain that ends in the result
     error: Array  # and in the estimate of its error
+    lower: Array  # and in that of two orders less
 
 
 class ExtrapolatedSteps(NamedTuple):
@@ -62,14 +66,16 @@ class Room(NamedTuple):
 
     apart: Array  # (P, 3) separations at the start of the step
     X: Array  # (D N, lanes) displacements
-    V: Array
+    U: Array  # changes of the velocities
     A: Array
     E: Array  # gradient of the clock
     Q: Array  # (3, lanes) time, W, step in s
     result: Array  # (2 D N + 1, lanes) weighted sums of the chains
     error: Array
-    new: Array  # (2 D N + 1,) displacements, velocities and the time
+    lower: Array
+    new: Array  # (2 D N + 1,) displacements, changes of the velocities, and the time
     change: Array  # estimate of their errors
+    before: Array  # and of those with two orders less
 
 
 def schedule(most: int) -> Schedule:
@@ -79,9 +85,10 @@ def schedule(most: int) -> Schedule:
         begin.append(len(rows))
         due, lengths = list(range(columns)), chain_lengths(columns)
         weights, errors = column_weights(columns), error_weights(columns)
+        lower_errors = error_weights(columns, 1)
         left, chain = [0] * LANES, [0] * LANES
         while due or any(left):
-            fresh, part, result, error = np.zeros((4, LANES))
+            fresh, part, result, error, lower = np.zeros((5, LANES))
             for lane in range(LANES):
                 if left[lane] == 0 and due:
                     chain[lane] = due.pop()
@@ -92,9 +99,10 @@ def schedule(most: int) -> Schedule:
             for lane in range(LANES):
                 if left[lane] == count:
                     result[lane], error[lane] = weights[chain[lane]], errors[chain[lane]]
+                    lower[lane] = lower_errors[chain[lane]]
                 left[lane] = max(left[lane] - count, 0)
-            rows.append((count, fresh, part, result, error))
-        rows.append((0, *np.zeros((4, LANES))))
+            rows.append((count, fresh, part, result, error, lower))
+        rows.append((0, *np.zeros((5, LANES))))
     return Schedule(np.array(begin), *map(np.array, zip(*rows, strict=True)))
 
 
@@ -111,6 +119,8 @@ def room(bodies, axes):
         np.empty((3, LANES)),
         np.empty((2 * wide + 1, LANES)),
         np.empty((2 * wide + 1, LANES)),
+        np.empty((2 * wide + 1, LANES)),
+        np.empty(2 * wide + 1),
         np.empty(2 * wide + 1),
         np.empty(2 * wide + 1),
     )
@@ -148,7 +158,7 @@ def rate_of(power, total):
 
 
 @njit(**LAW)
-def look(bodies, axes, power, m, apart, weights, G, eps2):
+def look(bodies, axes, power, b, m, apart, weights, G, eps2):
     """Potential energy of all pairs, and Ω."""
     potential, total, k = 0.0, 0.0, 0
     for i in range(active(bodies)):
@@ -158,16 +168,16 @@ def look(bodies, axes, power, m, apart, weights, G, eps2):
                 r2 += apart[k, d] * apart[k, d]
             inverse = 1 / math.sqrt(r2)
             potential -= m[i] * m[j] * inverse
-            total += weights[k] * term(power, inverse)
+            total += weights[b, k] * term(power, inverse)
             k += 1
     return G * potential, rate_of(power, total)
 
 
 @njit(**PLAIN)
-def substeps(bodies, axes, power, m, weights, room, G, eps2, count):
+def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
     """So many kicks, each with a drift after it, of all chains."""
     n, D = size(bodies), size(axes)
-    apart, X, V, A, E, Q = room.apart, room.X, room.V, room.A, room.E, room.Q
+    apart, X, U, A, E, Q = room.apart, room.X, room.U, room.A, room.E, room.Q
     t, W, h = load(CHAINS, Q, 0), load(CHAINS, Q, 1), load(CHAINS, Q, 2)
     zero = h * 0.0
     for _ in range(count):
@@ -193,7 +203,7 @@ def substeps(bodies, axes, power, m, weights, room, G, eps2, count):
                     r2 = r2 + R2 * R2
                 inverse = inverse_root(r2)
                 u = inverse * inverse
-                part = weights[k] * term(power, inverse)
+                part = weights[b, k] * term(power, inverse)
                 terms = terms + part
                 f, g = u * inverse, part * u
                 ours, yours = mj * f, mi * f
@@ -217,56 +227,67 @@ def substeps(bodies, axes, power, m, weights, room, G, eps2, count):
                 store(CHAINS, E, p + 2, e2)
         slow = inverse_root(terms)  # 1/Ω
         dt, along = h * slow, zero
-        for q in range(D * n):
-            kick, v = dt * load(CHAINS, A, q), load(CHAINS, V, q)
-            along = along + (v + 0.5 * kick) * load(CHAINS, E, q)
-            store(CHAINS, V, q, v + kick)
+        for i in range(n):
+            for d in range(D):
+                q = D * i + d
+                kick, u = dt * load(CHAINS, A, q), load(CHAINS, U, q)
+                along = along + ((u + 0.5 * kick) + v[d, i]) * load(CHAINS, E, q)
+                store(CHAINS, U, q, u + kick)
         W = W + dt * slow * along
         dt = h / W
         t = t + dt
-        for q in range(D * n):
-            store(CHAINS, X, q, load(CHAINS, X, q) + dt * load(CHAINS, V, q))
+        for i in range(n):
+            for d in range(D):
+                q = D * i + d
+                store(CHAINS, X, q, load(CHAINS, X, q) + dt * (load(CHAINS, U, q) + v[d, i]))
     store(CHAINS, Q, 0, t)
     store(CHAINS, Q, 1, W)
 
 
 @njit(**PLAIN)
-def chains(bodies, axes, power, columns, schedule, m, weights, v, omega, H, room, G, eps2):
+def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
     """Take all chains through a step of H, and sum them up."""
     n, D = size(bodies), size(axes)
-    X, V, Q, result, error = room.X, room.V, room.Q, room.result, room.error
+    schedule = scheme.schedule
+    X, U, Q, result, error = room.X, room.U, room.Q, room.result, room.error
+    lower = room.lower
     wide, row = D * n, schedule.begin[columns]
     nothing = load(CHAINS, schedule.part, row) * 0.0
     for q in range(2 * wide + 1):
         store(CHAINS, result, q, nothing)
         store(CHAINS, error, q, nothing)
+        store(CHAINS, lower, q, nothing)
     while schedule.count[row] > 0:
         fresh = load(CHAINS, schedule.fresh, row)
         h = H * load(CHAINS, schedule.part, row)
         start = h * (0.5 / omega)
         for i in range(n):
             for d in range(D):
-                q, v0 = D * i + d, v[d, i]
-                store(CHAINS, X, q, chosen(fresh, start * v0, load(CHAINS, X, q)))
-                store(CHAINS, V, q, chosen(fresh, nothing + v0, load(CHAINS, V, q)))
+                q = D * i + d
+                store(CHAINS, X, q, chosen(fresh, start * v[d, i], load(CHAINS, X, q)))
+                store(CHAINS, U, q, chosen(fresh, nothing, load(CHAINS, U, q)))
         store(CHAINS, Q, 0, chosen(fresh, start, load(CHAINS, Q, 0)))
         store(CHAINS, Q, 1, chosen(fresh, nothing + omega, load(CHAINS, Q, 1)))
         store(CHAINS, Q, 2, h)
         substeps(
-            bodies, axes, power, m, weights, room, G, eps2, schedule.count[row]
+            bodies, axes, scheme.power, b, m, scheme.weights, v, room, G, eps2, schedule.count[row]
         )
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
+        of_lower = load(CHAINS, schedule.lower, row)
         # The last drift was twice too long.
         over = 0.5 * h / load(CHAINS, Q, 1)
-        for q in range(wide):
-            v1 = load(CHAINS, V, q)
-            x1 = load(CHAINS, X, q) - over * v1
-            store(CHAINS, result, q, load(CHAINS, result, q) + weight * x1)
-            store(CHAINS, error, q, load(CHAINS, error, q) + of_error * x1)
-            p = wide + q
-            store(CHAINS, result, p, load(CHAINS, result, p) + weight * v1)
-            store(CHAINS, error, p, load(CHAINS, error, p) + of_error * v1)
+        for i in range(n):
+            for d in range(D):
+                q = D * i + d
+                p, u = wide + q, load(CHAINS, U, q)
+                moved = load(CHAINS, X, q) - over * (u + v[d, i])
+                store(CHAINS, result, q, load(CHAINS, result, q) + weight * moved)
+                store(CHAINS, error, q, load(CHAINS, error, q) + of_error * moved)
+                store(CHAINS, lower, q, load(CHAINS, lower, q) + of_lower * moved)
+                store(CHAINS, result, p, load(CHAINS, result, p) + weight * u)
+                store(CHAINS, error, p, load(CHAINS, error, p) + of_error * u)
+                store(CHAINS, lower, p, load(CHAINS, lower, p) + of_lower * u)
         gone = load(CHAINS, Q, 0) - over
         store(CHAINS, result, 2 * wide, load(CHAINS, result, 2 * wide) + weight * gone)
         store(CHAINS, error, 2 * wide, load(CHAINS, error, 2 * wide) + of_error * gone)
@@ -274,60 +295,70 @@ def chains(bodies, axes, power, columns, schedule, m, weights, v, omega, H, room
     for q in range(2 * wide + 1):
         room.new[q] = total(load(CHAINS, result, q))
         room.change[q] = total(load(CHAINS, error, q))
+        room.before[q] = total(load(CHAINS, lower, q))
 
 
 @njit(**PLAIN)
-def advance(bodies, axes, scheme, room, b, m, x, v, lows, time, H, t_end, G, eps2, orbits):
+def advance(
+    bodies, axes, scheme, room, field, b, m, x, v, lows, time, H, t_end, G, eps2, orbits
+):  # fmt: skip
     """One step in s that is accepted, or the last one, which ends at t_end.
 
     Returns
     -------
-    Its length in time; whether it ends the run; the potential energy; the next step in s, NaN
-    where there is none; evaluations, and how many of them were redone.
+    Its length in time, 0 where none can be made; whether it ends the run; the potential energy; the
+    next step in s; evaluations, and how many of them were in vain; the error of any body's orbit.
     """
     n, D = size(bodies), size(axes)
-    power, tolerance, weights = scheme.power, scheme.tolerance[b], scheme.weights[b]
     xl, vl = lows
-    most = scheme.columns[b]
-    exponent = -1.0 / (2 * most - 1)
+    power, weights, tolerance, most = (
+        scheme.power, scheme.weights, scheme.tolerance[b], scheme.columns[b]
+    )  # fmt: skip
+    exponent, noise, new, change = -1.0 / (2 * most - 1), NOISE * 2.0**most, room.new, room.change
     separate(bodies, x, xl, room.apart)
-    potential, omega = look(bodies, axes, power, m, room.apart, weights, G, eps2)
-    evaluations, ahead, gone, landing = 0, math.nan, 0.0, 0
+    potential, omega = look(bodies, axes, power, b, m, room.apart, weights, G, eps2)
+    made, in_vain, ahead, gone, landing = 0, 0, H, 0.0, 0
     remaining, whole = t_end - time, H
     while True:
         columns = most
         if landing > 0:
             columns = 2 if abs(H) < CLOSER * whole else 4 if abs(H) < CLOSE * whole else most
-        chains(
-            bodies, axes, power, columns, scheme.schedule, m, weights, v, omega, H, room, G, eps2
-        )
-        evaluations += columns * (columns + 1)
-        new, change = room.new, room.change
+        chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2)
+        made += columns * (columns + 1)
         if landing == 0:
-            e = err(bodies, axes, orbits, x, v, new, change, tolerance, NOISE * 2.0**most, eps2)
+            e = estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2)
             factor = SAFETY * max(e, 1e-30) ** exponent
-            if not e <= 1.0:
+            # What errs as much with two orders less errs by rounding, and no step is better.
+            lower = estimated(bodies, axes, orbits, x, v, new, room.before, tolerance, noise, eps2)
+            rounded = e > STILL * lower and e * tolerance < ROUGHEST
+            if not (e <= 1.0 or rounded):
+                in_vain += columns * (columns + 1)
                 H *= min(max(factor, LARGEST_CUT), LEAST_CUT) if e < 1e200 else LARGEST_CUT
-                if not abs(H) > SMALLEST:
-                    return gone, False, potential, math.nan, evaluations
+                if not H > SMALLEST:
+                    return 0.0, False, potential, H, made, in_vain, 0.0
                 continue
-            ahead = H * min(max(factor, LEAST_GROWTH), LARGEST_GROWTH)
+            whole = H
+            ahead = H * min(max(factor, 1.5 if rounded else LEAST_GROWTH), LARGEST_GROWTH)
         for i in range(n):
             for d in range(D):
                 q = D * i + d
-                before, due = x[d, i], new[q] + xl[d, i]
-                x[d, i] = before + due
-                xl[d, i] = due - (x[d, i] - before)
-                v[d, i] = new[D * n + q]
+                place, due = x[d, i], new[q] + xl[d, i]
+                x[d, i] = place + due
+                xl[d, i] = due - (x[d, i] - place)
+                speed, due = v[d, i], new[D * n + q] + vl[d, i]
+                v[d, i] = speed + due
+                vl[d, i] = due - (v[d, i] - speed)
         gone += new[2 * D * n]
+        erred = note(bodies, axes, orbits, x, v, change, eps2) if orbits.followed else 0.0
         separate(bodies, x, xl, room.apart)
-        potential, omega = look(bodies, axes, power, m, room.apart, weights, G, eps2)
+        potential, omega = look(bodies, axes, power, b, m, room.apart, weights, G, eps2)
         rest = remaining - gone
-        if landing == 0 and rest > 0:
-            if ahead > 1.5 * 1.02 * rest * omega:
-                ahead = 1.02 * rest * omega
-            return gone, False, potential, ahead, evaluations
-        if abs(rest) <= NOISE * abs(t_end) or landing == LANDINGS:
-            return gone, True, potential, ahead, evaluations
+        if landing == 0 and rest > ROUNDING * remaining:
+            # Not far beyond the end, from where it is a long way back.
+            if ahead > 1.5 * BEYOND * rest * omega:
+                ahead = BEYOND * rest * omega
+            return gone, False, potential, ahead, made, in_vain, erred
+        if abs(rest) <= NOISE * (abs(t_end) + remaining) or landing == LANDINGS:
+            return remaining, True, potential, ahead, made, in_vain, erred
         landing += 1
         H = rest * omega

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nbcore.physics import body_errors
 from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation.kernels import fields
+from nbcore.simulation.kernels.advance import advance, again, room_for, within
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -34,13 +35,18 @@ from nbcore.simulation.kernels.orbits import (
     Orbits,
     commit,
     look_for_partners,
-    measure,
     pair_up,
     span,
 )
-from nbcore.simulation.kernels.rules import CLASSICAL, SmoothRate, smooth
+from nbcore.simulation.kernels.rules import (
+    CLASSICAL,
+    OwnSteps,
+    SmoothRate,
+    proposes,
+    smooth,
+)
 from nbcore.simulation.kernels.shapes import padded, scratch, size, vectors, with_active
-from nbcore.simulation.kernels.steps import clear, copy, step
+from nbcore.simulation.kernels.steps import clear, copy
 from nbcore.simulation.status import Status
 from nbcore.stepping import control
 
@@ -53,12 +59,9 @@ MAX_STEPS, DT_UNDERFLOW = int(Status.MAX_STEPS), int(Status.DT_UNDERFLOW)
 NON_FINITE = int(Status.NON_FINITE)
 COLLISION, ESCAPE = int(Status.COLLISION), int(Status.ESCAPE)
 
-reversible, is_last, takes_over, steps_between_looks = (
+reversible, takes_over, steps_between_looks = (
     compiled(rule, PLAIN)
-    for rule in (
-        *(control.reversible, control.is_last, control.takes_over),
-        body_errors.steps_between_looks,
-    )
+    for rule in (control.reversible, control.takes_over, body_errors.steps_between_looks)
 )
 
 RULES = {**CLASSICAL, Learned: learned, General: general}
@@ -86,6 +89,7 @@ class Systems(NamedTuple):
     status: NDArray[np.int64]
     n_steps: NDArray[np.int64]
     n_redone: NDArray[np.int64]
+    n_more: NDArray[np.int64]  # evaluations beyond those that every step needs
     energy: Array  # after the last step, for the guard
     taken_over: NDArray[np.bool_]  # by the guard
     partner: NDArray[np.int64]  # (B, N) whom each body is followed beside
@@ -188,7 +192,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
     ) = settings  # fmt: skip
     orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
     between_looks = steps_between_looks(size(bodies))
-    eps2, m, phi = softening * softening, mass[0], phis[0]
+    eps2, m, phi, room = softening * softening, mass[0], phis[0], room_for(bodies, axes, scheme)
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
     watched = is_watched(watch)
@@ -231,6 +235,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
+            n_more, n_in_vain = 0, 0
             own, status, good = systems.taken_over[b], RUNNING, 0
             met, other = -1, -1  # bodies of a contact, or one that has escaped
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
@@ -238,13 +243,6 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
             while good < allowed:
                 if row >= full and (every > 0 or row < n_times):
                     break
-                remaining = t_end - time
-                ends = is_last(dt, remaining)
-                h = remaining if ends else dt
-                if not time + h > time:  # true for NaN, too
-                    status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
-                    break
-                before, time = time, t_end if ends else time + h
                 if next_time <= time or looks_back(rule) or guarded or watched:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
@@ -254,11 +252,16 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                         copy(bodies, xl, xl0)
                         copy(bodies, vl, vl0)
                 clear(bodies, gone)
-                potential, done = step(
-                    bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, h, G, eps2, phi,
-                    orbits,
+                h, ends, potential, done, ahead, made_more, in_vain, erred = advance(
+                    bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, time, dt, t_end,
+                    G, eps2, phi, orbits,
                 )  # fmt: skip
-                erred = measure(bodies, orbits, x, v, eps2) if followed else 0.0
+                n_more += made_more
+                n_in_vain += in_vain
+                if not time + h > time:  # true for NaN, too
+                    status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
+                    break
+                before, time = time, t_end if ends else time + h
                 energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                 if guarded:
                     kept = abs(energy - level) <= most[b] and erred <= largest[b]
@@ -271,12 +274,10 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                         copy(bodies, vl0, vl)
                         time, retried = before, True
                         n_redone += 1
-                        dt = min(
-                            smooth(
-                                bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
-                            ),
-                            h / 2,
-                        )
+                        dt = again(
+                            bodies, axes, scheme, fall_back, memory, field, b, m, x, v, a, time, h,
+                            dt, G, eps2,
+                        )  # fmt: skip
                         continue
                     retried, level = False, energy
                 if not math.isfinite(energy):
@@ -290,9 +291,9 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                     copy(bodies, v, vw)
                     copy(bodies, a, aw)
                     copy(bodies, jerk, jw)
-                    part, met, other, distance, potential, part_done, anew = first_event(
-                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, h, xw, vw, aw, jw,
-                        G, eps2, orbits, watch,
+                    part, met, other, distance, potential, part_done = first_event(
+                        bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h,
+                        xw, vw, aw, jw, G, eps2, orbits, watch,
                     )  # fmt: skip
                     if met >= 0:  # the step ends there
                         copy(bodies, xw, x)
@@ -305,8 +306,6 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                         event = systems.event[b]
                         event[0], event[1], event[2], event[3] = time, met, other, distance
-                    if followed and anew:
-                        measure(bodies, orbits, x, v, eps2)
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -320,8 +319,8 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                 made = h
                 if next_time <= time:
                     row = between(
-                        bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
-                        G, eps2, records, systems.order, b, row, initial, scale, orbits,
+                        bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt,
+                        h, work, G, eps2, records, systems.order, row, initial, scale, orbits,
                     )  # fmt: skip
                     next_time = times[row] if row < n_times else math.inf
                 if followed:
@@ -343,7 +342,9 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
                 if guarded and takes_over(n_redone, n_steps):
                     own = True
-                if own:
+                if proposes(rule):
+                    dt = ahead
+                elif own:
                     dt = smooth(
                         bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
                     )
@@ -388,6 +389,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
         keep(rule, b, memory)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
         systems.n_redone[b], systems.energy[b], systems.taken_over[b] = n_redone, level, own
+        systems.n_more[b] += n_more
         worst = systems.max_errors[b]
         worst[0] = max(worst[0], worst0 / scale[0])
         worst[1] = max(worst[1], worst1**0.5 / scale[1])
@@ -396,8 +398,8 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
 
 @njit(**APART)
 def between(
-    bodies, axes, scheme, field, m, x0, v0, a0, j0, before, time, h, work,
-    G, eps2, records, order, b, row, initial, scale, orbits,
+    bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt, h, work,
+    G, eps2, records, order, row, initial, scale, orbits,
 ):  # fmt: skip
     """Records at output times within a step, by steps of part length; returns the next row.
 
@@ -426,9 +428,9 @@ def between(
         wanted = records.times[row]
         clear(bodies, part.gone)
         span(bodies, part, x, eps2, part.was)
-        potential, done = step(
-            bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, wanted - before, G, eps2,
-            phi, part,
+        potential, done = within(
+            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt,
+            wanted - before, G, eps2, phi, part,
         )  # fmt: skip
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -436,7 +438,6 @@ def between(
             for i in range(size(bodies)):
                 off[d, i] = orbits.off[d, i]
         if part.followed:
-            measure(bodies, part, x, v, eps2)
             commit(bodies, part, off)
         write(bodies, records, order, b, row, wanted, h, de, dp2, dl2, scale, off, x, v)
         row += 1

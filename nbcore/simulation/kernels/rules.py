@@ -19,7 +19,7 @@ from nbcore.simulation.kernels.forces import derivative
 from nbcore.simulation.kernels.lanes import load, total
 from nbcore.simulation.kernels.laws import pair_weight
 from nbcore.simulation.kernels.ring import apart, kept, meet, rounds, separation2
-from nbcore.simulation.kernels.shapes import active, either, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import active, either, is_a, is_known, size, vectors
 from nbcore.stepping import criteria
 from nbcore.stepping.criteria import CRITERIA
 
@@ -27,8 +27,10 @@ __all__ = [
     "FixedSteps",
     "LeastOfBodies",
     "LeastOfPairs",
+    "OwnSteps",
     "SmoothRate",
     "WholeState",
+    "proposes",
     "rule_of",
     "smooth",
 ]
@@ -40,6 +42,12 @@ class FixedSteps(NamedTuple):
     """The same step always."""
 
     factor: Array  # (B,) dt
+
+
+class OwnSteps(NamedTuple):
+    """None: the scheme proposes its own steps."""
+
+    unused: int
 
 
 class SmoothRate(NamedTuple):
@@ -224,7 +232,27 @@ def whole(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     return rule.factor[b] * softened_time(bodies, a, eps2)
 
 
+@njit(**PLAIN)
+def nothing(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
+    """No step."""
+    return math.nan
+
+
+@njit(**PLAIN)
+def _yes(rule):
+    return True
+
+
+@njit(**PLAIN)
+def _no(rule):
+    return False
+
+
+# Whether the scheme proposes its own steps.
+proposes = either(is_a(OwnSteps), _yes, _no)
+
 CLASSICAL = {
+    OwnSteps: nothing,
     FixedSteps: fixed,
     SmoothRate: smooth,
     LeastOfPairs: least_of_pairs,
