@@ -15,9 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics.compiled import LAW, PLAIN
-from nbcore.physics.elementwise import inverse_root
+from nbcore.physics.elementwise import inverse_root, maximum
 from nbcore.physics.extrapolation import chain_lengths, column_weights, error_weights
-from nbcore.simulation.kernels.lanes import chosen, load, store, total
+from nbcore.simulation.kernels.lanes import chosen, largest, load, store, total
 from nbcore.simulation.kernels.orbits import estimated, note
 from nbcore.simulation.kernels.shapes import LANES, active, size
 
@@ -33,8 +33,8 @@ FIRST_STEP = 1.0  # about a radian of a pair
 LANDINGS = 8  # tries to reach the end
 BEYOND = 1.02  # of what is left, which the last step but one goes for
 NOISE = 4e-16
+UNHEEDED = 1e-14  # relative rounding, times 2^columns, in units of which an error is small
 ROUNDING = 1e-12
-STILL, ROUGHEST = 0.25, 3e-12  # share of the error with two orders less, and largest, of rounding
 CLOSE, CLOSER = 5e-2, 1e-3  # lengths, in steps, for which fewer columns do
 SMALLEST = 1e-14  # step in s
 
@@ -48,7 +48,6 @@ class Schedule(NamedTuple):
     part: Array  # one over the steps of the chain; 0 where a lane stands still
     result: Array  # weight of a chain that ends in the result
     error: Array  # and in the estimate of its error
-    lower: Array  # and in that of two orders less
 
 
 class ExtrapolatedSteps(NamedTuple):
@@ -69,13 +68,11 @@ class Room(NamedTuple):
     U: Array  # changes of the velocities
     A: Array
     E: Array  # gradient of the clock
-    Q: Array  # (3, lanes) time, W, step in s
+    Q: Array  # (4, lanes) time, W, step in s, largest Ω^p
     result: Array  # (2 D N + 1, lanes) weighted sums of the chains
     error: Array
-    lower: Array
     new: Array  # (2 D N + 1,) displacements, changes of the velocities, and the time
     change: Array  # estimate of their errors
-    before: Array  # and of those with two orders less
 
 
 def schedule(most: int) -> Schedule:
@@ -85,10 +82,9 @@ def schedule(most: int) -> Schedule:
         begin.append(len(rows))
         due, lengths = list(range(columns)), chain_lengths(columns)
         weights, errors = column_weights(columns), error_weights(columns)
-        lower_errors = error_weights(columns, 1)
         left, chain = [0] * LANES, [0] * LANES
         while due or any(left):
-            fresh, part, result, error, lower = np.zeros((5, LANES))
+            fresh, part, result, error = np.zeros((4, LANES))
             for lane in range(LANES):
                 if left[lane] == 0 and due:
                     chain[lane] = due.pop()
@@ -99,10 +95,9 @@ def schedule(most: int) -> Schedule:
             for lane in range(LANES):
                 if left[lane] == count:
                     result[lane], error[lane] = weights[chain[lane]], errors[chain[lane]]
-                    lower[lane] = lower_errors[chain[lane]]
                 left[lane] = max(left[lane] - count, 0)
-            rows.append((count, fresh, part, result, error, lower))
-        rows.append((0, *np.zeros((5, LANES))))
+            rows.append((count, fresh, part, result, error))
+        rows.append((0, *np.zeros((4, LANES))))
     return Schedule(np.array(begin), *map(np.array, zip(*rows, strict=True)))
 
 
@@ -116,11 +111,9 @@ def room(bodies, axes):
         np.empty((wide, LANES)),
         np.empty((wide, LANES)),
         np.empty((wide, LANES)),
-        np.empty((3, LANES)),
+        np.empty((4, LANES)),
         np.empty((2 * wide + 1, LANES)),
         np.empty((2 * wide + 1, LANES)),
-        np.empty((2 * wide + 1, LANES)),
-        np.empty(2 * wide + 1),
         np.empty(2 * wide + 1),
         np.empty(2 * wide + 1),
     )
@@ -179,7 +172,7 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
     n, D = size(bodies), size(axes)
     apart, X, U, A, E, Q = room.apart, room.X, room.U, room.A, room.E, room.Q
     t, W, h = load(CHAINS, Q, 0), load(CHAINS, Q, 1), load(CHAINS, Q, 2)
-    zero = h * 0.0
+    zero, most = h * 0.0, load(CHAINS, Q, 3)
     for _ in range(count):
         for q in range(D * n):
             store(CHAINS, A, q, zero)
@@ -226,6 +219,7 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
                 store(CHAINS, A, p + 2, a2)
                 store(CHAINS, E, p + 2, e2)
         slow = inverse_root(terms)  # 1/Ω
+        most = maximum(most, terms)
         dt, along = h * slow, zero
         for i in range(n):
             for d in range(D):
@@ -242,6 +236,7 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
                 store(CHAINS, X, q, load(CHAINS, X, q) + dt * (load(CHAINS, U, q) + v[d, i]))
     store(CHAINS, Q, 0, t)
     store(CHAINS, Q, 1, W)
+    store(CHAINS, Q, 3, most)
 
 
 @njit(**PLAIN)
@@ -250,13 +245,12 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
     n, D = size(bodies), size(axes)
     schedule = scheme.schedule
     X, U, Q, result, error = room.X, room.U, room.Q, room.result, room.error
-    lower = room.lower
     wide, row = D * n, schedule.begin[columns]
     nothing = load(CHAINS, schedule.part, row) * 0.0
+    store(CHAINS, Q, 3, nothing)
     for q in range(2 * wide + 1):
         store(CHAINS, result, q, nothing)
         store(CHAINS, error, q, nothing)
-        store(CHAINS, lower, q, nothing)
     while schedule.count[row] > 0:
         fresh = load(CHAINS, schedule.fresh, row)
         h = H * load(CHAINS, schedule.part, row)
@@ -274,7 +268,6 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
         )
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
-        of_lower = load(CHAINS, schedule.lower, row)
         # The last drift was twice too long.
         over = 0.5 * h / load(CHAINS, Q, 1)
         for i in range(n):
@@ -284,10 +277,8 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
                 moved = load(CHAINS, X, q) - over * (u + v[d, i])
                 store(CHAINS, result, q, load(CHAINS, result, q) + weight * moved)
                 store(CHAINS, error, q, load(CHAINS, error, q) + of_error * moved)
-                store(CHAINS, lower, q, load(CHAINS, lower, q) + of_lower * moved)
                 store(CHAINS, result, p, load(CHAINS, result, p) + weight * u)
                 store(CHAINS, error, p, load(CHAINS, error, p) + of_error * u)
-                store(CHAINS, lower, p, load(CHAINS, lower, p) + of_lower * u)
         gone = load(CHAINS, Q, 0) - over
         store(CHAINS, result, 2 * wide, load(CHAINS, result, 2 * wide) + weight * gone)
         store(CHAINS, error, 2 * wide, load(CHAINS, error, 2 * wide) + of_error * gone)
@@ -295,7 +286,6 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
     for q in range(2 * wide + 1):
         room.new[q] = total(load(CHAINS, result, q))
         room.change[q] = total(load(CHAINS, error, q))
-        room.before[q] = total(load(CHAINS, lower, q))
 
 
 @njit(**PLAIN)
@@ -314,7 +304,7 @@ def advance(
     power, weights, tolerance, most = (
         scheme.power, scheme.weights, scheme.tolerance[b], scheme.columns[b]
     )  # fmt: skip
-    exponent, noise, new, change = -1.0 / (2 * most - 1), NOISE * 2.0**most, room.new, room.change
+    exponent, noise, new, change = -1.0 / (2 * most - 1), UNHEEDED * 2.0**most, room.new, room.change
     separate(bodies, x, xl, room.apart)
     potential, omega = look(bodies, axes, power, b, m, room.apart, weights, G, eps2)
     made, in_vain, ahead, gone, landing = 0, 0, H, 0.0, 0
@@ -326,19 +316,19 @@ def advance(
         chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2)
         made += columns * (columns + 1)
         if landing == 0:
-            e = estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2)
+            closest = rate_of(power, largest(load(CHAINS, room.Q, 3)))
+            e = estimated(
+                bodies, axes, orbits, x, v, new, change, tolerance, noise, closest, eps2
+            )
             factor = SAFETY * max(e, 1e-30) ** exponent
-            # What errs as much with two orders less errs by rounding, and no step is better.
-            lower = estimated(bodies, axes, orbits, x, v, new, room.before, tolerance, noise, eps2)
-            rounded = e > STILL * lower and e * tolerance < ROUGHEST
-            if not (e <= 1.0 or rounded):
+            if not e <= 1.0:
                 in_vain += columns * (columns + 1)
                 H *= min(max(factor, LARGEST_CUT), LEAST_CUT) if e < 1e200 else LARGEST_CUT
                 if not H > SMALLEST:
                     return 0.0, False, potential, H, made, in_vain, 0.0
                 continue
             whole = H
-            ahead = H * min(max(factor, 1.5 if rounded else LEAST_GROWTH), LARGEST_GROWTH)
+            ahead = H * min(max(factor, LEAST_GROWTH), LARGEST_GROWTH)
         for i in range(n):
             for d in range(D):
                 q = D * i + d

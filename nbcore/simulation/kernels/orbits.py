@@ -310,7 +310,7 @@ def smooth(bodies, orbits, before, after, h, eps2):
 
 
 @njit(**LAW)
-def estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2):
+def estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, closest, eps2):
     """How much a step errs by, by an estimate, in tolerances; NaN if it is none.
 
     Relative for each body beside its partner: of the place in their distance, of the speed in the
@@ -322,6 +322,8 @@ def estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2):
         Displacements and changes of the velocities, body by body, and estimates of their errors.
     noise
         Relative error by rounding, below which no tolerance can ask to be.
+    closest
+        Largest Ω on the way, 1/r of the closest pair, whose distance is rounded like what they move.
     """
     n, D, worst, size2, most2 = size(bodies), size(axes), 0.0, 0.0, 0.0
     for i in range(n):
@@ -342,8 +344,10 @@ def estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, eps2):
         most2 = most2 if most2 >= off2 else off2  # NaN, too
         if j != i:
             pace2 = v2 + 2 * orbits.pair[1, i] / math.sqrt(r2)
-            of_place = tolerance * math.sqrt(r2) + noise * math.sqrt(moved2)
-            of_speed = tolerance * math.sqrt(pace2) + noise * math.sqrt(fast2)
+            moved = math.sqrt(moved2)
+            least = tolerance + noise * moved * closest
+            of_place = least * math.sqrt(r2) + noise * moved
+            of_speed = least * math.sqrt(pace2) + noise * math.sqrt(fast2)
             worst = max(worst, math.sqrt(place2) / of_place, math.sqrt(speed2) / of_speed)
     return max(worst, math.sqrt(most2 * n / size2) / tolerance)
 
