@@ -192,6 +192,20 @@ class StepErrors:
         gone, turned = self._gone
         self._gone = (gone + length * rate, plus(turned, turn, length))
 
+    def estimate(self, after: State, place: Array, speed: Array) -> None:
+        """Take note of a part of a step whose errors of place and velocity, (B, N, D), are told."""
+        R, V, dR, dV = (
+            triple(_beside(each, self._partner))
+            for each in (after.position, after.velocity, place, speed)
+        )
+        energy, shape = orbit_changes(R, V, dR, dV, self._mu, self._inverse(R))
+        if not self.is_told:
+            self.energy, self.shape = 0 * self._mu, 0 * place
+        self.is_told = True
+        self.energy = self.energy + where(self._alone, 0.0, energy)
+        parts = namespace(place).stack(shape[: place.shape[-1]], axis=-1)
+        self.shape = self.shape + where(self._alone[..., None], 0.0, parts)
+
     def end(self, position: Array) -> None:
         """Take note of the end of a step that was made of kicks and drifts."""
         self.is_told = True

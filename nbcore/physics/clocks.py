@@ -5,8 +5,11 @@ distances r. With p = 2 the closest pair alone sets the pace, and feels the othe
 Σ 1/r feels them in first order, which costs three bodies twice the steps.
 
 A further variable W, which begins as Ω, follows it by dW/dt = v·∂Ω/∂x. Drifts take dt = ds/W and
-kicks dt = ds/Ω(x), so that drifts and kicks are explicit, and drift-kick-drift keeps every two-body
-orbit but for its phase.
+kicks dt = ds/Ω(x), so that both are explicit, and drift-kick-drift keeps every two-body orbit but
+for its phase.
+
+The laws `term` and `slowness` serve arrays and the compiled engine alike; `roots` is a tuple of as
+many zeros as p has factors of 2, whose length the compiler knows.
 
 References
 ----------
@@ -18,23 +21,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from nbcore.errors import entry
+from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
-from nbcore.physics.arrays import Array, PerSystem, namespace
-from nbcore.physics.elementwise import inverse_root
+from nbcore.physics.arrays import Array, PerSystem, dot, namespace
+from nbcore.physics.elementwise import inverse_root, root
+from nbcore.physics.pair_law import pair_weight
 from nbcore.physics.state import State
 
-__all__ = ["CLOCKS", "Clock", "get_clock"]
+__all__ = ["CLOCKS", "Clock", "Pull", "get_clock", "slowness", "term"]
+
+POWERS = (1, 2, 4)
+
+
+def term(roots, inverse):
+    """r^−p, from 1/r."""
+    for _ in range(len(roots)):
+        inverse = inverse * inverse
+    return inverse
+
+
+def slowness(roots, total):
+    """1/Ω, from the sum of all terms."""
+    if len(roots) == 0:
+        return 1 / total
+    for _ in range(len(roots) - 1):
+        total = root(total)
+    return inverse_root(total)
 
 
 def both(first, second):
-    """m + m', so that a radian of every pair counts alike."""
+    """m + m'."""
     return first + second
 
 
-def alike(first, second):
-    """1 where either has mass."""
+def either(first, second):
+    """1 where one of the two has mass."""
     return 1.0 * ((first + second) > 0)
 
 
@@ -43,39 +66,105 @@ def product(first, second):
     return first * second
 
 
+class Pull(NamedTuple):
+    """What all pairs do in some places.
+
+    Attributes
+    ----------
+    acceleration
+        (B, N, D) [L/T²].
+    terms
+        (B,) Σ w r^−p [1/L^p].
+    slope
+        (B, N, D) ∂/∂x of it, over p [1/L^(p+1)].
+    """
+
+    acceleration: Array
+    terms: PerSystem
+    slope: Array
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Ω = (Σ w r^−p)^(1/p).
+    """Ω = (Σ w r^−p)^(1/p), in units of one over length.
 
     Attributes
     ----------
     power
-        p, 1 to 4.
+        p: 1, 2 or 4.
     weight
-        w of two masses.
+        w of two masses, symmetric, of arrays; 0 for two without mass.
+
+    Raises
+    ------
+    InputError
+        The power is another one.
+
+    Examples
+    --------
+    >>> nb.simulate("pythagorean", 60, integrator=nb.Extrapolation(clock=nb.Clock(power=1)))
     """
 
     power: int = 2
-    weight: Callable = both
+    weight: Callable[[Array, Array], Array] = both
+
+    def __post_init__(self) -> None:
+        if self.power not in POWERS:
+            raise InputError(f"power of a clock is {self.power!r}; it must be 1, 2 or 4")
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """As many zeros as the power has factors of 2."""
+        return (0,) * POWERS.index(self.power)
 
     def weights(self, mass: Array) -> Array:
-        """w of all pairs (B, P), in units of the largest; 0 for two massless bodies."""
+        """Weights of all pairs, (B, P), in units of the largest.
+
+        Raises
+        ------
+        InputError
+            In some system no pair has any.
+        """
         i, j = gravity.pair_indices(mass.shape[1], mass)
         w = self.weight(mass[:, i], mass[:, j])
         most = namespace(mass).max(w, axis=1, keepdims=True)
-        return w / (most + 1.0 * (most == 0))
+        if not bool((most > 0).all()):
+            raise InputError(
+                "no two bodies of some system pull each other, so that their time can't be "
+                "transformed; give one of them a mass, or use an integrator such as 'blanes_moan6'"
+            )
+        return w / most
 
-    def rate(self, state: State, weights: Array) -> tuple[PerSystem, Array]:
-        """Ω (B,) and its gradient (B, N, D), of the positions of a state."""
-        xp = namespace(state.position)
-        i, j = gravity.pair_indices(state.n_bodies, state.position)
-        R = state.position[:, j] - state.position[:, i]
-        inverse = inverse_root((R * R).sum(axis=-1) + state.softening**2)
-        term = weights * inverse**self.power
-        omega = term.sum(axis=1) ** (1 / self.power)
-        slope = (term * inverse * inverse)[..., None] * R
-        gradient = xp.zeros_like(state.position)
-        raise NotImplementedError(gradient, slope, omega)
+    def pull(self, apart: Array, mass: Array, weights: Array, G: float, softening: float) -> Pull:
+        """What all pairs do.
+
+        Parameters
+        ----------
+        apart
+            (B, P, D) separations x_j − x_i [L].
+        weights
+            (B, P) from `weights`.
+        """
+        xp, n = namespace(apart), mass.shape[1]
+        i, j = gravity.pair_indices(n, mass)
+        massless = (mass[:, i] + mass[:, j]) == 0
+        r2 = dot(apart, apart) + softening**2 + massless  # two without mass may be at one place
+        inverse = inverse_root(r2)
+        share = weights * term(self.roots, inverse)
+        body = xp.arange(n, device=mass.device)
+        first, second = (xp.astype(each[:, None] == body, r2.dtype) for each in (i, j))
+        pulled = first * mass[:, j, None] - second * mass[:, i, None]  # (B, P, N)
+        towards = (G * pair_weight(r2))[..., None] * apart
+        along = (share * inverse * inverse)[..., None] * apart
+        return Pull(pulled.mT @ towards, share.sum(axis=1), (first - second).mT @ along)
+
+    def rate(self, state: State) -> PerSystem:
+        """Ω (B,) [1/L]."""
+        i, j = gravity.pair_indices(state.n_bodies, state.mass)
+        apart = state.position[:, j] - state.position[:, i]
+        weights = self.weights(state.mass)
+        terms = self.pull(apart, state.mass, weights, state.G, state.softening).terms
+        return 1 / slowness(self.roots, terms)
 
 
 def get_clock(given: str | Clock) -> Clock:
@@ -85,6 +174,6 @@ def get_clock(given: str | Clock) -> Clock:
 
 CLOCKS: dict[str, Clock] = {
     "regularised": Clock(),
-    "inverse": Clock(1, alike),
+    "inverse": Clock(1, either),
     "logarithmic": Clock(1, product),
 }

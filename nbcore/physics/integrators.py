@@ -19,8 +19,8 @@ from nbcore.errors import InputError, entry
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import StepErrors
-from nbcore.physics.clocks import Clock
 from nbcore.physics.external import answer_of, is_like, unlike
+from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.state import State
 
 __all__ = [
@@ -235,46 +235,6 @@ class Hermite:
         if errors is not None:
             errors.smooth(state.replace(acceleration=a0, jerk=j0), after, dt)
         return after
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """Gragg–Bulirsch–Stoer extrapolation of drift-kick-drift in transformed time.
-
-    It chooses its own steps, by the tolerance and its estimate of the error.
-
-    Attributes
-    ----------
-    columns
-        Chains of each step; None chooses by the tolerance.
-    clock
-        Transformation of time.
-
-    References
-    ----------
-    Hairer, Nørsett & Wanner (1993), Solving Ordinary Differential Equations I, II.9; Mikkola &
-    Merritt (2008), AJ 135, 2398.
-    """
-
-    columns: int | None = None
-    clock: Clock = Clock()
-
-    order = 8
-    evaluations = evaluations_at_start = 0
-    reversible = False
-
-    def columns_for(self, tolerance: float) -> int:
-        """Chains for a tolerance."""
-        if self.columns is not None:
-            return self.columns
-        return min(max(round(4.5 - 0.35 * math.log10(tolerance)), 5), 9)
-
-    def inner(self, tolerance: PerSystem) -> PerSystem:
-        """Error of a step that is accepted, for a tolerance."""
-        return 0.03 * tolerance
-
-    def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
-        raise NotImplementedError
 
 
 def _fractions(name: str, given: Any) -> tuple[float, ...]:

@@ -24,9 +24,9 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem, is_tensor, to_numpy
 from nbcore.physics.body_errors import partners
 from nbcore.physics.external import name_of
-from nbcore.physics.extrapolation import MOST_COLUMNS
+from nbcore.physics.extrapolation import MOST_COLUMNS, Extrapolation
 from nbcore.physics.fields import TidalField
-from nbcore.physics.integrators import Extrapolation, Hermite, Integrator, Splitting
+from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.state import State
 from nbcore.simulation.compile_cache import CompileCache
@@ -276,9 +276,9 @@ def _scheme(
         order = np.argsort(state.mass == 0, axis=1, kind="stable")
         clock = integrator.clock
         return ExtrapolatedSteps(
-            (0,) * clock.power,
+            clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
-            _array(integrator.inner(tolerance)),
+            _array(integrator.aim(tolerance)),
             clock.weights(np.take_along_axis(state.mass, order, axis=1)),
             schedule(MOST_COLUMNS),
         )

@@ -15,7 +15,8 @@ from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import Array, PerSystem, to_numpy
 from nbcore.physics.external import answer_of, check_field
 from nbcore.physics.fields import TidalField
-from nbcore.physics.integrators import Extrapolation, Integrator, get_integrator
+from nbcore.physics.extrapolation import Extrapolation
+from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
@@ -239,8 +240,9 @@ def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolic
         return shipped
     if isinstance(shipped, Suite) and shipped.of(integrator_name(integrator)) is not None:
         return shipped
-    if isinstance(get_integrator(integrator), Extrapolation):
-        return OwnStep()
+    asked = get_integrator(integrator)
+    if isinstance(asked, Extrapolation):
+        return OwnStep(asked.clock)
     return untrained(integrator)
 
 

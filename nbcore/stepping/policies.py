@@ -29,6 +29,7 @@ from nbcore.physics.arrays import (
     taken,
     to_numpy,
 )
+from nbcore.physics.clocks import Clock
 from nbcore.physics.elementwise import clamp, exp, log, tanh, where
 from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
@@ -66,6 +67,7 @@ __all__ = [
 
 Memory = dict[str, Array]
 SMALLEST_TOLERANCE = 1e-16
+FIRST_STEP = "boekholt"  # criterion that is a radian of a pair
 UNTRAINED = "untrained"  # name of what `untrained` makes
 # Steps of untrained policies in units of τ tol^(1/p), with which the median error of reversible
 # steps comes out as the tolerance in the middle of the range of the order; measured by
@@ -147,11 +149,19 @@ class FixedStep(_Forgetful):
 
 @dataclass(frozen=True, eq=False)
 class OwnStep(_Forgetful):
-    """Steps of an integrator that chooses them itself."""
+    """Steps that an integrator chooses itself, such as `Extrapolation`.
+
+    Attributes
+    ----------
+    clock
+        In whose time they are.
+    """
+
+    clock: Clock
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
-        """First step in s, (B,)."""
-        return namespace(state.time).ones_like(state.time)
+        """First step in s, (B,); the integrator shortens it as need be."""
+        return self.clock.rate(state) * get_criterion(FIRST_STEP).time_scale(state)
 
     def __str__(self) -> str:
         return "own steps"

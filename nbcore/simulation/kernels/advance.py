@@ -7,18 +7,27 @@ import math
 from numba import njit
 
 from nbcore.physics.compiled import PLAIN, compiled
-from nbcore.simulation.kernels import extrapolation
+from nbcore.simulation.kernels import extrapolation, fields
 from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps
-from nbcore.simulation.kernels.orbits import measure
+from nbcore.simulation.kernels.forces import accelerate
+from nbcore.simulation.kernels.orbits import measure, span
 from nbcore.simulation.kernels.rules import smooth
 from nbcore.simulation.kernels.shapes import either, is_a
 from nbcore.simulation.kernels.steps import step
 from nbcore.stepping import control
 
-__all__ = ["advance", "again", "room_for", "within"]
+__all__ = ["advance", "again", "goes_on", "room_for", "within"]
 
 is_last = compiled(control.is_last, PLAIN)
 in_s = is_a(ExtrapolatedSteps)
+
+
+@njit(**PLAIN)
+def _pull(bodies, axes, field, m, x, time, G, eps2, a, phi):
+    """Accelerations; returns the potential energy."""
+    potential = accelerate(bodies, axes, m, x, G, eps2, a, phi)
+    fields.add_acceleration(bodies, axes, field, x, time, a)
+    return potential + fields.energy(bodies, axes, field, m, x, time)
 
 
 @njit(**PLAIN)
@@ -26,10 +35,13 @@ def _advance_in_s(
     bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, time, ds, t_end, G, eps2, phi,
     orbits,
 ):  # fmt: skip
-    h, ends, potential, ahead, made, in_vain, erred = extrapolation.advance(
+    h, ends, done, ahead, ds, made = extrapolation.advance(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, t_end, G, eps2, orbits
     )
-    return h, ends, potential, 0.0, ahead, made, in_vain, erred
+    potential, erred = _pull(bodies, axes, field, m, x, time + h, G, eps2, a, phi), 0.0
+    if orbits.followed:
+        erred = measure(bodies, orbits, x, v, eps2)
+    return h, ends, potential, done, ahead, ds, made + 1, erred
 
 
 @njit(**PLAIN)
@@ -47,7 +59,7 @@ def _advance_in_time(
         )
         if orbits.followed:
             erred = measure(bodies, orbits, x, v, eps2)
-    return h, ends, potential, done, dt, 0, 0, erred
+    return h, ends, potential, done, dt, dt, 0, erred
 
 
 # Advance by one step that does not go beyond t_end.
@@ -55,8 +67,8 @@ def _advance_in_time(
 # Returns
 # -------
 # Its length in time; whether it ends the run; the potential energy after it and the work of a
-# moving field; what is proposed for the next one, where the scheme does so; evaluations beyond
-# those that every step needs, and those in vain; the largest error of any body's orbit.
+# moving field; what is proposed for the next one, where the scheme does so, and what this one was;
+# evaluations beyond those that every step needs; the largest error of any body's orbit.
 advance = either(in_s, _advance_in_s, _advance_in_time, place=2, options=PLAIN)
 
 
@@ -65,16 +77,16 @@ def _within_s(
     bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, ds, length, G, eps2, phi,
     orbits,
 ):  # fmt: skip
-    gone, potential, ends = 0.0, 0.0, False
-    while not ends:
-        h, ends, potential, ds, _, _, _ = extrapolation.advance(
-            bodies, axes, scheme, room, field, b, m, x, v, lows, before + gone, ds,
-            before + length, G, eps2, orbits,
-        )  # fmt: skip
-        gone += h
-        if not h > 0:
-            break
-    return potential, 0.0
+    if orbits.followed:
+        span(bodies, orbits, x, eps2, orbits.now)
+    landed, work, _ = extrapolation.land(
+        bodies, axes, scheme, room, field, b, m, x, v, lows, before, ds, 0.0, length, G, eps2,
+        orbits,
+    )  # fmt: skip
+    if not landed:
+        x[0, 0] = math.nan
+    potential = _pull(bodies, axes, field, m, x, before + length, G, eps2, a, phi)
+    return potential, work
 
 
 @njit(**PLAIN)
@@ -82,16 +94,27 @@ def _within_time(
     bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, length, G, eps2, phi,
     orbits,
 ):  # fmt: skip
-    potential, done = step(
+    return step(
         bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, length, G, eps2, phi, orbits
     )
-    if orbits.followed:
-        measure(bodies, orbits, x, v, eps2)
-    return potential, done
 
 
 # Advance by a part of a step, of a length in time; returns potential energy and work.
 within = either(in_s, _within_s, _within_time, place=2, options=PLAIN)
+
+
+@njit(**PLAIN)
+def _yes(scheme):
+    return True
+
+
+@njit(**PLAIN)
+def _no(scheme):
+    return False
+
+
+# Whether a part of a step may begin where another has ended.
+goes_on = either(in_s, _yes, _no)
 
 
 @njit(**PLAIN)

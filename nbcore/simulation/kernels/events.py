@@ -42,12 +42,12 @@ def _first_event(
     Returns
     -------
     Time until then, its bodies and distance, the potential energy and the work of a moving field;
-    −1 for the bodies, and nothing that counts for the rest, where there is none. `orbits` is told
-    anew of the time until then, where any part was gone through.
+    −1 for the bodies, and nothing that counts for the rest, where there is none. Last whether any
+    part was gone through, so that `orbits` was told anew of the time until then.
     """
     contact, beyond = watch.collision * (1 - DEPTH), watch.escape * (1 + DEPTH)
     if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
-        return h, -1, -1, math.nan, 0.0, 0.0
+        return h, -1, -1, math.nan, 0.0, 0.0, False
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
     lows = (xl, vl)
@@ -61,14 +61,14 @@ def _first_event(
         first, second, distance = happens(bodies, axes, m, x, contact, beyond)
         if first >= 0:
             if width <= FINEST * h:
-                return end, first, second, distance, potential, done
+                return end, first, second, distance, potential, done, True
             width /= 2
         elif width > least * h and is_possible(
             bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond
         ):
             width /= 2
         elif end >= h:
-            return h, -1, -1, math.nan, potential, done
+            return h, -1, -1, math.nan, potential, done, tries > 0
         else:
             copy(bodies, x, xs)
             copy(bodies, v, vs)
@@ -95,7 +95,7 @@ def _no_event(
     bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h, x, v, a, jerk,
     G, eps2, orbits, watch,
 ):  # fmt: skip
-    return h, -1, -1, math.nan, 0.0, 0.0
+    return h, -1, -1, math.nan, 0.0, 0.0, False
 
 
 is_of_watched = is_a(Watched)

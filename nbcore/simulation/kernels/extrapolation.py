@@ -1,8 +1,8 @@
-"""Steps in regularised time, extrapolated; see `physics.clocks` and `physics.extrapolation`.
+"""Steps in transformed time, extrapolated; see `physics.extrapolation` and `physics.clocks`.
 
 The chains of a step don't depend on each other: `CHAINS` of them go through it at once, each in a
 lane of the vectors. Within a step positions are displacements from its start, and separations at
-its start come from positions in two parts, so that close pairs lose no digits.
+its start come from positions in two parts.
 """
 
 from __future__ import annotations
@@ -14,29 +14,38 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.physics import clocks, extrapolation
+from nbcore.physics.compiled import LAW, PLAIN, compiled
 from nbcore.physics.elementwise import inverse_root, maximum
-from nbcore.physics.extrapolation import chain_lengths, column_weights, error_weights
+from nbcore.physics.extrapolation import (
+    BEYOND,
+    LANDED,
+    LANDINGS,
+    LEAST_COLUMNS,
+    SMALLEST,
+    TOUCHED,
+    chain_lengths,
+    column_weights,
+    error_weights,
+)
+from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.lanes import chosen, largest, load, store, total
-from nbcore.simulation.kernels.orbits import estimated, note
-from nbcore.simulation.kernels.shapes import LANES, active, size
+from nbcore.simulation.kernels.orbits import beside, dot, orbit_changes, plus, span
+from nbcore.simulation.kernels.shapes import LANES, active, either, is_a, size
 
-__all__ = ["ExtrapolatedSteps", "Room", "advance", "room"]
+__all__ = ["ExtrapolatedSteps", "Room", "advance", "land", "room", "schedule"]
 
 Array = NDArray[np.float64]
 
 CHAINS = (0,) * LANES
-SAFETY = 0.75
-LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
-LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
-FIRST_STEP = 1.0  # about a radian of a pair
-LANDINGS = 8  # tries to reach the end
-BEYOND = 1.02  # of what is left, which the last step but one goes for
-NOISE = 4e-16
-UNHEEDED = 1e-14  # relative rounding, times 2^columns, in units of which an error is small
-ROUNDING = 1e-12
-CLOSE, CLOSER = 5e-2, 1e-3  # lengths, in steps, for which fewer columns do
-SMALLEST = 1e-14  # step in s
+
+term, slowness, pair_errors, noise_sizes, growth, cut, rounding = (
+    compiled(law)
+    for law in (
+        *(clocks.term, clocks.slowness, extrapolation.pair_errors, extrapolation.noise_sizes),
+        *(extrapolation.growth, extrapolation.cut, extrapolation.rounding),
+    )
+)
 
 
 class Schedule(NamedTuple):
@@ -53,9 +62,9 @@ class Schedule(NamedTuple):
 class ExtrapolatedSteps(NamedTuple):
     """Gragg–Bulirsch–Stoer with a number of columns for each system."""
 
-    power: tuple  # of the clock, as a length
+    roots: tuple  # of the clock, as a length
     columns: NDArray[np.int64]  # (B,)
-    tolerance: Array  # (B,)
+    aim: Array  # (B,) largest error of a step
     weights: Array  # (B, P) of the clock
     schedule: Schedule
 
@@ -67,12 +76,12 @@ class Room(NamedTuple):
     X: Array  # (D N, lanes) displacements
     U: Array  # changes of the velocities
     A: Array
-    E: Array  # gradient of the clock
-    Q: Array  # (4, lanes) time, W, step in s, largest Ω^p
-    result: Array  # (2 D N + 1, lanes) weighted sums of the chains
+    E: Array  # slope of the clock
+    Q: Array  # (5, lanes) time, W, step in s, largest Σ w r^−p, work
+    result: Array  # (2 D N + 2, lanes) weighted sums of the chains
     error: Array
-    new: Array  # (2 D N + 1,) displacements, changes of the velocities, and the time
-    change: Array  # estimate of their errors
+    new: Array  # (2 D N + 2,) displacements, changes of the velocities, time, work
+    change: Array  # estimates of their errors
 
 
 def schedule(most: int) -> Schedule:
@@ -111,11 +120,11 @@ def room(bodies, axes):
         np.empty((wide, LANES)),
         np.empty((wide, LANES)),
         np.empty((wide, LANES)),
-        np.empty((4, LANES)),
-        np.empty((2 * wide + 1, LANES)),
-        np.empty((2 * wide + 1, LANES)),
-        np.empty(2 * wide + 1),
-        np.empty(2 * wide + 1),
+        np.empty((5, LANES)),
+        np.empty((2 * wide + 2, LANES)),
+        np.empty((2 * wide + 2, LANES)),
+        np.empty(2 * wide + 2),
+        np.empty(2 * wide + 2),
     )
 
 
@@ -131,48 +140,52 @@ def separate(bodies, x, xl, apart):
 
 
 @njit(**LAW)
-def term(power, inverse):
-    """r^−p."""
-    if len(power) == 2:
-        return inverse * inverse
-    if len(power) == 1:
-        return inverse
-    return inverse * inverse * inverse
-
-
-@njit(**LAW)
-def rate_of(power, total):
-    """Ω from the sum of its terms."""
-    if len(power) == 2:
-        return math.sqrt(total)
-    if len(power) == 1:
-        return total
-    return total ** (1 / 3)
-
-
-@njit(**LAW)
-def look(bodies, axes, power, b, m, apart, weights, G, eps2):
-    """Potential energy of all pairs, and Ω."""
-    potential, total, k = 0.0, 0.0, 0
+def rate(bodies, axes, roots, b, apart, weights, eps2):
+    """Ω."""
+    terms, k = 0.0, 0
     for i in range(active(bodies)):
-        for j in range(i + 1, size(bodies)):
+        for _ in range(i + 1, size(bodies)):
             r2 = eps2
             for d in range(size(axes)):
                 r2 += apart[k, d] * apart[k, d]
-            inverse = 1 / math.sqrt(r2)
-            potential -= m[i] * m[j] * inverse
-            total += weights[b, k] * term(power, inverse)
+            terms += weights[b, k] * term(roots, inverse_root(r2))
             k += 1
-    return G * potential, rate_of(power, total)
+    return 1 / slowness(roots, terms)
 
 
 @njit(**PLAIN)
-def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
+def _tug(bodies, axes, field, m, x, time, X, A, t):
+    at, power = t + time, t * 0.0
+    for i in range(size(bodies)):
+        p = size(axes) * i
+        x0, x1, x2 = load(CHAINS, X, p) + x[0, i], load(CHAINS, X, p + 1) + x[1, i], t * 0.0
+        if size(axes) == 3:
+            x2 = load(CHAINS, X, p + 2) + x[2, i]
+        a0, a1, a2 = fields.pull(field, x0, x1, x2, at)
+        store(CHAINS, A, p, load(CHAINS, A, p) + a0)
+        store(CHAINS, A, p + 1, load(CHAINS, A, p + 1) + a1)
+        if size(axes) == 3:
+            store(CHAINS, A, p + 2, load(CHAINS, A, p + 2) + a2)
+        power = power + m[i] * fields.push(field, x0, x1, x2, at)
+    return power
+
+
+@njit(**PLAIN)
+def _no_tug(bodies, axes, field, m, x, time, X, A, t):
+    return t * 0.0
+
+
+# Add what a field does to all bodies of all chains; returns the rate of its work.
+tug = either(is_a(fields.Tide), _tug, _no_tug, place=2, options=PLAIN)
+
+
+@njit(**PLAIN)
+def substeps(bodies, axes, roots, field, b, m, weights, x, v, time, room, G, eps2, count):
     """So many kicks, each with a drift after it, of all chains."""
     n, D = size(bodies), size(axes)
     apart, X, U, A, E, Q = room.apart, room.X, room.U, room.A, room.E, room.Q
     t, W, h = load(CHAINS, Q, 0), load(CHAINS, Q, 1), load(CHAINS, Q, 2)
-    zero, most = h * 0.0, load(CHAINS, Q, 3)
+    zero, most, work = h * 0.0, load(CHAINS, Q, 3), load(CHAINS, Q, 4)
     for _ in range(count):
         for q in range(D * n):
             store(CHAINS, A, q, zero)
@@ -196,7 +209,7 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
                     r2 = r2 + R2 * R2
                 inverse = inverse_root(r2)
                 u = inverse * inverse
-                part = weights[b, k] * term(power, inverse)
+                part = weights[b, k] * term(roots, inverse)
                 terms = terms + part
                 f, g = u * inverse, part * u
                 ours, yours = mj * f, mi * f
@@ -218,16 +231,17 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
             if D == 3:
                 store(CHAINS, A, p + 2, a2)
                 store(CHAINS, E, p + 2, e2)
-        slow = inverse_root(terms)  # 1/Ω
+        slow = slowness(roots, terms)
         most = maximum(most, terms)
         dt, along = h * slow, zero
+        work = work + dt * tug(bodies, axes, field, m, x, time, X, A, t)
         for i in range(n):
             for d in range(D):
                 q = D * i + d
                 kick, u = dt * load(CHAINS, A, q), load(CHAINS, U, q)
                 along = along + ((u + 0.5 * kick) + v[d, i]) * load(CHAINS, E, q)
                 store(CHAINS, U, q, u + kick)
-        W = W + dt * slow * along
+        W = W + h * term(roots, slow) * along
         dt = h / W
         t = t + dt
         for i in range(n):
@@ -237,10 +251,11 @@ def substeps(bodies, axes, power, b, m, weights, v, room, G, eps2, count):
     store(CHAINS, Q, 0, t)
     store(CHAINS, Q, 1, W)
     store(CHAINS, Q, 3, most)
+    store(CHAINS, Q, 4, work)
 
 
 @njit(**PLAIN)
-def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
+def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2):
     """Take all chains through a step of H, and sum them up."""
     n, D = size(bodies), size(axes)
     schedule = scheme.schedule
@@ -248,7 +263,7 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
     wide, row = D * n, schedule.begin[columns]
     nothing = load(CHAINS, schedule.part, row) * 0.0
     store(CHAINS, Q, 3, nothing)
-    for q in range(2 * wide + 1):
+    for q in range(2 * wide + 2):
         store(CHAINS, result, q, nothing)
         store(CHAINS, error, q, nothing)
     while schedule.count[row] > 0:
@@ -263,9 +278,11 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
         store(CHAINS, Q, 0, chosen(fresh, start, load(CHAINS, Q, 0)))
         store(CHAINS, Q, 1, chosen(fresh, nothing + omega, load(CHAINS, Q, 1)))
         store(CHAINS, Q, 2, h)
+        store(CHAINS, Q, 4, chosen(fresh, nothing, load(CHAINS, Q, 4)))
         substeps(
-            bodies, axes, scheme.power, b, m, scheme.weights, v, room, G, eps2, schedule.count[row]
-        )
+            bodies, axes, scheme.roots, field, b, m, scheme.weights, x, v, time, room, G, eps2,
+            schedule.count[row],
+        )  # fmt: skip
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
         # The last drift was twice too long.
@@ -279,13 +296,149 @@ def chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2):
                 store(CHAINS, error, q, load(CHAINS, error, q) + of_error * moved)
                 store(CHAINS, result, p, load(CHAINS, result, p) + weight * u)
                 store(CHAINS, error, p, load(CHAINS, error, p) + of_error * u)
-        gone = load(CHAINS, Q, 0) - over
-        store(CHAINS, result, 2 * wide, load(CHAINS, result, 2 * wide) + weight * gone)
-        store(CHAINS, error, 2 * wide, load(CHAINS, error, 2 * wide) + of_error * gone)
+        gone, work = load(CHAINS, Q, 0) - over, load(CHAINS, Q, 4)
+        q = 2 * wide
+        store(CHAINS, result, q, load(CHAINS, result, q) + weight * gone)
+        store(CHAINS, error, q, load(CHAINS, error, q) + of_error * gone)
+        store(CHAINS, result, q + 1, load(CHAINS, result, q + 1) + weight * work)
         row += 1
-    for q in range(2 * wide + 1):
+    for q in range(2 * wide + 2):
         room.new[q] = total(load(CHAINS, result, q))
         room.change[q] = total(load(CHAINS, error, q))
+
+
+@njit(**LAW)
+def across(axes, flat, i, j):
+    """Triple of the vector of body j less that of body i, from an array of bodies' vectors."""
+    p, q = size(axes) * i, size(axes) * j
+    last = flat[q + 2] - flat[p + 2] if size(axes) == 3 else 0.0
+    return flat[q] - flat[p], flat[q + 1] - flat[p + 1], last
+
+
+@njit(**LAW)
+def length(axes, flat, i):
+    """Size of the vector of body i."""
+    total = 0.0
+    for p in range(size(axes) * i, size(axes) * (i + 1)):
+        total += flat[p] * flat[p]
+    return math.sqrt(total)
+
+
+@njit(**LAW)
+def estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2):
+    """Error of a step beyond rounding, relative: of each body beside its partner, and of all.
+
+    NaN where there is none.
+    """
+    n, wide, worst = size(bodies), size(axes) * size(bodies), 0.0
+    late = change[2 * wide]
+    for i in range(n):
+        j, mu = orbits.who[i], orbits.pair[1, i]
+        if j == i:
+            continue
+        R = plus(beside(i, orbits, x), across(axes, new, i, j), 1.0)
+        V = plus(beside(i, orbits, v), across(axes, new, n + i, n + j), 1.0)
+        dR, dV = across(axes, change, i, j), across(axes, change, n + i, n + j)
+        inverse = inverse_root(dot(R, R) + eps2)
+        of_place, of_speed = pair_errors(R, V, dR, dV, late, mu, inverse)
+        moved, faster = length(axes, new, i), length(axes, new, n + i)
+        by_place, by_speed = noise_sizes(moved, faster, V, mu, inverse, closest)
+        worst = max(worst, of_place - noise * by_place, of_speed - noise * by_speed)
+    size2 = off2 = 0.0
+    for d in range(size(axes)):
+        centre = drift = 0.0
+        for i in range(n):
+            centre += (x[d, i] + new[size(axes) * i + d]) / n
+            drift += (v[d, i] + new[wide + size(axes) * i + d]) / n
+        for i in range(n):
+            size2 += (x[d, i] + new[size(axes) * i + d] - centre) ** 2
+            off2 += (change[size(axes) * i + d] - drift * late) ** 2
+    whole = math.sqrt(off2 / size2) - noise
+    return whole if not worst >= whole else worst
+
+
+@njit(**LAW)
+def note(bodies, axes, orbits, x, v, change, eps2):
+    """Add an estimate of what a part of a step erred by to `gone`, as if it had been kicks."""
+    n, gone, now = size(bodies), orbits.gone, orbits.now
+    for i in range(n):
+        j, mu = orbits.who[i], orbits.pair[1, i]
+        if j == i:
+            continue
+        R, V = beside(i, orbits, x), beside(i, orbits, v)
+        dR, dV = across(axes, change, i, j), across(axes, change, n + i, n + j)
+        inverse = inverse_root(dot(R, R) + eps2)
+        energy, shape = orbit_changes(R, V, dR, dV, mu, inverse)
+        gone[0, i] += (inverse - now[0, i]) + energy / mu
+        now[0, i] = inverse
+        for d in range(3):
+            along = inverse * R[d]
+            gone[d + 1, i] += (along - now[d + 1, i]) + shape[d]
+            now[d + 1, i] = along
+
+
+@njit(**PLAIN)
+def move(bodies, axes, x, v, lows, new):
+    """Add the displacements and the changes of the velocities, in two parts."""
+    n, D = size(bodies), size(axes)
+    xl, vl = lows
+    for i in range(n):
+        for d in range(D):
+            q = D * i + d
+            place, due = x[d, i], new[q] + xl[d, i]
+            x[d, i] = place + due
+            xl[d, i] = due - (x[d, i] - place)
+            speed, due = v[d, i], new[D * n + q] + vl[d, i]
+            v[d, i] = speed + due
+            vl[d, i] = due - (v[d, i] - speed)
+
+
+@njit(**PLAIN)
+def columns_for(part, most, aim):
+    """Columns that do for a part of a step of `most` columns that erred by `aim` at most.
+
+    As if each column lessened the error of the whole step by the same factor.
+    """
+    if part >= 1:
+        return most
+    wanted, lessened = math.log(aim / part), math.log(aim) / most + 2 * math.log(part)
+    return min(max(math.ceil(wanted / lessened) + 1, LEAST_COLUMNS), most)
+
+
+@njit(**PLAIN)
+def land(
+    bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, gone, length, G, eps2, orbits
+):  # fmt: skip
+    """Go to a time, by parts of a step of ds.
+
+    Parameters
+    ----------
+    gone, length
+        Since `time`: where they are, and where they go, forward or back.
+
+    Returns
+    -------
+    Whether they got there, the work of a moving field, evaluations.
+    """
+    wide, made, work = size(axes) * size(bodies), 0, 0.0
+    for _ in range(LANDINGS):
+        rest = length - gone
+        if abs(rest) <= LANDED * (abs(time + length) + abs(length)):
+            return True, work, made
+        separate(bodies, x, lows[0], room.apart)
+        omega = rate(bodies, axes, scheme.roots, b, room.apart, scheme.weights, eps2)
+        part = min(max(rest * omega, -ds), ds)
+        columns = columns_for(abs(part) / ds, scheme.columns[b], scheme.aim[b])
+        chains(
+            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G, eps2
+        )
+        made += columns * (columns + 1)
+        move(bodies, axes, x, v, lows, room.new)
+        gone += room.new[2 * wide]
+        work += room.new[2 * wide + 1]
+        if orbits.followed:
+            note(bodies, axes, orbits, x, v, room.change, eps2)
+    return False, work, made
 
 
 @njit(**PLAIN)
@@ -296,59 +449,38 @@ def advance(
 
     Returns
     -------
-    Its length in time, 0 where none can be made; whether it ends the run; the potential energy; the
-    next step in s; evaluations, and how many of them were in vain; the error of any body's orbit.
+    Its length in time, 0 where none can be made; whether it ends the run; the work of a moving
+    field; the next step in s, and this one; evaluations.
     """
-    n, D = size(bodies), size(axes)
-    xl, vl = lows
-    power, weights, tolerance, most = (
-        scheme.power, scheme.weights, scheme.tolerance[b], scheme.columns[b]
+    wide, columns, aim, roots = (
+        size(axes) * size(bodies), scheme.columns[b], scheme.aim[b], scheme.roots
     )  # fmt: skip
-    exponent, noise, new, change = -1.0 / (2 * most - 1), UNHEEDED * 2.0**most, room.new, room.change
-    separate(bodies, x, xl, room.apart)
-    potential, omega = look(bodies, axes, power, b, m, room.apart, weights, G, eps2)
-    made, in_vain, ahead, gone, landing = 0, 0, H, 0.0, 0
-    remaining, whole = t_end - time, H
-    while True:
-        columns = most
-        if landing > 0:
-            columns = 2 if abs(H) < CLOSER * whole else 4 if abs(H) < CLOSE * whole else most
-        chains(bodies, axes, columns, scheme, b, m, v, omega, H, room, G, eps2)
+    noise, new, change, remaining = rounding(columns), room.new, room.change, t_end - time
+    separate(bodies, x, lows[0], room.apart)
+    omega = rate(bodies, axes, roots, b, room.apart, scheme.weights, eps2)
+    # Not far beyond the end, from where it is a long way back.
+    if H > 1.5 * BEYOND * remaining * omega:
+        H = BEYOND * remaining * omega
+    made, first, error = 0, H, math.inf
+    while not error <= 1.0:
+        if not H > SMALLEST * first:
+            return 0.0 * H, False, 0.0, H, H, made
+        if made > 0:
+            H *= cut(error, columns)
+        chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2)
         made += columns * (columns + 1)
-        if landing == 0:
-            closest = rate_of(power, largest(load(CHAINS, room.Q, 3)))
-            e = estimated(
-                bodies, axes, orbits, x, v, new, change, tolerance, noise, closest, eps2
-            )
-            factor = SAFETY * max(e, 1e-30) ** exponent
-            if not e <= 1.0:
-                in_vain += columns * (columns + 1)
-                H *= min(max(factor, LARGEST_CUT), LEAST_CUT) if e < 1e200 else LARGEST_CUT
-                if not H > SMALLEST:
-                    return 0.0, False, potential, H, made, in_vain, 0.0
-                continue
-            whole = H
-            ahead = H * min(max(factor, LEAST_GROWTH), LARGEST_GROWTH)
-        for i in range(n):
-            for d in range(D):
-                q = D * i + d
-                place, due = x[d, i], new[q] + xl[d, i]
-                x[d, i] = place + due
-                xl[d, i] = due - (x[d, i] - place)
-                speed, due = v[d, i], new[D * n + q] + vl[d, i]
-                v[d, i] = speed + due
-                vl[d, i] = due - (v[d, i] - speed)
-        gone += new[2 * D * n]
-        erred = note(bodies, axes, orbits, x, v, change, eps2) if orbits.followed else 0.0
-        separate(bodies, x, xl, room.apart)
-        potential, omega = look(bodies, axes, power, b, m, room.apart, weights, G, eps2)
-        rest = remaining - gone
-        if landing == 0 and rest > ROUNDING * remaining:
-            # Not far beyond the end, from where it is a long way back.
-            if ahead > 1.5 * BEYOND * rest * omega:
-                ahead = BEYOND * rest * omega
-            return gone, False, potential, ahead, made, in_vain, erred
-        if abs(rest) <= NOISE * (abs(t_end) + remaining) or landing == LANDINGS:
-            return remaining, True, potential, ahead, made, in_vain, erred
-        landing += 1
-        H = rest * omega
+        closest = 1 / slowness(roots, largest(load(CHAINS, room.Q, 3)))
+        error = estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2) / aim
+    if orbits.followed:
+        span(bodies, orbits, x, eps2, orbits.now)
+    move(bodies, axes, x, v, lows, new)
+    if orbits.followed:
+        note(bodies, axes, orbits, x, v, change, eps2)
+    gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(max(error, 0.0), columns)
+    if remaining - gone > TOUCHED * remaining:
+        return gone, False, work, ahead, H, made
+    landed, more, made_more = land(
+        bodies, axes, scheme, room, field, b, m, x, v, lows, time, H, gone, remaining, G, eps2,
+        orbits,
+    )  # fmt: skip
+    return remaining if landed else math.nan, True, work + more, ahead, H, made + made_more

@@ -28,6 +28,8 @@ __all__ = [
     "add_derivative",
     "energy",
     "power",
+    "pull",
+    "push",
     "tidal_element",
 ]
 
@@ -58,16 +60,40 @@ def _squares(axes, field, time):
 
 @njit(**LAW)
 def _add_acceleration(bodies, axes, field, x, time, a):
-    origin = pair_weight(_squares(axes, field, time))
     for i in range(size(bodies)):
-        S2 = 0.0
-        for d in range(size(axes)):
-            S = field.position[d] + field.velocity[d] * time - x[d, i]
-            S2 += S * S
-        weight = pair_weight(S2)
-        for d in range(size(axes)):
-            R = field.position[d] + field.velocity[d] * time
-            a[d, i] += field.Gm * ((R - x[d, i]) * weight - R * origin)
+        a0, a1, a2 = pull(field, x[0, i], x[1, i], x[2, i], time)
+        a[0, i] += a0
+        a[1, i] += a1
+        a[2, i] += a2
+
+
+@njit(**LAW)
+def pull(field, x0, x1, x2, time):
+    """Acceleration of a body, for numbers and lanes alike."""
+    R0, R1, R2, S0, S1, S2 = _seen(field, x0, x1, x2, time)
+    near, far = pair_weight(S0 * S0 + S1 * S1 + S2 * S2), pair_weight(R0 * R0 + R1 * R1 + R2 * R2)
+    Gm = field.Gm
+    return Gm * (S0 * near - R0 * far), Gm * (S1 * near - R1 * far), Gm * (S2 * near - R2 * far)
+
+
+@njit(**LAW)
+def push(field, x0, x1, x2, time):
+    """Power on a body, over its mass, for numbers and lanes alike."""
+    V0, V1, V2 = field.velocity[0], field.velocity[1], field.velocity[2]
+    R0, R1, R2, S0, S1, S2 = _seen(field, x0, x1, x2, time)
+    r2, SV = R0 * R0 + R1 * R1 + R2 * R2, S0 * V0 + S1 * V1 + S2 * V2
+    RV, xV = R0 * V0 + R1 * V1 + R2 * V2, x0 * V0 + x1 * V1 + x2 * V2
+    xR, near = x0 * R0 + x1 * R1 + x2 * R2, pair_weight(S0 * S0 + S1 * S1 + S2 * S2)
+    return field.Gm * (SV * near + pair_weight(r2) * (xV - 3 * xR * RV / r2 - RV))
+
+
+@njit(**LAW)
+def _seen(field, x0, x1, x2, time):
+    """The distant mass from the origin and from a body."""
+    R0 = time * field.velocity[0] + field.position[0]
+    R1 = time * field.velocity[1] + field.position[1]
+    R2 = time * field.velocity[2] + field.position[2]
+    return R0, R1, R2, R0 - x0, R1 - x1, R2 - x2
 
 
 @njit(**LAW)
@@ -86,22 +112,10 @@ def _energy(bodies, axes, field, m, x, time):
 
 @njit(**LAW)
 def _power(bodies, axes, field, m, x, time):
-    R2, total, RV = _squares(axes, field, time), 0.0, 0.0
-    for d in range(size(axes)):
-        RV += (field.position[d] + field.velocity[d] * time) * field.velocity[d]
-    weight = pair_weight(R2)
+    total = 0.0
     for i in range(size(bodies)):
-        S2 = SV = xR = xV = 0.0
-        for d in range(size(axes)):
-            V = field.velocity[d]
-            R = field.position[d] + V * time
-            S = R - x[d, i]
-            S2 += S * S
-            SV += S * V
-            xR += x[d, i] * R
-            xV += x[d, i] * V
-        total += m[i] * (SV * pair_weight(S2) + weight * (xV - 3 * xR * RV / R2 - RV))
-    return field.Gm * total
+        total += m[i] * push(field, x[0, i], x[1, i], x[2, i], time)
+    return total
 
 
 @njit(**LAW)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nbcore.physics import body_errors
 from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation.kernels import fields
-from nbcore.simulation.kernels.advance import advance, again, room_for, within
+from nbcore.simulation.kernels.advance import advance, again, goes_on, room_for, within
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -35,6 +35,7 @@ from nbcore.simulation.kernels.orbits import (
     Orbits,
     commit,
     look_for_partners,
+    measure,
     pair_up,
     span,
 )
@@ -235,7 +236,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
-            n_more, n_in_vain = 0, 0
+            n_more = 0
             own, status, good = systems.taken_over[b], RUNNING, 0
             met, other = -1, -1  # bodies of a contact, or one that has escaped
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
@@ -252,12 +253,11 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                         copy(bodies, xl, xl0)
                         copy(bodies, vl, vl0)
                 clear(bodies, gone)
-                h, ends, potential, done, ahead, made_more, in_vain, erred = advance(
+                h, ends, potential, done, ahead, dt, made_more, erred = advance(
                     bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, time, dt, t_end,
                     G, eps2, phi, orbits,
                 )  # fmt: skip
                 n_more += made_more
-                n_in_vain += in_vain
                 if not time + h > time:  # true for NaN, too
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
@@ -291,7 +291,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                     copy(bodies, v, vw)
                     copy(bodies, a, aw)
                     copy(bodies, jerk, jw)
-                    part, met, other, distance, potential, part_done = first_event(
+                    part, met, other, distance, potential, part_done, anew = first_event(
                         bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h,
                         xw, vw, aw, jw, G, eps2, orbits, watch,
                     )  # fmt: skip
@@ -306,6 +306,8 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                         event = systems.event[b]
                         event[0], event[1], event[2], event[3] = time, met, other, distance
+                    if followed and anew:
+                        measure(bodies, orbits, x, v, eps2)
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -337,7 +339,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                 work += done
                 if status != RUNNING:
                     break
-                if followed and n_steps % between_looks == 0:
+                if (followed and n_steps % between_looks == 0) or proposes(rule):
                     look_for_partners(bodies, orbits, m, x, G, eps2)
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
                 if guarded and takes_over(n_redone, n_steps):
@@ -401,15 +403,16 @@ def between(
     bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt, h, work,
     G, eps2, records, order, row, initial, scale, orbits,
 ):  # fmt: skip
-    """Records at output times within a step, by steps of part length; returns the next row.
+    """Records at output times within a step, by parts of it; returns the next row.
 
     `orbits` is left as the whole step left it, but for the errors at hand.
     """
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
     mean, sizes = scratch(bodies, 3, 1, 0.0), scratch(bodies, 2, 1, 0.0)
-    gone, was, now = (
-        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
+    gone, was, now, told = (
+        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0),
+        scratch(bodies, 4, 1, 0.0),
     )  # fmt: skip
     lows, off = (xl, vl), scratch(bodies, 7, 1, 0.0)
     followed, who, pair = orbits.followed, orbits.who, orbits.pair
@@ -420,24 +423,37 @@ def between(
     clear(bodies, v)
     clear(bodies, a)
     clear(bodies, off)
+    clear(bodies, told)
+    at, done, begins = before, 0.0, True
     while row < len(records.times) and records.times[row] <= time:
-        copy(bodies, x0, x)
-        copy(bodies, v0, v)
-        copy(bodies, a0, a)
-        copy(bodies, j0, jerk)
+        if begins or not goes_on(scheme):
+            copy(bodies, x0, x)
+            copy(bodies, v0, v)
+            copy(bodies, a0, a)
+            copy(bodies, j0, jerk)
+            span(bodies, part, x, eps2, part.was)
+            at, done, begins = before, 0.0, False
         wanted = records.times[row]
-        clear(bodies, part.gone)
-        span(bodies, part, x, eps2, part.was)
-        potential, done = within(
-            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt,
-            wanted - before, G, eps2, phi, part,
+        for d in range(4):
+            for i in range(gone.shape[1]):
+                gone[d, i] = told[d, i]
+        potential, part_done = within(
+            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, at, dt, wanted - at, G,
+            eps2, phi, part,
         )  # fmt: skip
+        done += part_done
+        if goes_on(scheme):
+            at = wanted
+            for d in range(4):
+                for i in range(gone.shape[1]):
+                    told[d, i] = gone[d, i]
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
         for d in range(7):
             for i in range(size(bodies)):
                 off[d, i] = orbits.off[d, i]
         if part.followed:
+            measure(bodies, part, x, v, eps2)
             commit(bodies, part, off)
         write(bodies, records, order, b, row, wanted, h, de, dp2, dl2, scale, off, x, v)
         row += 1

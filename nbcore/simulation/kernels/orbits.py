@@ -28,10 +28,8 @@ __all__ = [
     "Orbits",
     "add_kick",
     "commit",
-    "estimated",
     "look_for_partners",
     "measure",
-    "note",
     "pair_up",
     "span",
 ]
@@ -307,78 +305,3 @@ def smooth(bodies, orbits, before, after, h, eps2):
         for d in range(3):
             shape = e1[d] - e0[d] - half * (c0[d] + c1[d]) - twelfth * (d0[d] - d1[d])
             gone[d + 1, i] = (orbits.now[d + 1, i] - orbits.was[d + 1, i]) + shape
-
-
-@njit(**LAW)
-def estimated(bodies, axes, orbits, x, v, new, change, tolerance, noise, closest, eps2):
-    """How much a step errs by, by an estimate, in tolerances; NaN if it is none.
-
-    Relative for each body beside its partner: of the place in their distance, of the speed in the
-    root of twice V²/2 + μ/r. Of the place in the size of the system, too.
-
-    Parameters
-    ----------
-    new, change
-        Displacements and changes of the velocities, body by body, and estimates of their errors.
-    noise
-        Relative error by rounding, below which no tolerance can ask to be.
-    closest
-        Largest Ω on the way, 1/r of the closest pair, whose distance is rounded like what they move.
-    """
-    n, D, worst, size2, most2 = size(bodies), size(axes), 0.0, 0.0, 0.0
-    for i in range(n):
-        j, r2, v2, place2, speed2 = orbits.who[i], eps2, 0.0, 0.0, 0.0
-        moved2, fast2, off2 = 0.0, 0.0, 0.0
-        for d in range(D):
-            p, q, s, t = D * i + d, D * j + d, D * (n + i) + d, D * (n + j) + d
-            R = (x[d, j] - x[d, i]) + (new[q] - new[p])
-            V = (v[d, j] - v[d, i]) + (new[t] - new[s])
-            r2 += R * R
-            v2 += V * V
-            place2 += (change[q] - change[p]) ** 2
-            speed2 += (change[t] - change[s]) ** 2
-            moved2 += new[p] * new[p]
-            fast2 += new[s] * new[s]
-            off2 += change[p] * change[p]
-            size2 += (x[d, i] + new[p]) ** 2
-        most2 = most2 if most2 >= off2 else off2  # NaN, too
-        if j != i:
-            pace2 = v2 + 2 * orbits.pair[1, i] / math.sqrt(r2)
-            moved = math.sqrt(moved2)
-            least = tolerance + noise * moved * closest
-            of_place = least * math.sqrt(r2) + noise * moved
-            of_speed = least * math.sqrt(pace2) + noise * math.sqrt(fast2)
-            worst = max(worst, math.sqrt(place2) / of_place, math.sqrt(speed2) / of_speed)
-    return max(worst, math.sqrt(most2 * n / size2) / tolerance)
-
-
-@njit(**LAW)
-def note(bodies, axes, orbits, x, v, change, eps2):
-    """Add an estimate of what a step erred by to `gone`; returns the largest of it, relative."""
-    n, D, gone, most = size(bodies), size(axes), orbits.gone, 0.0
-    for i in range(n):
-        j = orbits.who[i]
-        if j == i:
-            orbits.sizes[0, i] = orbits.sizes[1, i] = 1.0
-            continue
-        p, q = D * i, D * j
-        dR0, dR1, dR2 = change[q] - change[p], change[q + 1] - change[p + 1], 0.0
-        if D == 3:
-            dR2 = change[q + 2] - change[p + 2]
-        p, q = p + D * n, q + D * n
-        dV0, dV1, dV2 = change[q] - change[p], change[q + 1] - change[p + 1], 0.0
-        if D == 3:
-            dV2 = change[q + 2] - change[p + 2]
-        dR, dV = (dR0, dR1, dR2), (dV0, dV1, dV2)
-        R, V, mu = beside(i, orbits, x), beside(i, orbits, v), orbits.pair[1, i]
-        inverse = inverse_root(dot(R, R) + eps2)
-        energy, shape = orbit_changes(R, V, dR, dV, mu, inverse)
-        of_energy, of_shape = orbit_sizes(R, V, mu, inverse)
-        gone[0, i] += energy
-        for d in range(3):
-            gone[d + 1, i] += shape[d]
-        orbits.sizes[0, i], orbits.sizes[1, i] = of_energy, of_shape
-        most = max(most, abs(gone[0, i]) / of_energy)
-        e = (gone[1, i], gone[2, i], gone[3, i])
-        most = max(most, math.sqrt(dot(e, e)) / of_shape)
-    return most
