@@ -112,6 +112,11 @@ class Clock:
         if self.power not in POWERS:
             raise InputError(f"power of a clock is {self.power!r}; it must be 1, 2 or 4")
 
+    def __str__(self) -> str:
+        known = (name for name, clock in CLOCKS.items() if clock == self)
+        weight = getattr(self.weight, "__name__", type(self.weight).__name__)
+        return next(known, f"of power {self.power} with weights {weight}")
+
     @property
     def roots(self) -> tuple[int, ...]:
         """As many zeros as the power has factors of 2."""

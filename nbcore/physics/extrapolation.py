@@ -149,6 +149,8 @@ class Advance(NamedTuple):
         (B,) lengths [T]; 0 where none could be made.
     ds
         (B,) steps in s for the next one.
+    used
+        (B,) of this one.
     evaluations
         (B,).
     """
@@ -156,6 +158,7 @@ class Advance(NamedTuple):
     after: State
     dt: PerSystem
     ds: PerSystem
+    used: PerSystem
     evaluations: Array
 
 
@@ -205,6 +208,14 @@ class Extrapolation:
                 f"columns are {self.columns!r}; give 3 to {MOST_COLUMNS}, or None for a number "
                 "that suits the tolerance"
             )
+
+    def __str__(self) -> str:
+        columns = "columns by the tolerance" if self.columns is None else f"{self.columns} columns"
+        return f"extrapolation with {columns} in time {self.clock}"
+
+    def check(self, state: State) -> None:
+        """Raise InputError for a state that can't be gone on from."""
+        self.clock.weights(state.mass)
 
     @property
     def order(self) -> int:
@@ -288,7 +299,7 @@ class Extrapolation:
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
-                return Advance(after, where(landing, remaining, dt), ahead, evaluations)
+                return Advance(after, where(landing, remaining, dt), ahead, H, evaluations)
             part = rest * clock.rate(after)
             part = where(open_, maximum(minimum(part, H), -H), 0.0)
             sums, wrong, _ = self._chains(after, part, weights, columns)
@@ -298,7 +309,7 @@ class Extrapolation:
                 errors.estimate(after, wrong.displacement, wrong.change)
             rest = rest - sums.time
         lost = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
-        return Advance(after, where(lost, math.nan, dt), ahead, evaluations)
+        return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations)
 
     def _chains(
         self, state: State, ds: PerSystem, weights: Array, columns: list[int]

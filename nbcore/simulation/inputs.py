@@ -208,6 +208,14 @@ def policy_of(
     tolerance
         The strictest one.
     """
+    asked = _asked(integrator)
+    if asked is not None and isinstance(chosen := get_integrator(asked), Extrapolation):
+        if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
+            return OwnStep(chosen.clock), integrator
+        raise InputError(
+            f"policy is {given!r} and the integrator {integrator_name(asked)!r} chooses its own "
+            "steps, by the tolerance; leave the policy out, or name another integrator"
+        )
     policy = given
     if policy is None:
         policy = _default_policy(integrator)
@@ -240,9 +248,6 @@ def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolic
         return shipped
     if isinstance(shipped, Suite) and shipped.of(integrator_name(integrator)) is not None:
         return shipped
-    asked = get_integrator(integrator)
-    if isinstance(asked, Extrapolation):
-        return OwnStep(asked.clock)
     return untrained(integrator)
 
 

@@ -36,7 +36,7 @@ from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.criteria import CRITERIA
-from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, Policy
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, OwnStep, Policy
 
 __all__ = [
     "Begun",
@@ -115,6 +115,8 @@ def _described(policy: Policy) -> dict[str, Any]:
     kind = type(policy)
     if isinstance(policy, FixedStep) and kind is FixedStep:
         return {"kind": "FixedStep", "dt": policy.dt}
+    if isinstance(policy, OwnStep):
+        return {"kind": "OwnStep"}
     if isinstance(policy, Criterion):
         # A row of the table is as good as its name; what is derived from the class may do anything.
         if kind is Criterion and CRITERIA.get(policy.name) == policy.row:
@@ -201,7 +203,8 @@ class Begun:
             assert isinstance(stored, LearnedPolicy)
         else:
             values = {name: value for name, value in known.items() if name != "kind"}
-            stored = {"FixedStep": FixedStep, "Criterion": Criterion}[known["kind"]](**values)
+            kinds = {"FixedStep": FixedStep, "Criterion": Criterion, "OwnStep": OwnStep}
+            stored = kinds[known["kind"]](**values)
         if given is not None and not _alike(known, stored, given):
             refuse(self.path, "policy", _words(stored, known), _words(given))
         return stored

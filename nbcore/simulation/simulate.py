@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
+from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.simulation.arguments import agreed, plan_of, rows_of
@@ -291,7 +292,7 @@ def check(
     """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
     plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps)
     scheme = plan.scheme
-    if isinstance(scheme, Hermite):
+    if isinstance(scheme, (Extrapolation, Hermite)):
         scheme.check(state)
     if state.field is not None:
         state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions

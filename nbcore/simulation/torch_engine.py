@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
-from nbcore.physics.body_errors import BodyErrors, steps_between_looks
+from nbcore.physics.body_errors import BodyErrors, StepErrors, steps_between_looks
+from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Splitting, checked_step
 from nbcore.physics.state import State
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
@@ -31,8 +33,7 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
 def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome:
     policy, integrator, limits, guard = task.policy, task.integrator, task.limits, task.guard
     control, state = get_control(task.stepping), task.state
-    is_ours = type(integrator) in (Splitting, Hermite)
-    advance = integrator.step if is_ours else partial(checked_step, integrator)
+    take = partial(_in_s if isinstance(integrator, Extrapolation) else _in_time, task)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
     memory = policy.begin(state)
 
@@ -44,7 +45,8 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
     n_steps, n_redone = torch.zeros_like(status), torch.zeros_like(status)
     retried, energy = torch.zeros_like(status, dtype=torch.bool), gravity.energy(state)
     own = torch.zeros_like(retried)  # whether the guard has taken over
-    # Accelerations that the loop had to evaluate, for no step did.
+    # Evaluations that no step tells of beforehand: accelerations that the loop had to evaluate, and
+    # those of steps that an integrator chooses itself.
     n_filled = torch.full_like(n_steps, int(integrator.evaluations_at_start == 0))
     max_errors = torch.zeros(3, state.n_systems, dtype=state.time.dtype, device=state.time.device)
     orbits = BodyErrors.begin(state) if task.follow else None
@@ -92,14 +94,11 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             if limits.stop is not None and limits.stop():
                 raise KeyboardInterrupt
             remaining = limits.t_end - state.time
-            last = is_last(dt, remaining)
-            h = torch.where(last, remaining, dt)
-            advances = state.time + h > state.time  # false for NaN, too
-            status = status.where(~running | advances, _why_not(h))
-            running = status == Status.RUNNING
-            h = torch.where(running, h, 0.0)
             told = None if orbits is None else orbits.watch(state)
-            after = advance(state, h, told)
+            after, h, last, taken = take(state, dt, remaining, running, told)
+            status = status.where(~running | (state.time + h > state.time), _why_not(h))
+            running = status == Status.RUNNING
+            h, dt, n_filled = torch.where(running, h, 0.0), taken.this, n_filled + taken.evaluations
             after = after.replace(time=torch.where(running & last, limits.t_end, after.time))
             redo, again = torch.zeros_like(retried), dt
             erred, followed = torch.zeros_like(h), orbits
@@ -113,7 +112,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                     kept &= erred <= guard.largest_error
                 redo = (h > 0) & ~retried & ~kept
                 if bool(redo.any()):
-                    again = guard.again(state, h)
+                    again = guard.again(state, h) if taken.next is None else dt / 2
                     after = after.where(~redo, state)
                     h, last = torch.where(redo, 0.0, h), last & ~redo
                     if orbits is not None and followed is not None:
@@ -154,8 +153,8 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
                 orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
-            proposed = propose(state)
-            if guard is not None:
+            proposed = propose(state) if taken.next is None else taken.next
+            if guard is not None and taken.next is None:
                 own = own | takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
             dt = torch.where(redo, again, control(dt, proposed))
@@ -168,6 +167,47 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
     unknown = torch.full_like(state.mass, torch.nan)
     of_bodies = (unknown, unknown) if orbits is None else (orbits.error, orbits.worst)
     return Outcome(state, status, n_steps, n_redone, evaluations, max_errors, *of_bodies, events)
+
+
+class _Taken(NamedTuple):
+    """What is known of a step beside where it led."""
+
+    this: PerSystem  # itself, as it was proposed or as it came out
+    next: PerSystem | None  # proposed by the integrator; None where the policy does
+    evaluations: Tensor | int  # that no step needs of itself
+
+
+def _in_time(
+    task: Task,
+    state: State,
+    dt: PerSystem,
+    remaining: PerSystem,
+    running: Tensor,
+    told: StepErrors | None,
+) -> tuple[State, PerSystem, Tensor, _Taken]:
+    """A step of dt, or of what remains; its length in time, and whether it ends the run."""
+    integrator, last = task.integrator, is_last(dt, remaining)
+    h = torch.where(last, remaining, dt)
+    made = torch.where(running & (state.time + h > state.time), h, 0.0)
+    is_ours = type(integrator) in (Splitting, Hermite)
+    step = integrator.step if is_ours else partial(checked_step, integrator)
+    return step(state, made, told), h, last, _Taken(dt, None, 0)
+
+
+def _in_s(
+    task: Task,
+    state: State,
+    ds: PerSystem,
+    remaining: PerSystem,
+    running: Tensor,
+    told: StepErrors | None,
+) -> tuple[State, PerSystem, Tensor, _Taken]:
+    """The same of an integrator that chooses its own steps."""
+    integrator = task.integrator
+    assert isinstance(integrator, Extrapolation)
+    made = integrator.advance(state, ds, remaining.where(running, 0.0), task.tolerance, told)
+    last = (made.dt == remaining) & running
+    return made.after, made.dt, last, _Taken(made.used, made.ds, made.evaluations.to(torch.int64))
 
 
 def _why_not(h: PerSystem) -> Tensor:

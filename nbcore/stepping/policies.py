@@ -157,7 +157,7 @@ class OwnStep(_Forgetful):
         In whose time they are.
     """
 
-    clock: Clock
+    clock: Clock = Clock()
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """First step in s, (B,); the integrator shortens it as need be."""
