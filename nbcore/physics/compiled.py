@@ -15,7 +15,17 @@ from numba.extending import overload
 
 from nbcore.physics import elementwise
 
-__all__ = ["APART", "LAW", "LAWS", "ORDERS", "PLAIN", "callable_by_laws", "compiled", "one_of"]
+__all__ = [
+    "APART",
+    "LAW",
+    "LAWS",
+    "ORDERS",
+    "PLAIN",
+    "callable_by_laws",
+    "compiled",
+    "holding",
+    "one_of",
+]
 
 # What is called by compiled code alone: the wrappers for Python take a third of compiling. From
 # Python call its `py_func`.
@@ -24,11 +34,18 @@ APART: Any = {
     "fastmath": {"contract"},
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
+    "_nrt": True,
 }
-PLAIN: Any = {**APART, "forceinline": True}
+# Who holds each array is not counted, which takes a third of the time of a few bodies' steps.
+PLAIN: Any = {**APART, "forceinline": True, "_nrt": False}
 # 1/√r² rather than a power, sums in any order, fused multiply-adds: the last bits may differ from
 # torch's, and are the same in every run.
 LAW: Any = {**PLAIN, "fastmath": {"afn", "arcp", "contract", "nsz", "reassoc"}}
+
+
+def holding(options: Any) -> Any:
+    """The same options for a function that makes arrays, and must count who holds them."""
+    return {**options, "_nrt": True}
 
 
 # All that were compiled, and the orders in which they are known by number: by these to tell whether

@@ -53,6 +53,7 @@ QUIET_GROWTH = 1.25  # of a step whose error is rounding
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
 SMALLEST = 1e-12  # step that is still redone, in units of what it was to be
 ROUNDING = 2e-15  # of an estimate with K columns, over 2^K displacements
+LOOSE, STRICT = 1e-5, 3e-12  # tolerances beyond which fewer columns do, or round less
 SHARE = 0.03  # of the tolerance of a run, which its steps may err by
 FINEST = 1e-13  # tolerance of steps that are to be exact
 TOUCHED = 1e-12  # of what is left of a run, and no more of it
@@ -226,7 +227,9 @@ class Extrapolation:
         """K for a tolerance."""
         if self.columns is not None:
             return self.columns
-        return min(max(round(4.5 - 0.35 * math.log10(tolerance)), 5), 8)
+        # Six cost least at most errors, and never much more. Rounding goes with the sizes of the
+        # weights, which sum up to 13 of five columns, 26 of six and 256 of nine.
+        return 6 if STRICT <= tolerance <= LOOSE else 5
 
     def aim(self, tolerance: PerSystem) -> PerSystem:
         """Largest error of a step, (B,), for tolerances of a run; none below rounding."""

@@ -6,14 +6,14 @@ import math
 
 from numba import njit
 
-from nbcore.physics.compiled import PLAIN, compiled
+from nbcore.physics.compiled import PLAIN, compiled, holding
 from nbcore.simulation.kernels import extrapolation, fields
 from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps
 from nbcore.simulation.kernels.forces import accelerate
 from nbcore.simulation.kernels.orbits import measure, span
 from nbcore.simulation.kernels.rules import smooth
-from nbcore.simulation.kernels.shapes import either, is_a
-from nbcore.simulation.kernels.steps import step
+from nbcore.simulation.kernels.shapes import either, is_a, vectors
+from nbcore.simulation.kernels.steps import HermiteSteps, step
 from nbcore.stepping import control
 
 __all__ = ["advance", "again", "goes_on", "room_for", "within"]
@@ -55,7 +55,7 @@ def _advance_in_time(
     potential, done, erred = math.nan, 0.0, 0.0
     if time + h > time:
         potential, done = step(
-            bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits
+            bodies, axes, scheme, room, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits
         )
         if orbits.followed:
             erred = measure(bodies, orbits, x, v, eps2)
@@ -95,8 +95,9 @@ def _within_time(
     orbits,
 ):  # fmt: skip
     return step(
-        bodies, axes, scheme, field, m, x, v, a, jerk, lows, before, length, G, eps2, phi, orbits
-    )
+        bodies, axes, scheme, room, field, m, x, v, a, jerk, lows, before, length, G, eps2, phi,
+        orbits,
+    )  # fmt: skip
 
 
 # Advance by a part of a step, of a length in time; returns potential energy and work.
@@ -131,15 +132,26 @@ def _again_in_time(bodies, axes, scheme, rule, memory, field, b, m, x, v, a, tim
 again = either(in_s, _again_in_s, _again_in_time, place=2, options=PLAIN)
 
 
-@njit(**PLAIN)
-def _no_room(bodies, axes, scheme):
-    return 0
-
-
-@njit(**PLAIN)
+@njit(**holding(PLAIN))
 def _room_in_s(bodies, axes, scheme):
     return extrapolation.room(bodies, axes)
 
 
+@njit(**holding(PLAIN))
+def _room_of_hermite(bodies, axes, scheme):
+    return vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+
+
+@njit(**holding(PLAIN))
+def _no_room(bodies, axes, scheme):
+    return 0
+
+
 # Scratch that a scheme needs beyond that of the loop.
-room_for = either(in_s, _room_in_s, _no_room, place=2, options=PLAIN)
+room_for = either(
+    in_s,
+    _room_in_s,
+    either(is_a(HermiteSteps), _room_of_hermite, _no_room, place=2, options=holding(PLAIN)),
+    place=2,
+    options=holding(PLAIN),
+)

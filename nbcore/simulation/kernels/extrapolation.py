@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import clocks, extrapolation
-from nbcore.physics.compiled import LAW, PLAIN, compiled
+from nbcore.physics.compiled import LAW, PLAIN, compiled, holding
 from nbcore.physics.elementwise import inverse_root, maximum
 from nbcore.physics.extrapolation import (
     BEYOND,
@@ -110,7 +110,7 @@ def schedule(most: int) -> Schedule:
     return Schedule(np.array(begin), *map(np.array, zip(*rows, strict=True)))
 
 
-@njit(**PLAIN)
+@njit(**holding(PLAIN))
 def room(bodies, axes):
     """Scratch for systems of so many bodies."""
     n, wide = size(bodies), size(axes) * size(bodies)

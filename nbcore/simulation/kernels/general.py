@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.physics.compiled import LAW, PLAIN, holding
 from nbcore.simulation.kernels.learned import SEEN, activate, see
 from nbcore.simulation.kernels.rules import length
 from nbcore.simulation.kernels.shapes import either, is_a, size, vectors
@@ -71,9 +71,15 @@ def _has_history(rule):
     return rule.history > 0
 
 
+@njit(**holding(PLAIN))
+def _room(rule):
+    return np.empty(rule.deltas.shape[1:]), np.empty(1)
+
+
 @njit(**PLAIN)
-def _recall(rule, b):
-    return rule.deltas[b].copy(), rule.remembered[b].copy()
+def _recall(rule, b, memory):
+    deltas, remembered = memory
+    deltas[:], remembered[:] = rule.deltas[b], rule.remembered[b]
 
 
 @njit(**PLAIN)
@@ -81,7 +87,7 @@ def _keep(rule, b, memory):
     rule.deltas[b], rule.remembered[b] = memory
 
 
-@njit(**PLAIN)
+@njit(**holding(LAW))
 def _remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h):
     if rule.history == 0:
         return
@@ -115,9 +121,10 @@ def _no(*_):
 
 is_general = is_a(General)
 looks_back = either(is_general, _has_history, _no)  # whether a rule must be told of every step
-recall = either(is_general, _recall, _no)  # what it remembers of a system, to be changed at will
+memory_of = either(is_general, _room, _no, options=holding(LAW))  # room for what it remembers
+recall = either(is_general, _recall, _no)  # puts there what it remembers of a system
 keep = either(is_general, _keep, _no)  # stores that
-remember = either(is_general, _remember, _no, place=1)  # adds a step to it
+remember = either(is_general, _remember, _no, place=1, options=holding(LAW))  # adds a step to it
 
 
 @njit(**PLAIN)
@@ -142,7 +149,7 @@ def sizes(vector, origin, unit, count, values):
     return four(values, count)
 
 
-@njit(**PLAIN)
+@njit(**holding(PLAIN))
 def describe(bodies, axes, scales, m, x, v, a, eps2):
     """Statistics of a state."""
     n = size(bodies)
@@ -171,7 +178,7 @@ def describe(bodies, axes, scales, m, x, v, a, eps2):
     return Described(*(*numbers, eps2**0.5 / scales[0]))
 
 
-@njit(**LAW)
+@njit(**holding(LAW))
 def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     log_tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
@@ -193,7 +200,7 @@ def general(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     return rule.factor[b] * math.exp(log_tau + infer(rule, inputs))
 
 
-@njit(**LAW)
+@njit(**holding(LAW))
 def infer(rule, inputs):
     """Logarithm of the correction."""
     number, widths, weights = rule.weights.dtype.type, rule.widths, rule.weights

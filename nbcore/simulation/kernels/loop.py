@@ -26,6 +26,7 @@ from nbcore.simulation.kernels.general import (
     general,
     keep,
     looks_back,
+    memory_of,
     recall,
     remember,
 )
@@ -174,26 +175,37 @@ def pad(bodies, orbits):
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
-    x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xw, vw, xl, vl = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xl0, vl0, aw, jw = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    lows = (xl, vl)
+    known = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
+    before = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
+    aside = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
+    lows = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
-    pair, mean, sizes = (
-        scratch(bodies, 2, 1, 0.0), scratch(bodies, 3, 1, 0.0), scratch(bodies, 2, 1, 0.0)
+    orbits = Orbits(
+        settings.followed, np.zeros(padded(bodies), dtype=np.int64), scratch(bodies, 2, 1, 0.0),
+        scratch(bodies, 3, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0),
+        scratch(bodies, 4, 1, 0.0), scratch(bodies, 2, 1, 0.0), scratch(bodies, 7, 1, 0.0),
     )  # fmt: skip
-    gone, was, now = (
-        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
+    _run(
+        bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota, known,
+        before, aside, lows, mass, phis, orbits, room_for(bodies, axes, scheme), memory_of(rule),
     )  # fmt: skip
-    off, who = scratch(bodies, 7, 1, 0.0), np.zeros(padded(bodies), dtype=np.int64)
-    # Out of their tuples, so that no reference is counted in the loop.
+
+
+@njit(**PLAIN)
+def _run(
+    bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota, known, start,
+    aside, rest, mass, phis, orbits, room, memory,
+):  # fmt: skip
+    x, v, a, jerk = known
+    x0, v0, a0, j0 = start
+    xw, vw, aw, jw = aside
+    xl, vl, xl0, vl0 = rest
+    lows, gone, was, off, who = (xl, vl), orbits.gone, orbits.was, orbits.off, orbits.who
     (
         G, softening, is_reversible, max_steps, watch, followed, guarded, most, largest, fall_back,
     ) = settings  # fmt: skip
-    orbits, whole = Orbits(followed, who, pair, mean, gone, was, now, sizes, off), bodies
-    between_looks = steps_between_looks(size(bodies))
-    eps2, m, phi, room = softening * softening, mass[0], phis[0], room_for(bodies, axes, scheme)
+    whole, between_looks = bodies, steps_between_looks(size(bodies))
+    eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
     watched = is_watched(watch)
@@ -232,7 +244,7 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
                 for d in range(4):
                     for i in range(size(bodies)):
                         was[d, i] = systems.off[b, 7 + d, i]
-            memory = recall(rule, b)
+            recall(rule, b, memory)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW, PLAIN, one_of
+from nbcore.physics.compiled import LAW, PLAIN, holding, one_of
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import derivative
 from nbcore.simulation.kernels.lanes import load, total
@@ -173,7 +173,7 @@ def length(vectors, i):
     return (vectors[0, i] ** 2 + vectors[1, i] ** 2 + vectors[2, i] ** 2) ** 0.5
 
 
-@njit(**LAW)
+@njit(**holding(LAW))
 def least_of_bodies(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor √ of the least τ² of all bodies, from the derivatives of the acceleration."""
     jerk, snap, crackle = vectors(bodies), vectors(bodies), vectors(bodies)

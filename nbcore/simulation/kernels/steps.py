@@ -13,7 +13,7 @@ from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.forces import accelerate, derivative, potential_energy
 from nbcore.simulation.kernels.lanes import accumulate, load
 from nbcore.simulation.kernels.orbits import add_kick, smooth
-from nbcore.simulation.kernels.shapes import either, is_a, is_known, size, vectors
+from nbcore.simulation.kernels.shapes import either, is_a, is_known, size
 
 __all__ = ["HermiteSteps", "SplittingSteps", "clear", "copy", "push", "step"]
 
@@ -65,7 +65,9 @@ push = either(is_known, _push_of_lanes, _push_of_arrays, options=PLAIN)
 
 
 @njit(**PLAIN)
-def _splitting(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits):
+def _splitting(
+    bodies, axes, scheme, room, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits
+):  # fmt: skip
     kicks, drifts = scheme
     work, last = 0.0, len(drifts) - 1
     for k in range(last):
@@ -104,8 +106,10 @@ def stage(bodies, axes, field, m, x, v, a, lows, time, kick, drift, G, eps2, phi
 
 
 @njit(**PLAIN)
-def _hermite(bodies, axes, scheme, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits):
-    x0, v0, a0, j0 = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
+def _hermite(
+    bodies, axes, scheme, room, field, m, x, v, a, jerk, lows, time, h, G, eps2, phi, orbits
+):  # fmt: skip
+    x0, v0, a0, j0 = room
     copy(bodies, x, x0)
     copy(bodies, v, v0)
     copy(bodies, a, a0)
