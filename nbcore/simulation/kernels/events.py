@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from numba import njit
 
-from nbcore.physics.compiled import APART, PLAIN, compiled
+from nbcore.physics.compiled import APART, PLAIN, compiled, holding
 from nbcore.simulation import events
 from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
 from nbcore.simulation.kernels.advance import within
@@ -99,7 +99,9 @@ def _no_event(
 
 
 is_of_watched = is_a(Watched)
-first_event = either(is_of_watched, _first_event, _no_event, place=21, options=PLAIN)
+first_event = either(
+    is_of_watched, _first_event, _no_event, place=21, options=holding(PLAIN)
+)
 
 
 @njit(**PLAIN)

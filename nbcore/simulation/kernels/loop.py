@@ -256,7 +256,7 @@ def _run(
             while good < allowed:
                 if row >= full and (every > 0 or row < n_times):
                     break
-                if next_time <= time or looks_back(rule) or guarded or watched:
+                if next_time < math.inf or looks_back(rule) or guarded or watched:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
