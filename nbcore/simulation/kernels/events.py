@@ -14,7 +14,7 @@ from nbcore.simulation.kernels.advance import within
 from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy
 
-__all__ = ["Unwatched", "Watched", "first_event", "is_watched"]
+__all__ = ["Unwatched", "Watched", "first_event", "is_watched", "tell"]
 
 square_coefficients = compiled(events.square_coefficients, PLAIN)
 
@@ -42,15 +42,16 @@ def _first_event(
     Returns
     -------
     Time until then, its bodies and distance, the potential energy and the work of a moving field;
-    −1 for the bodies, and nothing that counts for the rest, where there is none. Last whether any
-    part was gone through, so that `orbits` was told anew of the time until then.
+    −1 for the bodies, and nothing that counts for the rest, where there is none. `orbits` is told
+    anew of the time until an event.
     """
     contact, beyond = watch.collision * (1 - DEPTH), watch.escape * (1 + DEPTH)
     if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
-        return h, -1, -1, math.nan, 0.0, 0.0, False
+        return h, -1, -1, math.nan, 0.0, 0.0
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
-    lows = (xl, vl)
+    lows, told = (xl, vl), scratch(bodies, 4, 1, 0.0)
+    tell(bodies, orbits.gone, told)
     copy(bodies, x0, xs)
     copy(bodies, v0, vs)
     copy(bodies, a0, as_)
@@ -61,14 +62,15 @@ def _first_event(
         first, second, distance = happens(bodies, axes, m, x, contact, beyond)
         if first >= 0:
             if width <= FINEST * h:
-                return end, first, second, distance, potential, done, True
+                return end, first, second, distance, potential, done
             width /= 2
         elif width > least * h and is_possible(
             bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond
         ):
             width /= 2
         elif end >= h:
-            return h, -1, -1, math.nan, potential, done, tries > 0
+            tell(bodies, told, orbits.gone)
+            return h, -1, -1, math.nan, potential, done
         else:
             copy(bodies, x, xs)
             copy(bodies, v, vs)
@@ -91,11 +93,19 @@ def _first_event(
 
 
 @njit(**PLAIN)
+def tell(bodies, source, target):
+    """Copy what is told of all orbits, (4, N)."""
+    for d in range(4):
+        for i in range(size(bodies)):
+            target[d, i] = source[d, i]
+
+
+@njit(**PLAIN)
 def _no_event(
     bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h, x, v, a, jerk,
     G, eps2, orbits, watch,
 ):  # fmt: skip
-    return h, -1, -1, math.nan, 0.0, 0.0, False
+    return h, -1, -1, math.nan, 0.0, 0.0
 
 
 is_of_watched = is_a(Watched)

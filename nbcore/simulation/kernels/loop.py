@@ -19,7 +19,7 @@ from nbcore.simulation.kernels.conserved import (
     changes,
     kinetic_energy,
 )
-from nbcore.simulation.kernels.events import Unwatched, Watched, first_event, is_watched
+from nbcore.simulation.kernels.events import Unwatched, Watched, first_event, is_watched, tell
 from nbcore.simulation.kernels.forces import potential_energy
 from nbcore.simulation.kernels.general import (
     General,
@@ -303,7 +303,7 @@ def _run(
                     copy(bodies, v, vw)
                     copy(bodies, a, aw)
                     copy(bodies, jerk, jw)
-                    part, met, other, distance, potential, part_done, anew = first_event(
+                    part, met, other, distance, potential, part_done = first_event(
                         bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, dt, h,
                         xw, vw, aw, jw, G, eps2, orbits, watch,
                     )  # fmt: skip
@@ -318,8 +318,8 @@ def _run(
                         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
                         event = systems.event[b]
                         event[0], event[1], event[2], event[3] = time, met, other, distance
-                    if followed and anew:
-                        measure(bodies, orbits, x, v, eps2)
+                        if followed:
+                            measure(bodies, orbits, x, v, eps2)
                 n_steps += 1
                 good += 1
                 de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
@@ -443,12 +443,10 @@ def between(
             copy(bodies, v0, v)
             copy(bodies, a0, a)
             copy(bodies, j0, jerk)
-            span(bodies, part, x, eps2, part.was)
             at, done, begins = before, 0.0, False
+        span(bodies, part, x0, eps2, part.was)
         wanted = records.times[row]
-        for d in range(4):
-            for i in range(gone.shape[1]):
-                gone[d, i] = told[d, i]
+        tell(bodies, told, gone)
         potential, part_done = within(
             bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, at, dt, wanted - at, G,
             eps2, phi, part,
@@ -456,9 +454,7 @@ def between(
         done += part_done
         if goes_on(scheme):
             at = wanted
-            for d in range(4):
-                for i in range(gone.shape[1]):
-                    told[d, i] = gone[d, i]
+            tell(bodies, gone, told)
         energy = kinetic_energy(bodies, axes, m, v) + potential - (work + done)
         de, dp2, dl2 = changes(bodies, axes, m, x, v, energy, initial)
         for d in range(7):
