@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from numba import njit
+from numba.extending import overload
 
 from nbcore.physics.compiled import PLAIN, compiled, holding
 from nbcore.simulation.kernels import extrapolation, fields
@@ -147,11 +148,14 @@ def _no_room(bodies, axes, scheme):
     return 0
 
 
-# Scratch that a scheme needs beyond that of the loop.
-room_for = either(
-    in_s,
-    _room_in_s,
-    either(is_a(HermiteSteps), _room_of_hermite, _no_room, place=2, options=holding(PLAIN)),
-    place=2,
-    options=holding(PLAIN),
-)
+ROOMS = {ExtrapolatedSteps: _room_in_s, HermiteSteps: _room_of_hermite}
+
+
+def room_for(bodies, axes, scheme):
+    """Scratch that a scheme needs beyond that of the loop."""
+    return ROOMS.get(type(scheme), _no_room)(bodies, axes, scheme)
+
+
+@overload(room_for, jit_options=holding(PLAIN))
+def _room_for(bodies, axes, scheme):
+    return ROOMS.get(scheme.instance_class, _no_room).py_func

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
-from nbcore.physics.compiled import LAW, compiled, one_of
+from nbcore.physics.compiled import LAW, compiled, holding, one_of
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
@@ -297,7 +297,7 @@ def layer(hidden, count, k, rule, here):
         activate(rule.activation, here[0], size(hidden))
 
 
-@njit(**LAW)
+@njit(**holding(LAW))
 def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     hidden, like = rule.hidden, rule.last.dtype.type(0)
