@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def test_nothing_the_infinite_and_the_least_numbers_have_their_inverse_roots(wid
 
 
 def test_estimates_are_known_by_what_tells_processors_apart_in_the_cache():
-    *_, features = cpu_target.target_context.codegen().magic_tuple()
+    target: Any = cpu_target.target_context
+    *_, features = target.codegen().magic_tuple()
     assert has_estimates() == ("+avx512vl" in features)
     # A processor of before then, as numba is told of it.
     environment = {**os.environ, "NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"}

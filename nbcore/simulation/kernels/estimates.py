@@ -18,7 +18,8 @@ REGISTER = 8  # float64 numbers of which the processor estimates 1/√ at once
 
 def has_estimates(_: Any = None) -> bool:
     """Whether the processor that is compiled for has them; numba's cache tells it from others."""
-    *_, features = cpu_target.target_context.codegen().magic_tuple()
+    target: Any = cpu_target.target_context
+    *_, features = target.codegen().magic_tuple()
     return "+avx512vl" in features.split(",")
 
 
