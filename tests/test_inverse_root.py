@@ -11,10 +11,11 @@ from numba import njit
 from numba.core.registry import cpu_target
 
 from nbcore.physics.compiled import LAW
-from nbcore.simulation.kernels import forces, lanes
+from nbcore.simulation.kernels import forces, lanes, learned
 from nbcore.simulation.kernels.blocks import BLOCK, block, others
 from nbcore.simulation.kernels.estimates import has_estimates
 from nbcore.simulation.kernels.lanes import load, store, total
+from nbcore.simulation.kernels.shapes import Many
 
 OPTIONS = {name: LAW[name] for name in ("error_model", "fastmath")}
 SPECIAL = np.array([0.0, np.inf, np.nan, -1.0, 5e-324, 1e-310, 1.7e308, 4.0])
@@ -111,3 +112,24 @@ def pulled(loop, mass, position, n_active):
     a, phi = np.empty_like(position), np.empty_like(mass)
     function(mass, position, a, phi)
     return a, phi
+
+
+@pytest.mark.parametrize(("n", "n_active"), [(3, 1), (21, 20)])
+def test_sums_of_blocks_of_pairs_are_those_of_pairs_one_by_one(n, n_active):
+    random = np.random.default_rng(n)
+    mass = np.where(np.arange(n) < n_active, random.random(n), 0.0)
+    x, v, a = random.normal(size=(3, 3, n))
+    blocks, plain = (
+        sums_over_pairs(loop, Many(n, n_active), mass, x, v, a)
+        for loop in (learned._sums_in_blocks, learned._sums_of_pairs)
+    )
+    np.testing.assert_allclose(blocks, plain, rtol=1e-12)
+
+
+def sums_over_pairs(loop, bodies, *state):
+    @njit(**OPTIONS)
+    def function(bodies, m, x, v, a):
+        return loop(bodies, (0, 0, 0), (6, 2.0, 3.0), m, x, v, a, 1.0, 2.0, 0.01)
+
+    (parts, wholes, rates), means = function(bodies, *state)
+    return [*parts, *wholes, *rates, *means]
