@@ -65,6 +65,7 @@ def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_p
         write_benchmark(run, readme)
     text = readme.read_text()
     assert text.startswith(f"{other}\nbetween\n{BENCHMARK_BEGIN}\n| max energy error |")
+    assert " on abacus (2 cores) " in text
     assert text.endswith(f"{BENCHMARK_END}\nafter\n")
     assert "old" not in text
     assert "**4.0×** 1 ms kahan_li8 boekholt / 4 ms heyoka" in text

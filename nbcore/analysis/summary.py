@@ -18,6 +18,7 @@ from nbcore.tables import markdown_head, markdown_row
 __all__ = [
     "SUMMARY_FILE",
     "Contest",
+    "about",
     "as_markdown",
     "contests",
     "engine_table",
@@ -175,7 +176,7 @@ def as_markdown(table: pd.DataFrame, ratios: pd.DataFrame) -> str:
     """
     parts = [
         "# What an accuracy costs",
-        _about(table.attrs["machine"]),
+        about(table.attrs["machine"]),
         "## Our best method and the best peer",
         "Wall time of a system on one core at a maximum energy error over every step, medians, and "
         "how many times as long the best peer takes.",
@@ -237,7 +238,8 @@ def _long_table(found: Iterable[Costs], scale: float) -> str:
     return "\n".join(lines)
 
 
-def _about(machine: Mapping[str, Any]) -> str:
+def about(machine: Mapping[str, Any]) -> str:
+    """When, on which processor, of which code and with what a table was made, as a sentence."""
     known = ", ".join(f"{name} {v}" for name, v in machine["versions"].items() if v)
     changed = " with uncommitted changes" if machine["dirty"] else ""
     return (

@@ -46,7 +46,7 @@ def results_table(comparison: dict[str, dict[str, Any]]) -> str:
 
 
 def benchmark_table(run: Run) -> str:
-    """Markdown of a benchmark: costs with us and with the best peer, and where peers are quicker.
+    """Markdown of a benchmark: costs with us and the best peer, where peers are quicker, by what.
 
     Raises
     ------
@@ -54,10 +54,11 @@ def benchmark_table(run: Run) -> str:
         The run holds no benchmark.
     """
     from nbcore.analysis.benchmark import load_table
-    from nbcore.analysis.summary import short_table, where_peers_win
+    from nbcore.analysis.summary import about, short_table, where_peers_win
 
     table = load_table(run.path)
-    return f"{short_table(table)}\n\nWhere peers are quicker:\n\n{where_peers_win(table)}"
+    wins = f"Where peers are quicker:\n\n{where_peers_win(table)}"
+    return f"{short_table(table)}\n\n{wins}\n\n{about(table.attrs['machine'])}"
 
 
 def write_results(run: Run, readme: Path = README, picture: Path = PICTURE) -> None:

@@ -21,6 +21,7 @@ from nbcore.config import load_config
 from nbcore.runs import arrays, cluster, notebooks, provenance, reports
 from nbcore.runs.members import grid
 from nbcore.runs.records import Run
+from nbcore.surroundings import machine
 
 __all__ = ["busy_cores", "collecting", "main", "overhead", "submitting"]
 
@@ -115,7 +116,9 @@ def collecting(folder: Path, members: int = 1000) -> float:
 
 
 def main() -> None:
-    """Print a line for each."""
+    """Print a line for each, and one of the machine."""
+    here = machine()
+    print(f"on {here['processor']} ({here['cores']} cores)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print(f"overhead of a run: {overhead(folder):.2f} s")

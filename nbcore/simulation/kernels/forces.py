@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit, prange
 
 from nbcore.physics.compiled import LAW
+from nbcore.simulation.kernels.blocks import BLOCK, block, others
+from nbcore.simulation.kernels.estimates import has_estimates
 from nbcore.simulation.kernels.lanes import load, store, total
 from nbcore.simulation.kernels.laws import (
     pair_alpha,
@@ -63,8 +65,7 @@ def _attract(bodies, axes, turn, known, sums):
 
 
 @njit(**LAW)
-def _of_body(i, n, m, x, G, eps2, a):
-    """Acceleration of one body by the first n; returns Σ m/r of them."""
+def _one_by_one(i, n, m, x, G, eps2, a):
     a0 = a1 = a2 = phi = 0.0
     x0, x1, x2 = x[0, i], x[1, i], x[2, i]
     for j in range(n):
@@ -80,6 +81,36 @@ def _of_body(i, n, m, x, G, eps2, a):
     a[1, i] = G * a1
     a[2, i] = G * a2
     return phi
+
+
+@njit(**LAW)
+def _in_blocks(i, n, m, x, G, eps2, a):
+    nothing, whole = block(m, 0, 0, 0), n - n % BLOCK
+    sums = (nothing, nothing, nothing, nothing)
+    for j in range(0, whole, BLOCK):
+        sums = _pulled(i, j, BLOCK, m, x, eps2, sums)
+    a0, a1, a2, phi = _pulled(i, whole, n - whole, m, x, eps2, sums)
+    a[0, i] = G * total(a0)
+    a[1, i] = G * total(a1)
+    a[2, i] = G * total(a2)
+    return total(phi)
+
+
+@njit(**LAW)
+def _pulled(i, j, count, m, x, eps2, sums):
+    """Add the pull of a block of bodies on one."""
+    a0, a1, a2, phi = sums
+    R0 = block(x, 0, j, count) - x[0, i]
+    R1 = block(x, 1, j, count) - x[1, i]
+    R2 = block(x, 2, j, count) - x[2, i]
+    r2 = others(R0 * R0 + R1 * R1 + R2 * R2 + eps2, i, j, count, 1.0)
+    w = others(block(m, 0, j, count) * pair_weight(r2), i, j, count, 0.0)
+    return a0 + w * R0, a1 + w * R1, a2 + w * R2, phi + w * r2
+
+
+# Acceleration of one body by the first n; returns Σ m/r of them. Without estimates the compiler's
+# own vectors are as quick: blocks took 0.92 to 1.11 of their time.
+_of_body = either(has_estimates, _in_blocks, _one_by_one)
 
 
 @njit(parallel=True, error_model="numpy", fastmath=LAW["fastmath"])

@@ -20,6 +20,8 @@ from numba.extending import lower_builtin, models, overload, register_model
 
 from nbcore.physics import elementwise
 from nbcore.physics.compiled import LAW, PLAIN
+from nbcore.simulation.kernels import estimates
+from nbcore.simulation.kernels.estimates import has_estimates
 from nbcore.simulation.kernels.shapes import LANES, intrinsic, rounded_up
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "load",
     "of_numbers",
     "place_in",
+    "place_of",
     "store",
     "total",
     "totals",
@@ -169,6 +172,18 @@ def _exact(name: str) -> Any:
 _plus, _minus = _exact("fadd"), _exact("fsub")
 
 
+@intrinsic
+def _inverse_root(_context, lanes):
+    def codegen(context, builder, made, arguments):
+        (value,) = arguments
+        if lanes.number == types.float64 and lanes.width in (4, 8, 16) and has_estimates():
+            return estimates.inverse_root(builder, value)
+        root = estimates.called(builder, f"sqrt.{lanes.suffix}", value, fastmath=FLAGS)
+        return builder.fdiv(ir.Constant(value.type, [1.0] * lanes.width), root, flags=FLAGS)
+
+    return lanes(lanes), codegen
+
+
 def accumulate(bodies, array, low, row, change):
     """Add a change to a row of an array whose rounding errors are kept in `low` (Kahan 1965)."""
     change = change + low[row]
@@ -199,8 +214,8 @@ def _absolute(value):
 
 
 @overload(elementwise.inverse_root, jit_options=LAW)
-def _inverse_root(value):
-    return (lambda value: 1 / _root(value)) if isinstance(value, Lanes) else None
+def _inverse_root_of(value):
+    return (lambda value: _inverse_root(value)) if isinstance(value, Lanes) else None
 
 
 def load(bodies, array, row):
@@ -215,8 +230,13 @@ def store(bodies, array, row, lanes):
 
 def place_in(context: Any, builder: Any, kind: Any, array: Any, row: Any, lanes: Lanes) -> Any:
     """Where a row of an array lies, for a load or a store of lanes."""
-    data = context.make_array(kind)(context, builder, array).data
     start = builder.mul(row, ir.Constant(row.type, lanes.width))
+    return place_of(context, builder, kind, array, start, lanes)
+
+
+def place_of(context: Any, builder: Any, kind: Any, array: Any, start: Any, lanes: Lanes) -> Any:
+    """Where the numbers of an array from one on lie, likewise."""
+    data = context.make_array(kind)(context, builder, array).data
     place = builder.gep(data, [start], inbounds=True)
     return builder.bitcast(place, lanes.llvm.as_pointer())
 

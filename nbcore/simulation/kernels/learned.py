@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from nbcore.physics import elementwise
 from nbcore.physics.compiled import LAW, compiled, holding, one_of
+from nbcore.simulation.kernels.blocks import BLOCK, block, others
+from nbcore.simulation.kernels.estimates import has_estimates
 from nbcore.simulation.kernels.lanes import (
     as_numbers,
     clamped,
@@ -164,10 +166,55 @@ def _sums_of_pairs(bodies, axes, known, m, x, v, a, G, unit4, eps2):
 
 
 @njit(**LAW)
+def _sums_in_blocks(bodies, axes, known, m, x, v, a, G, unit4, eps2):
+    zero, n = block(m, 0, 0, 0), size(bodies)
+    sums, means = nothing(zero), (zero, zero, zero, zero)
+    for i in range(active(bodies)):
+        for j in range(i + 1, n, BLOCK):
+            count = min(BLOCK, n - j)
+            r2, v2, rv, excess2 = zero + eps2, zero, zero, zero
+            for d in range(size(axes)):
+                R, V = block(x, d, j, count) - x[d, i], block(v, d, j, count) - v[d, i]
+                r2 = r2 + R * R
+                v2 = v2 + V * V
+                rv = rv + R * V
+            r2, yours = others(r2, i, j, count, 1.0), block(m, 0, j, count)
+            inverse, mu = elementwise.inverse_root(r2), G * (m[i] + yours)
+            own = mu * (inverse * inverse * inverse)
+            for d in range(size(axes)):
+                R, A = block(x, d, j, count) - x[d, i], block(a, d, j, count) - a[d, i]
+                excess = A + own * R
+                excess2 = excess2 + excess * excess
+            rate4 = criteria.pair_rate4(inverse * inverse, v2, mu) * unit4
+            rate4 = others(rate4, i, j, count, 0.0)
+            mine = zero + m[i]
+            sums = more(sums, terms(known, mine, yours, r2, inverse, v2, rv, excess2, mu, rate4))
+            sum_r2, sum_v2, sum_inverse, sum_rate4 = means
+            means = (
+                sum_r2 + others(r2, i, j, count, 0.0),
+                sum_v2 + others(v2, i, j, count, 0.0),
+                sum_inverse + others(inverse, i, j, count, 0.0),
+                sum_rate4 + rate4,
+            )
+    return _totals_of(sums, means)
+
+
+@njit(**LAW)
+def _totals_of(sums, means):
+    """Sums over the lanes of all sums."""
+    (a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6), rates = sums
+    p1, p2, p3, p4 = totals(a1, a2, a3, a4)
+    w1, w2, w3, w4 = totals(b1, b2, b3, b4)
+    p5, p6, w5, w6 = totals(a5, a6, b5, b6)
+    parts, wholes = (p1, p2, p3, p4, p5, p6), (w1, w2, w3, w4, w5, w6)
+    return (parts, wholes, totals(*rates)), totals(*means)
+
+
+@njit(**LAW)
 def _sums_in_rounds(bodies, axes, known, m, x, v, a, G, unit4, eps2):
     mass = load(bodies, m, 0)
     zero = mass * 0.0
-    sums, others = rounds(
+    sums, means = rounds(
         _features,
         bodies,
         axes,
@@ -175,12 +222,7 @@ def _sums_in_rounds(bodies, axes, known, m, x, v, a, G, unit4, eps2):
         (known, mass, x, v, a, G, unit4, eps2),
         (nothing(zero), (zero, zero, zero, zero)),
     )
-    (a1, a2, a3, a4, a5, a6), (b1, b2, b3, b4, b5, b6), rates = sums
-    p1, p2, p3, p4 = totals(a1, a2, a3, a4)
-    w1, w2, w3, w4 = totals(b1, b2, b3, b4)
-    p5, p6, w5, w6 = totals(a5, a6, b5, b6)
-    parts, wholes = (p1, p2, p3, p4, p5, p6), (w1, w2, w3, w4, w5, w6)
-    return (parts, wholes, totals(*rates)), totals(*others)
+    return _totals_of(sums, means)
 
 
 @njit(**LAW)
@@ -212,8 +254,16 @@ def _features(bodies, axes, turn, given, sums):
     )
 
 
+_sums_of_many = either(has_estimates, _sums_in_blocks, _sums_of_pairs)
+
+
+@njit(**LAW)
+def _sums_in_turn(bodies, axes, known, m, x, v, a, G, unit4, eps2):
+    return _sums_of_many(bodies, axes, known, m, x, v, a, G, unit4, eps2)
+
+
 # All sums over pairs that features need.
-sums_of = either(is_known, _sums_in_rounds, _sums_of_pairs)
+sums_of = either(is_known, _sums_in_rounds, _sums_in_turn)
 
 
 @njit(**LAW)

@@ -20,7 +20,15 @@ from nbcore.physics.compiled import LAW, PLAIN, compiled
 from nbcore.physics.elementwise import absolute, inverse_root, maximum, root
 from nbcore.simulation.kernels.lanes import Lanes, largest, load, place_in, store
 from nbcore.simulation.kernels.laws import pair_weight
-from nbcore.simulation.kernels.shapes import active, either, intrinsic, is_known, rounded_up, size
+from nbcore.simulation.kernels.shapes import (
+    active,
+    either,
+    intrinsic,
+    is_known,
+    rounded_up,
+    size,
+    vectors,
+)
 
 __all__ = [
     "ERROR",
@@ -262,16 +270,19 @@ def pair_up(bodies, orbits, m, G):
 @njit(**LAW)
 def look_for_partners(bodies, orbits, m, x, G, eps2):
     """Look for partners anew; see `body_errors.partners` and `BodyErrors.look`."""
-    changed, who, off = False, orbits.who, orbits.off
+    changed, who, off, pulls = False, orbits.who, orbits.off, vectors(bodies)
     for i in range(size(bodies)):
-        most, best = 0.0, i
+        # Apart from the search, which the compiler does not make one over vectors.
         for j in range(active(bodies)):
             r2 = eps2
             for d in range(3):
                 r2 += (x[d, j] - x[d, i]) ** 2
-            pull = m[j] * pair_weight(r2 if j != i else 1.0)
-            if j != i and pull > most:
-                most, best = pull, j
+            pulls[0, j] = m[j] * pair_weight(r2 if j != i else 1.0)
+        pulls[0, i] = 0.0
+        most, best = 0.0, i
+        for j in range(active(bodies)):
+            if pulls[0, j] > most:
+                most, best = pulls[0, j], j
         if best != who[i]:
             changed, who[i] = True, best
             e = (off[1, i], off[2, i], off[3, i])
