@@ -292,7 +292,7 @@ class Simulation(Section):
     guard: bool | None = None
     """Redo steps that change the energy by too much; without it for learned policies alone."""
     engine: str = "auto"
-    """What runs the loop: auto, compiled, torch."""
+    """What runs the loop: auto, ready (at once), compiled, any_number (of bodies), torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0
     """End of the run [T]; inf together with max_steps."""
     periods: Positive | None = None

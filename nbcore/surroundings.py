@@ -12,7 +12,7 @@ from typing import Any
 
 from nbcore.places import CHECKOUT
 
-__all__ = ["code", "machine", "versions"]
+__all__ = ["code", "cores", "machine", "versions"]
 
 
 def code() -> dict[str, Any]:
@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
     """`processor`, `cores` that this process may use, and `system`."""
     return {
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "system": platform.platform(terse=True),
     }
 
@@ -41,10 +41,9 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
     return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
-def _cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -5,12 +5,20 @@ import pytest
 
 import nbcore as nb
 from nbcore.config import ScenarioConfig, Simulation, load_config
+from nbcore.simulation import compile_beside
+from nbcore.simulation import setup as setups
 from nbcore.simulation.status import Status
 from nbcore.views import explorer as explorers
 from nbcore.views.background import Newest
 from nbcore.views.controls import Parameters, Steps
 from nbcore.views.explorer import explore, run_one
 from nbcore.views.orbit_view import MOST_ON_CURVES, OrbitView
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(monkeypatch):
+    """No loop is compiled beside the tests, which would outlive them."""
+    monkeypatch.setattr(compile_beside, "compile_beside", lambda types, folder: None)
 
 
 def classical(source="kepler", **changes):
@@ -65,6 +73,16 @@ def test_a_run_is_that_of_simulate_with_the_same_settings(tmp_path):
     np.testing.assert_array_equal(again.position, explorer.trajectories[0].position)
     (path,) = explorer.save_runs(tmp_path)
     assert nb.Trajectory.load(path).n_steps == again.n_steps
+
+
+def test_nobody_waits_for_a_compiler_unless_the_settings_name_an_engine(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        setups, "simulate", lambda *_, engine, **__: asked.append(engine) or nb.simulate(*_, **__)
+    )
+    for settings in (classical(), classical(engine="compiled")):
+        run_one(settings)
+    assert asked == ["ready", "compiled"]
 
 
 def test_a_moved_slider_makes_another_run():

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
     "nbcore cache": "tests/test_compile_cache.py",
     "nbcore cache --clear": "tests/test_compile_cache.py",
+    "nbcore cache --warm": "tests/test_loops_at_hand.py",
     "optuna-dashboard outputs/RUN/journal.log": "another package, which is not required",
     "--set": "the name of an option",
     "--resume": "the name of an option",

@@ -23,6 +23,7 @@ from nbcore.config import Cluster
 from nbcore.errors import InputError
 from nbcore.runs import local_jobs, records
 from nbcore.runs.provenance import one_line
+from nbcore.surroundings import cores
 
 __all__ = [
     "alive",
@@ -62,7 +63,7 @@ def n_jobs(cluster: Cluster, executor: Executor, n_members: int) -> int:
     """Jobs for so many members; here as many as may run at once."""
     if executor == "slurm":
         return min(n_members, cluster.jobs)
-    return min(n_members, cluster.parallel or max(1, _cores() // cluster.cpus))
+    return min(n_members, cluster.parallel or max(1, cores() // cluster.cpus))
 
 
 def send(
@@ -194,11 +195,6 @@ def _controllers(pid: int) -> list[psutil.Process]:
         # Among the words of a shell, as long as that runs the lines of `setup`.
         return [process] if local_jobs.NAME in " ".join(process.cmdline()) else []
     return []
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sbatch(cluster: Cluster, name: str) -> dict[str, Any]:

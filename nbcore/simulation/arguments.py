@@ -20,6 +20,8 @@ from nbcore.stepping.policies import LearnedPolicy, Policy
 __all__ = ["Plan", "agreed", "per_system", "plan_of", "rows_of"]
 
 DEFAULT_TOLERANCE = 1e-6
+READY = "ready"
+CHOICES = ("auto", READY)  # names of engines that leave it to the run which one it takes
 
 
 class Plan(NamedTuple):
@@ -166,7 +168,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
     is_auto = isinstance(integrator, str) and integrator == AUTO
     chosen = {
         "stepping": stepping,
-        "engine": None if engine == "auto" else engine,
+        "engine": None if engine in CHOICES else engine,
     }
     names = ("collision_distance", "escape_distance", "guard", "follow")
     for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():

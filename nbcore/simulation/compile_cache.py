@@ -97,6 +97,22 @@ class CompileCache:
         _load_array_functions()
         function._cache = _cache_in(self.folder)(function.py_func)
 
+    def keeps(self, function: Any) -> bool:
+        """Whether what is compiled for a function is kept."""
+        return isinstance(getattr(function, "_cache", None), caching.FunctionCache)
+
+    def holds(self, function: Any, types: tuple[Any, ...]) -> bool:
+        """Whether a function that it keeps is compiled for such types, here or on disk."""
+        return types in function.overloads or types in self.signatures(function)
+
+    def signatures(self, function: Any) -> list[tuple[Any, ...]]:
+        """Types that a function on disk is compiled for, by this machine's compiler."""
+        if not self.keeps(function):
+            return []
+        mine = function._cache._index_key((), function.targetctx.codegen())[1:]
+        index = function._cache._cache_file._load_index()
+        return [types for types, *others in index if tuple(others) == mine]
+
     def usage(self) -> Usage:
         """What it takes."""
         others = [path for path in self._folders() if path != self.folder]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import event
+from numba.core import event, types
 from numpy.typing import NDArray
 
 from nbcore.interrupts import noted
@@ -30,18 +30,18 @@ from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.state import State
 from nbcore.simulation.compile_cache import CompileCache
-from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Standing, Task
+from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Room, Standing, Task
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
 from nbcore.simulation.kernels.events import Unwatched, Watched
+from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, schedule
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Settings, Systems
 from nbcore.simulation.kernels.orbits import ERROR, WORST
-from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, schedule
 from nbcore.simulation.kernels.rules import FixedSteps, OwnSteps, SmoothRate, rule_of
-from nbcore.simulation.kernels.shapes import Many, Shared
+from nbcore.simulation.kernels.shapes import Many, Shared, is_known
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
@@ -60,7 +60,7 @@ from nbcore.stepping.policies import (
     shares_of,
 )
 
-__all__ = ["integrate", "obstacle"]
+__all__ = ["compile_for", "integrate", "integrate_any_number", "obstacle", "types_of"]
 
 TURN = 0.05  # seconds that the compiled loop runs before Python looks around
 FIRST_PAIRS = 200_000  # bodies squared, steps and systems of the first turn
@@ -95,43 +95,38 @@ def _is_known(policy: Criterion) -> bool:
     return same and rule_of(policy.name, nothing, nothing) is not None
 
 
-def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
-    """Run every system to its end; see `engine.Engine`. The state is one of NumPy arrays."""
-    state, policy, integrator, limits = task.state, task.policy, task.integrator, task.limits
-    if isinstance(integrator, Hermite):
-        integrator.check(state)
-    bodies, order = _bodies(state, integrator)
-    systems = _systems(task, observer.monitor, order)
-    settings = Settings(
-        state.G,
-        state.softening,
-        task.is_reversible,
-        limits.max_steps,
-        _watch(limits),
-        task.follow,
-        *_guard(task.guard, state),
-    )
-    scheme, field = _scheme(integrator, state, task.tolerance), _field(state)
-    rule = _rule(policy, state, task.tolerance)
+def integrate(
+    task: Task, observer: Observer, keeper: Keeper | None = None, any_number: bool = False
+) -> Outcome:
+    """Run every system to its end; see `engine.Engine`. The state is one of NumPy arrays.
+
+    Parameters
+    ----------
+    any_number
+        Whether the loop is to be the one that is compiled for any number of bodies.
+    """
+    state, limits = task.state, task.limits
+    if isinstance(task.integrator, (Extrapolation, Hermite)):
+        task.integrator.check(state)
+    given, order = _given(task, observer.monitor, any_number)
+    bodies, axes, systems, scheme, field, settings, rule = given
     arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
     if isinstance(rule, General):
         arrays |= {name: getattr(rule, name) for name in MEMORY}
     if keeper is not None:
         keeper.restore(arrays)
-    n, axes = state.n_bodies, (0,) * state.n_dimensions
 
     def turn(first: int, last: int, quota: int) -> None:
         loop.run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota)
 
-    quota = max(1, FIRST_PAIRS // (n * n * len(systems.status)))
+    quota = max(1, FIRST_PAIRS // (state.n_bodies**2 * len(systems.status)))
     with (
         noted(task.interruptible) as interrupted,
-        _says_when_it_compiles(n),
+        _says_when_it_compiles(bodies),
         _workers(isinstance(bodies, Shared)) as spread,
     ):
         while (systems.status == Status.RUNNING).any():
-            room = observer.room()
-            records = Records(room.every, room.times, room.row, room.offset, **room.arrays)
+            records = _records(observer.room())
             start = time.perf_counter()
             spread(turn, len(systems.status), quota)
             spent = time.perf_counter() - start
@@ -168,6 +163,53 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
         of_bodies(WORST),
         _events(systems, order),
     )
+
+
+def integrate_any_number(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
+    """Likewise, in the loop that is compiled for any number of bodies."""
+    return integrate(task, observer, keeper, any_number=True)
+
+
+def types_of(task: Task, observer: Observer, any_number: bool = False) -> tuple[types.Type, ...]:
+    """Types of numba's that the loop is compiled for to make a run; arguments as of `integrate`."""
+    given, _ = _given(task, observer.monitor, any_number)
+    arguments = (*given, _records(observer.room()), 0, 1, 1)
+    return tuple(map(numba.typeof, arguments))
+
+
+def compile_for(kinds: tuple[types.Type, ...]) -> None:
+    """Compile the loop for such types of arguments, unless that was done."""
+    if not CACHE.holds(loop.run, kinds):
+        loop.run.compile(kinds)
+
+
+def _given(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, ...], np.ndarray]:
+    """What the loop takes, up to the records; and the order (B, N) of the bodies."""
+    state, limits = task.state, task.limits
+    bodies, order = _bodies(state, task.integrator)
+    axes = (0,) * state.n_dimensions
+    systems = _systems(task, monitor, order)
+    settings = Settings(
+        state.G,
+        state.softening,
+        task.is_reversible,
+        limits.max_steps,
+        _watch(limits),
+        task.follow,
+        *_guard(task.guard, state),
+    )
+    rule = _rule(task.policy, state, task.tolerance)
+    if any_number and is_known(bodies):
+        bodies = Many(state.n_bodies, state.n_bodies)
+        systems.n_active[:] = state.n_bodies  # in their order, a massless one may be amidst them
+        if not isinstance(rule, General):  # which may see the number of dimensions
+            axes = (0, 0, 0)
+    scheme = _scheme(task, np.take_along_axis(state.mass, order, axis=1))
+    return (bodies, axes, systems, scheme, _field(state), settings, rule), order
+
+
+def _records(room: Room) -> Records:
+    return Records(room.every, room.times, room.row, room.offset, **room.arrays)
 
 
 def _events(systems: Systems, order: np.ndarray) -> Events:
@@ -258,32 +300,31 @@ def _bodies(state: State, integrator: Integrator) -> tuple[Any, np.ndarray]:
     """What stands for N in the compiled code, and the order (B, N) in which bodies stand there."""
     n, massless = state.n_bodies, state.mass == 0
     few = n <= forces.LARGEST_UNROLLED and int(massless.sum(axis=1).max()) < 2
-    if few and not isinstance(integrator, Extrapolation):
+    extrapolated = isinstance(integrator, Extrapolation)  # whose lanes are chains, not bodies
+    if few and not extrapolated:
         return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
     # Two massless bodies don't see each other: those with mass come first, to be looped over.
     order = np.argsort(massless, axis=1, kind="stable")
     # Cores are worth sharing a system by its pairs, which test particles have few of.
     pairs = n * int((~massless).sum(axis=1).max())
-    if isinstance(integrator, Extrapolation):
-        return Many(n, n), order
-    return (Shared(n, n) if pairs >= forces.SHARED**2 else Many(n, n)), order
+    shared = pairs >= forces.SHARED**2 and not extrapolated
+    return (Shared(n, n) if shared else Many(n, n)), order
 
 
-def _scheme(
-    integrator: Integrator, state: State, tolerance: PerSystem
-) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps:
+def _scheme(task: Task, mass: np.ndarray) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps:
+    """What makes the steps; masses (B, N) in the order of the loop."""
+    integrator, tolerance = task.integrator, task.tolerance
     if isinstance(integrator, Extrapolation):
-        order = np.argsort(state.mass == 0, axis=1, kind="stable")
-        clock = integrator.clock
         return ExtrapolatedSteps(
-            clock.roots,
+            integrator.clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
             _array(integrator.aim(tolerance)),
-            clock.weights(np.take_along_axis(state.mass, order, axis=1)),
+            integrator.clock.weights(mass),
             schedule(MOST_COLUMNS),
         )
     if isinstance(integrator, Splitting):
         return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
+    assert isinstance(integrator, Hermite)
     return HermiteSteps(integrator.order)
 
 
@@ -455,8 +496,8 @@ class _Announcement(event.Listener):
 
 
 @contextmanager
-def _says_when_it_compiles(n_bodies: int) -> Iterator[None]:
-    what = f"{n_bodies} bodies" if n_bodies <= forces.LARGEST_UNROLLED else "many bodies"
+def _says_when_it_compiles(bodies: Any) -> Iterator[None]:
+    what = f"{len(bodies)} bodies" if is_known(bodies) else "many bodies"
     text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE.folder}"
     with event.install_listener("numba:compile", _Announcement(text)):
         yield

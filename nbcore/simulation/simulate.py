@@ -18,7 +18,7 @@ from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
-from nbcore.simulation.arguments import agreed, plan_of, rows_of
+from nbcore.simulation.arguments import CHOICES, READY, agreed, plan_of, rows_of
 from nbcore.simulation.citations import references
 from nbcore.simulation.engine import Engine, Limits, Task
 from nbcore.simulation.frame import Frame
@@ -91,7 +91,10 @@ def simulate(
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
     engine
         "compiled", "torch", or "auto", which is the compiled one where it can do the run, and
-        otherwise says why it can't.
+        otherwise says why it can't. Its first run of a kind with so many bodies is compiled, for
+        some ten seconds. "ready" is "auto" that does not wait: where only the loop for any number
+        of bodies is compiled it takes that, "any_number", and has theirs made beside, for the next
+        process; results of the two differ by rounding, and `trajectory.about` says which it was.
     record
         None: every step; n: every n-th step and both ends; array: these times, by a step of part
         length aside, so that the steps do not change; "ends": start and end only.
@@ -202,6 +205,8 @@ def simulate(
             follow,
         )
         observer = Recording(task, frame, recorded, progress, path, begun)
+        if engine == READY:
+            engine, run = _ready(task, observer)
         if path is not None and begun is None:
             asked = {
                 "integrator": name,
@@ -297,7 +302,7 @@ def check(
     if state.field is not None:
         state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
     rows_of(record, state, plan.t_end)
-    if engine != "auto":  # which always finds one, and to look for it imports the compiler
+    if engine not in CHOICES:  # which always find one, and to look for it imports the compiler
         _engine(engine, state, plan.policy, scheme)
 
 
@@ -366,9 +371,11 @@ def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> 
     from nbcore.simulation import compiled_engine
 
     obstacle = compiled_engine.obstacle(state, policy, integrator)
+    if obstacle is None and name == "any_number":
+        return name, compiled_engine.integrate_any_number
     if obstacle is None:
-        return "compiled", compiled_engine.integrate
-    if name == "compiled":
+        return READY if name == READY else "compiled", compiled_engine.integrate
+    if name not in CHOICES:
         raise InputError(f"the compiled engine does not take {obstacle}; use engine='torch'")
     _say(f"nbcore: {obstacle} runs in the torch engine, which is slower than the compiled one")
     return "torch", _torch_engine()
@@ -380,10 +387,17 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _ready(task: Task, observer: Recording) -> tuple[str, Engine]:
+    """Engine that can begin at once, and its name."""
+    from nbcore.simulation.loops_at_hand import ready
+
+    return ready(task, observer)
+
+
 def _torch_engine() -> Engine:
     from nbcore.simulation.torch_engine import integrate
 
     return integrate
 
 
-ENGINES = ("auto", "compiled", "torch")
+ENGINES = (*CHOICES, "compiled", "any_number", "torch")

@@ -34,7 +34,7 @@ MOST_RECORDED = 20_000_000  # numbers of positions and velocities that a run may
 MOST_STEPS = 100_000
 FOLDER = "outputs/explorer"
 PATIENCE = 1.0  # seconds
-PATIENCE_WORDS = "computing (the engine is compiled once for each number of bodies) …"
+PATIENCE_WORDS = "computing (the engine is compiled once for each kind of run) …"
 
 
 def explore(
@@ -278,7 +278,9 @@ def run_one(
     ready = _one_of(setup(settings), number)
     size = ready.state.n_bodies * ready.state.n_dimensions
     bound = min(settings.max_steps or MOST_STEPS, MOST_RECORDED // (2 * size))
-    return ready.run(max_steps=bound, record=None, progress=False, stop=stop).system(0)
+    engine = "ready" if settings.engine == "auto" else settings.engine
+    options = {"max_steps": bound, "engine": engine, "stop": stop}
+    return ready.run(record=None, progress=False, **options).system(0)
 
 
 def _one_of(ready: Setup, number: int) -> Setup:

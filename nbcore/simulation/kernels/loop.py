@@ -172,7 +172,7 @@ def pad(bodies, orbits):
         orbits.pair[0, i] = orbits.pair[1, i] = 1.0
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, error_model="numpy", fastmath={"contract"}, no_cfunc_wrapper=True)
 def run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     known = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))

@@ -27,7 +27,6 @@ from nbcore.simulation.kernels.shapes import (
     is_known,
     rounded_up,
     size,
-    vectors,
 )
 
 __all__ = [
@@ -270,7 +269,7 @@ def pair_up(bodies, orbits, m, G):
 @njit(**LAW)
 def look_for_partners(bodies, orbits, m, x, G, eps2):
     """Look for partners anew; see `body_errors.partners` and `BodyErrors.look`."""
-    changed, who, off, pulls = False, orbits.who, orbits.off, vectors(bodies)
+    changed, who, off, pulls = False, orbits.who, orbits.off, orbits.mean  # which is free now
     for i in range(size(bodies)):
         # Apart from the search, which the compiler does not make one over vectors.
         for j in range(active(bodies)):

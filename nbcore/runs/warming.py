@@ -1,0 +1,89 @@
+"""Compiling the loops of the usual runs ahead, on all cores.
+
+Run as a module, with an engine and a number of bodies and of dimensions, it compiles those of one
+kind.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from nbcore.surroundings import cores
+
+__all__ = ["warm"]
+
+Kind = tuple[str, int, int]  # engine, bodies and dimensions
+
+USUAL: tuple[Kind, ...] = (
+    ("any_number", 2, 3),
+    *(("compiled", n, d) for n in (3, 2, 4, 5, 6, 7, 8, 16) for d in (2, 3)),
+)
+
+
+def warm(say: Callable[[str], None], kinds: tuple[Kind, ...] = USUAL) -> bool:
+    """Compile what is missing of the loops for the shipped policies; whether all is there now.
+
+    Parameters
+    ----------
+    say
+        Takes a line for each kind that is done.
+    """
+    waiting, running = list(kinds), dict[subprocess.Popen[str], tuple[Kind, float]]()
+    failed = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores():
+                kind = waiting.pop(0)
+                running[_begun(kind)] = kind, time.monotonic()
+            for process in [each for each in running if each.poll() is not None]:
+                kind, begun = running.pop(process)
+                failed += process.returncode != 0
+                _, told = process.communicate()
+                last = told.strip().rpartition("\n")[2] if process.returncode else "ready"
+                say(f"{_words(kind)}: {last}, {time.monotonic() - begun:.0f} s")
+            time.sleep(0.05)
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    return not failed
+
+
+def _begun(kind: Kind) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", __name__, *map(str, kind)]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def _words(kind: Kind) -> str:
+    engine, n_bodies, n_dimensions = kind
+    if engine == "any_number":
+        return "any number of bodies"
+    return f"{n_bodies} bodies, {'planar' if n_dimensions == 2 else 'spatial'}"
+
+
+def compile_kind(engine: str, n_bodies: int, n_dimensions: int) -> None:
+    """Compile the loops of one kind, with every integrator that a policy is shipped for."""
+    import nbcore as nb
+    from nbcore.stepping.suites import Suite
+
+    suite = nb.load_policy("default")
+    assert isinstance(suite, Suite)
+    angle = np.linspace(0, 2 * np.pi, n_bodies, endpoint=False)
+    position = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)[:, :n_dimensions]
+    state = nb.State.from_arrays(np.ones(n_bodies), position, 0 * position)
+    for member in suite.members:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it ends after a step
+            nb.simulate(state, 1.0, integrator=member.spec.integrator, engine=engine, max_steps=1)
+
+
+if __name__ == "__main__":
+    compile_kind(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
