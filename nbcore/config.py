@@ -345,7 +345,7 @@ class Benchmark(Section):
     run_length: Positive = 1.0
     """Length of the runs, in units of each family's own."""
     integrators: tuple[str, ...] | None = None
-    """Integrators."""
+    """Integrators; 'auto', and those that choose their own steps, run without a rule."""
     criteria: tuple[str, ...] | None = None
     """Classical criteria."""
     policies: tuple[str, ...] | None = None
@@ -354,6 +354,10 @@ class Benchmark(Section):
     """How criteria and policies step."""
     peers: tuple[str, ...] | None = None
     """Other codes; one that is not installed is named in the result."""
+    judged: str | None = None
+    """A method, such as 'auto', that is set beside the baseline at equal errors."""
+    baseline: tuple[str, ...] = ("classical", "fixed", "learned")
+    """Methods, by name or by kind, of which the cheapest counts."""
     settings: Annotated[int, Field(ge=2)] = 6
     """Accuracy settings of each method, from loose to strict; at most so many of each peer."""
     max_evaluations: Annotated[int, Field(ge=100)] = 200_000

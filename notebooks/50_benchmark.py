@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
 import nbcore as nb
-from nbcore.analysis import benchmark, engine_speed, gains, summary
+from nbcore.analysis import benchmark, engine_speed, equal_errors, gains, summary
 from nbcore.views.frontiers import frontiers_figure
 
 config, run = nb.start_run(preset, overrides, run_dir, label="benchmark")
@@ -48,6 +48,8 @@ run.save_metrics(**summary.metrics(table, speed), **gains.metrics(table))
 # %% tags=["headline"]
 display(Markdown(summary.short_table(table)))
 display(Markdown(summary.where_peers_win(table)))
+if config.benchmark.judged:
+    display(Markdown(equal_errors.as_markdown(table)))
 
 # %%
 display(Markdown(summary.engine_table(speed)))
@@ -61,12 +63,12 @@ display(Markdown(summary.engine_table(speed)))
 display(Markdown(gains.as_markdown(gains.gains(table))))
 
 # %% [markdown]
-# The same at the same error at the end, beside reversible rules; and in wall time.
+# The same at the same error at the end, beside reversible rules; and in CPU time.
 
 # %%
 at_the_end = gains.gains(table, "final_energy_error", stepping="reversible")
 display(Markdown(gains.as_markdown(at_the_end)))
-display(Markdown(gains.as_markdown(gains.gains(table, cost="wall_seconds"))))
+display(Markdown(gains.as_markdown(gains.gains(table, cost="cpu_seconds"))))
 
 # %% [markdown]
 # How many runs come near to the error that was asked for.
@@ -75,13 +77,13 @@ display(Markdown(gains.as_markdown(gains.gains(table, cost="wall_seconds"))))
 display(Markdown(gains.shares_as_markdown(gains.calibration_shares(table))))
 
 # %% [markdown]
-# Wall time of a system against its largest energy error over every step; medians over the systems.
+# CPU time of a system against its largest energy error over every step; medians over the systems.
 # Lower is quicker, to the right is more accurate. Our three best are in colour, with the band from
 # the 10th to the 90th percentile of the error; the peers have markers.
 
 # %%
 frontiers_figure(table, figure := plt.figure(layout="constrained"))
-run.save_figure(figure, "wall_time")
+run.save_figure(figure, "cpu_time")
 plt.show()
 
 # %% [markdown]
@@ -93,7 +95,8 @@ run.save_figure(figure, "evaluations")
 plt.show()
 
 # %% [markdown]
-# Where the motion is regular: how far the bodies are from their true places at the end.
+# Where the motion is regular, or the run short: how far the bodies are from their true places at
+# the end.
 
 # %%
 frontiers_figure(table, figure := plt.figure(layout="constrained"), error="position_error")

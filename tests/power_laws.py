@@ -14,7 +14,9 @@ MACHINE = {
 }
 
 
-def rows(family, method, kind, unit, order, costs, systems=5, scatter=1.0, position=np.nan):
+def rows(
+    family, method, kind, unit, order, costs, systems=5, scatter=1.0, position=np.nan, n_bodies=3
+):
     """One method on one family; costs spread by a factor `scatter` around the middle system."""
     made = []
     for setting, cost in zip(range(len(costs), 0, -1), costs, strict=True):
@@ -23,13 +25,14 @@ def rows(family, method, kind, unit, order, costs, systems=5, scatter=1.0, posit
             made.append(
                 {
                     "family": family,
+                    "n_bodies": n_bodies,
                     "method": method,
                     "kind": kind,
                     "setting": float(setting),
                     "system": system,
                     "status": "SUCCESS",
                     "n_force_evaluations": np.nan if method == "heyoka" else 1e6 * cost * spread,
-                    "wall_seconds": cost * spread,
+                    "cpu_seconds": cost * spread,
                     "max_energy_error": (cost / unit) ** -order,
                     "final_energy_error": 0.1 * (cost / unit) ** -order,
                     "max_body_error": (cost / unit) ** -order,
@@ -40,9 +43,9 @@ def rows(family, method, kind, unit, order, costs, systems=5, scatter=1.0, posit
     return made
 
 
-def table(*parts, left_out=None):
+def table(*parts, left_out=None, **config):
     made = pd.DataFrame([row for part in parts for row in part])
-    made.attrs = {"machine": MACHINE, "left_out": left_out or {}, "config": {}}
+    made.attrs = {"machine": MACHINE, "left_out": left_out or {}, "config": config}
     return made
 
 

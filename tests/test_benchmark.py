@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from nbcore.analysis import benchmark, peers, work_precision
+from nbcore.analysis import methods as method_table
 from nbcore.analysis.benchmark import load_table, run_benchmark
 from nbcore.analysis.families import problem
 from nbcore.analysis.frontiers import frontiers
@@ -19,6 +20,7 @@ from nbcore.config import Benchmark
 from nbcore.errors import InputError
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.policies import FixedStep
 
 SMALL = {
     "families": ("two_body_e50",),
@@ -91,7 +93,7 @@ def test_every_system_has_a_row_for_each_method_and_setting():
     assert len(counts) == 6
     assert (table["kind"] == np.where(table["rule"] == "fixed", "fixed", "classical")).all()
     assert (table["status"] == "SUCCESS").all()
-    assert (table["wall_seconds"] > 0).all()
+    assert (table["cpu_seconds"] > 0).all()
     assert (table["final_energy_error"] <= table["max_energy_error"]).all()
 
 
@@ -110,10 +112,10 @@ def test_errors_shrink_with_the_cost_at_the_order_of_the_integrator(integrator, 
     assert -slope == pytest.approx(get_integrator(integrator).order, abs=0.1)
 
 
-def test_time_is_shared_out_by_the_numbers_of_steps():
+def test_time_is_shared_out_by_the_numbers_of_evaluations():
     table = run_benchmark(small(families=("three_body_planar",), run_length=0.05))
     for _, one in table.groupby(["method", "setting"]):
-        each = one["wall_seconds"] / one["n_steps"]
+        each = one["cpu_seconds"] / one["n_force_evaluations"]
         np.testing.assert_allclose(each, each.iloc[0])
 
 
@@ -141,7 +143,7 @@ def test_peers_run_the_first_systems_and_their_set_up_stands_apart(fakes):
     assert sorted(set(peer["system"])) == [0, 1]
     assert len(set(fakes["two"].starts)) == 2
     assert (peer["setup_seconds"] == 7.0).all()
-    assert (peer["wall_seconds"] == 1e-6).all()
+    assert (peer["cpu_seconds"] == 1e-6).all()
     assert (peer["max_energy_error"] == peer["setting"]).all()
     assert peer["n_force_evaluations"].isna().all()
     # The fake stands still; two bodies come back to where they were.
@@ -158,7 +160,7 @@ def test_timings_take_turns_and_the_quickest_counts(fakes):
     fakes["one"].times = fakes["two"].times = (3e-6, 1e-6, 2e-6)
     table = run_benchmark(small(peers=("one", "two"), repeats=3, settings=2, peer_systems=1))
     assert fakes["one"].log == ["one", "one", "two", "two"] * 3
-    assert (table.loc[table["kind"] == "peer", "wall_seconds"] == 1e-6).all()
+    assert (table.loc[table["kind"] == "peer", "cpu_seconds"] == 1e-6).all()
 
 
 def test_what_is_far_from_any_contest_is_timed_once(fakes):
@@ -168,13 +170,63 @@ def test_what_is_far_from_any_contest_is_timed_once(fakes):
     assert fakes["one"].log.count("one") == 6
 
 
+def test_contests_are_by_energy_or_by_position():
+    class Timed:
+        def __init__(self, energy, position, cost):
+            errors = {"max_energy_error": energy, "position_error": position}
+            self.rows = [{"status": "SUCCESS", "max_body_error": math.nan, **errors}]
+            self.cost = cost
+
+        def seconds(self):
+            return np.array([self.cost])
+
+    by_energy, by_position = Timed(1e-9, 1e-3, 1.0), Timed(1e-6, 1e-6, 9.0)
+    timed = [by_energy, by_position, Timed(1e-6, 1e-3, 9.0)]
+    assert work_precision._contenders(timed) == [by_energy, by_position]
+
+
+def test_few_steps_are_timed_with_copies_of_the_systems():
+    copies = [work_precision._copies_worth(1.0 + steps, 1.0) for steps in (9.0, 2.0, 0.6, 0.0)]
+    assert copies == [1, 1, 4, 32]
+    at = problem("two_body_e50", "held_out", 2)
+    many = work_precision._copied(at, 3)
+    assert np.array_equal(many.state.position, np.tile(at.state.position, (3, 1, 1)))
+    assert many.t_end.tolist() == 3 * at.t_end.tolist()
+
+
+def test_what_chooses_its_own_steps_runs_by_the_tolerance_alone(monkeypatch):
+    policy_of = method_table.policy_of
+
+    def own_steps(policy, integrator, tolerance):
+        if integrator == "leapfrog":
+            return FixedStep(0.1), integrator
+        return policy_of(policy, integrator, tolerance)
+
+    monkeypatch.setattr(method_table, "policy_of", own_steps)
+    made = methods(small(integrators=("leapfrog", "suzuki4", "auto")))
+    assert [m.name for m in made] == ["suzuki4 fixed", "suzuki4 boekholt", "leapfrog", "auto"]
+    for method in made[2:]:
+        assert method.kind == "adaptive"
+        assert [method.tolerance(setting) for setting in method.settings] == [*method.settings]
+
+
+def test_auto_errs_by_what_it_is_asked_for():
+    table = run_benchmark(small(integrators=("leapfrog", "auto"), criteria=(), settings=4))
+    auto = table[table["method"] == "auto"]
+    asked = auto[auto["setting"].between(1e-10, 1e-4)]
+    assert len(asked)
+    # To the factor of ten that makes `kept_tolerance`; two bodies are easier than most systems.
+    assert (asked["max_body_error"] < 10 * asked["setting"]).all()
+    assert (asked["max_body_error"] > 1e-3 * asked["setting"]).all()
+
+
 def test_a_peer_that_gave_up_is_lost_and_not_timed(fakes):
     fakes["one"].status = "no convergence"
     table = run_benchmark(small(peers=("one",)))
     peer = table[table["kind"] == "peer"]
     assert (peer["status"] == "no convergence").all()
     assert np.isinf(peer["max_energy_error"]).all()
-    assert peer["wall_seconds"].isna().all()
+    assert peer["cpu_seconds"].isna().all()
     assert fakes["one"].log == []
 
 
@@ -246,6 +298,8 @@ def test_the_table_is_read_and_written_without_what_writes_parquet(tmp_path):
         ({"criteria": ("hyano",)}, "did you mean 'huayno'"),
         ({"peers": ("heyok",)}, "did you mean 'heyoka'"),
         ({"policies": ("best",)}, "policy 'best' is unknown"),
+        ({"judged": "leapfrog fix"}, "did you mean 'leapfrog fixed'"),
+        ({"judged": "leapfrog fixed", "baseline": ("clasical",)}, "did you mean 'classical'"),
     ],
 )
 def test_an_unknown_name_is_told_before_anything_runs(changes, message, monkeypatch):

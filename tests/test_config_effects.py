@@ -18,7 +18,7 @@ from tiny_training import HISTORY, TINY, weights_of
 from wandb_log import attempts
 
 import nbcore as nb
-from nbcore.analysis import engine_speed, work_precision
+from nbcore.analysis import engine_speed, equal_errors, work_precision
 from nbcore.analysis.benchmark import run_benchmark
 from nbcore.analysis.comparison import at_equal_cost
 from nbcore.config import Config, load_config
@@ -183,7 +183,12 @@ def compared(config: Config) -> str:
 def benchmarked(config: Config) -> str:
     """All but the times."""
     table = run_benchmark(config.benchmark)
-    return table.drop(columns=["wall_seconds", "setup_seconds"]).to_csv()
+    return table.drop(columns=["cpu_seconds", "setup_seconds"]).to_csv()
+
+
+def judged(config: Config) -> str:
+    found = equal_errors.at_equal_errors(run_benchmark(config.benchmark))
+    return found[["pair", "rival"]].to_csv()
 
 
 def timings(config: Config) -> int:
@@ -424,6 +429,10 @@ EFFECTS: dict[str, Row] = {
     "benchmark.policies": Row((), ("untrained",), benchmarked),
     "benchmark.steppings": Row(("plain",), ("reversible",), benchmarked),
     "benchmark.peers": Row((), ("bs",), benchmarked),
+    "benchmark.judged": Row("leapfrog fixed", "leapfrog boekholt", judged),
+    "benchmark.baseline": Row(
+        ("classical",), ("fixed",), judged, {"benchmark.judged": "leapfrog fixed"}
+    ),
     "benchmark.settings": Row(2, 3, benchmarked),
     "benchmark.max_evaluations": Row(100, 10_000, benchmarked),
     "benchmark.repeats": Row(1, 2, timings),

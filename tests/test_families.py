@@ -17,7 +17,7 @@ from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import Criterion
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
-REGULAR = [name for name, family in FAMILIES.items() if family.regular]
+JUDGED = [name for name, family in FAMILIES.items() if family.has_ends]
 
 
 def first(at, count=1):
@@ -78,8 +78,8 @@ def test_what_can_not_be_drawn_is_named(arguments, message):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", REGULAR)
-def test_ends_of_regular_families_agree_with_another_code(name):
+@pytest.mark.parametrize("name", JUDGED)
+def test_ends_of_regular_families_and_of_short_runs_agree_with_another_code(name):
     at = first(problem(name, "held_out", 2))
     run = PEERS["ias15 prs23"].prepare(at.state, float(at.t_end[0]), 1e-9).measure(100_000)
     truth = end_positions(name, at)
@@ -92,8 +92,16 @@ def test_the_end_of_chaotic_motion_is_not_known():
     assert end_positions("three_body_planar", problem("three_body_planar", "train", 2)) is None
 
 
-def test_a_system_on_which_two_resolutions_disagree_has_no_reference(monkeypatch):
-    monkeypatch.setattr(families, "REFERENCE_ETAS", (0.9, 0.7))
+def test_short_runs_are_of_the_same_systems_and_their_ends_are_known():
+    whole, short = (problem(n, "held_out", 2) for n in ("five_body", "five_body_short"))
+    assert np.array_equal(whole.state.position, short.state.position)
+    assert short.t_end.tolist() == [FAMILIES["five_body"].short] * 2
+    assert not np.isnan(end_positions("five_body_short", short)).any()
+
+
+def test_a_system_on_which_two_methods_disagree_has_no_reference(monkeypatch):
+    coarse = (("kahan_li8", 0.9), ("blanes_moan6", 0.7))
+    monkeypatch.setattr(families, "REFERENCES", coarse)
     truth = end_positions("kozai_triple", first(problem("kozai_triple", "train", 2)))
     assert np.isnan(truth).all()
 
@@ -116,4 +124,6 @@ def test_position_errors_are_in_units_of_the_system():
     size = np.sqrt((truth**2).sum(axis=(1, 2)) / 4)
     np.testing.assert_allclose(errors, 0.25 / size)
     np.testing.assert_allclose(position_errors(7 * moved, 7 * truth), errors)
-    assert np.isnan(position_errors(moved, np.full_like(truth, np.nan))).all()
+    unknown = np.full_like(truth, np.nan)
+    assert np.isnan(position_errors(moved, unknown)).all()
+    assert np.isinf(position_errors(unknown, truth)).all()

@@ -66,7 +66,7 @@ def test_a_figure_has_a_panel_a_family_and_one_legend():
     (legend,) = figure.legends
     named = [text.get_text() for text in legend.get_texts()]
     assert named == ["kahan_li8 boekholt", "heyoka", "bs", "our other methods"]
-    assert figure.axes[0].get_ylabel() == "wall time of a system [s]"
+    assert figure.axes[0].get_ylabel() == "CPU time of a system [s]"
     assert figure.axes[0].get_xlabel() == "max energy error"
 
 

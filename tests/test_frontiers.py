@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from power_laws import WIDE, ours_and_theirs, rows, table
 
-from nbcore.analysis.frontiers import COSTS, ERRORS, cost_of, costs, frontiers
+from nbcore.analysis.frontiers import (
+    COSTS,
+    ERRORS,
+    cheapest,
+    cost_of,
+    costs,
+    frontiers,
+)
 
 
 def of(found, method, family="two_body_e50"):
@@ -80,7 +87,7 @@ def test_lost_systems_have_no_bound_and_a_lost_majority_leaves_no_point():
 def test_all_methods_are_compared_on_the_systems_that_every_one_ran():
     ours = rows("f", "m", "classical", 1.0, 2, [1.0], systems=9)
     for row in ours:
-        row["wall_seconds"] = 1.0 + row["system"]
+        row["cpu_seconds"] = 1.0 + row["system"]
     peer = rows("f", "heyoka", "peer", 1.0, 2, [1.0], systems=3)
     assert of(frontiers(table(ours)), "m", "f").cost[0, 1] == 5.0
     assert of(frontiers(table(ours, peer)), "m", "f").cost[0, 1] == 2.0
@@ -94,6 +101,27 @@ def test_what_has_no_such_error_or_cost_has_no_frontier():
     assert "heyoka" not in methods
     assert "bs" in methods
     assert {f.method for f in frontiers(made, error="position_error")} == {"kahan_li8 untrained"}
+
+
+def test_a_system_without_a_reference_is_left_out():
+    made = table(rows("f", "m", "classical", 1.0, 2, [1.0], position=1e-3))
+    made.loc[made["system"] > 2, "position_error"] = np.nan
+    made["cpu_seconds"] = 1.0 + made["system"]
+    assert of(frontiers(made, "position_error"), "m", "f").cost[0, 1] == 2.0
+    assert of(frontiers(made), "m", "f").cost[0, 1] == 3.0
+
+
+def test_short_runs_are_judged_by_positions_alone():
+    made = table(rows("five_body_short", "m", "classical", 1.0, 2, [1.0], position=1e-3))
+    assert frontiers(made) == []
+    assert len(frontiers(made, "position_error")) == 1
+
+
+def test_the_cheapest_is_found_by_names_or_kinds():
+    found = costs(ours_and_theirs())[:5]  # of the first family
+    assert cheapest(found, ("peer",), 0) == ("heyoka", pytest.approx(4e-3))
+    assert cheapest(found, ("bs", "learned"), 0) == ("kahan_li8 untrained", pytest.approx(2e-3))
+    assert cheapest(found, ("fixed",), 3)[0] == ""
 
 
 def test_costs_are_those_of_the_power_law():

@@ -24,7 +24,7 @@ def row(method, kind, setting, system, error, cost, family="three_body_planar", 
         "max_body_error": error,
         "final_body_error": error / 10 if final is None else final,
         "position_error": np.nan,
-        "wall_seconds": 1.0,
+        "cpu_seconds": 1.0,
     }
 
 

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from power_laws import ours_and_theirs
+from power_laws import WIDE, ours_and_theirs, rows, table
 from test_gains import TABLE
 
 from nbcore.analysis.benchmark import TABLE_FILE
@@ -13,6 +13,7 @@ from nbcore.runs.readme import (
     END,
     write_ablation,
     write_benchmark,
+    write_equal_errors,
     write_gains,
     write_results,
 )
@@ -75,6 +76,27 @@ def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_p
 def test_a_run_without_a_benchmark_is_named(run, tmp_path):
     with pytest.raises(InputError, match="make it with `nbcore benchmark`"):
         write_benchmark(run, tmp_path / "README.md")
+
+
+def test_a_judged_method_fills_its_own_marks_without_planets(run, tmp_path):
+    made = table(
+        *(
+            rows(family, method, kind, unit, 4, WIDE)
+            for family in ("five_body", "planets_quiet")
+            for method, kind, unit in (("a", "classical", 3e-4), ("b", "adaptive", 1e-4))
+        ),
+        judged="b",
+        baseline=["classical"],
+    )
+    write_table(made, run.path / TABLE_FILE)
+    readme = tmp_path / "README.md"
+    begin = "<!-- equal_errors: python -m nbcore.runs.readme outputs/RUN -->"
+    readme.write_text(f"before\n{begin}\nold\n<!-- end of equal_errors -->\nafter\n")
+    write_equal_errors(run, readme)
+    text = readme.read_text()
+    assert "| baseline ÷ b, median | 1 | 3.0× |" in text
+    assert "planets" not in text
+    assert "old" not in text
 
 
 def test_the_shipped_policies_tables_go_to_readme_and_card(run, tmp_path):

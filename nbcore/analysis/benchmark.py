@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from nbcore.analysis import peers as others
 from nbcore.analysis.families import FAMILIES, get_family
-from nbcore.analysis.methods import Method, methods
+from nbcore.analysis.methods import KINDS, Method, methods
 from nbcore.analysis.timing import on_threads, stamp
 from nbcore.analysis.work_precision import measured
 from nbcore.config import Benchmark
@@ -27,11 +28,11 @@ TABLE_FILE = "benchmark.csv"  # in a run folder
 def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.DataFrame:
     """Run every method at every setting on the held-out systems of every family.
 
-    The systems of a family are one batch on one thread, whose time is shared out to them by their
-    numbers of steps; peers run system by system. Set-up stands apart, for all alike. Runs are
-    repeated by turns with all others of their family, so that a machine that becomes slower does so
-    for all, and the quickest counts; those far from any contest run once. No method gets a stricter
-    setting after one that most systems can't afford.
+    The systems of a family are one batch on one thread, whose CPU time is shared out to them by
+    their numbers of evaluations; peers run system by system. Set-up stands apart, for all alike.
+    Runs are repeated by turns with all others of their family, so that a machine that becomes
+    slower does so for all, and the quickest counts; those far from any contest run once. No method
+    gets a stricter setting after one that most systems can't afford.
 
     Parameters
     ----------
@@ -40,12 +41,13 @@ def run_benchmark(config: Benchmark, folder: str | Path | None = None) -> pd.Dat
 
     Returns
     -------
-    DataFrame with the columns `family`, `method`, `kind` (classical, learned, fixed, peer), `rule`,
-    `integrator`, `stepping`, `setting`, `system`; `status`, `n_steps`, `n_force_evaluations` (NaN
-    for a peer that does not work in these); `max_energy_error` over every step,
-    `final_energy_error`, `position_error` at the end (NaN where the motion is not regular), all
-    infinite where the end was not reached; `wall_seconds`, `setup_seconds`. Its
-    `attrs` hold `machine`, `config`, and under `left_out` what could not run, and why.
+    DataFrame with the columns `family`, `n_bodies`, `method`, `kind` (classical, learned, fixed,
+    adaptive, peer), `rule`, `integrator`, `stepping`, `setting`, `system`; `status`, `n_steps`,
+    `n_force_evaluations` (NaN for a peer that does not work in these); `max_energy_error` over
+    every step, `final_energy_error`, `max_body_error` and `final_body_error` of any orbit (NaN for
+    peers), `position_error` at the end (NaN where the true one is not known), all infinite where
+    the end was not reached; `cpu_seconds`, `setup_seconds`. Its `attrs` hold `machine`, `config`,
+    and under `left_out` what could not run, and why.
 
     Raises
     ------
@@ -88,6 +90,10 @@ def check_benchmark(
             "the benchmark has nothing to run; name one in benchmark.families, and one in "
             "benchmark.integrators"
         )
+    if config.judged is not None:
+        ran = [method.name for method in ours]
+        _check_names((config.judged,), ran)
+        _check_names(config.baseline, [*ran, *KINDS])
     return names, ours, peers, left_out
 
 
@@ -103,6 +109,12 @@ def load_table(folder: str | Path) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"{str(folder)!r} holds no {TABLE_FILE}; make it with `nbcore benchmark`")
     return read_table(path)
+
+
+def _check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name("method", name, known)
 
 
 def _installed(config: Benchmark) -> tuple[list[str], dict[str, str]]:

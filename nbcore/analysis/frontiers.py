@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nbcore.analysis.families import FAMILIES
 from nbcore.simulation.status import Status
 
-__all__ = ["COSTS", "ERRORS", "LEVELS", "Costs", "Frontier", "cost_of", "costs", "frontiers"]
+__all__ = [
+    "COSTS",
+    "ERRORS",
+    "LEVELS",
+    "Costs",
+    "Frontier",
+    "cheapest",
+    "cost_of",
+    "costs",
+    "frontiers",
+    "is_among",
+    "judged_by",
+]
 
 Array = NDArray[np.float64]
 
 LEVELS = (1e-4, 1e-6, 1e-8, 1e-10)
+POSITION = "position_error"
 SMALLEST_ERROR = 1e-17  # stands for an error of zero, which has no logarithm
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -57,12 +71,21 @@ class Costs(NamedTuple):
     at: tuple[float, ...]
 
 
+def judged_by(error: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in which an error is known; those of short runs are judged by positions alone."""
+    known = table[error].notna()
+    if error != POSITION:
+        known &= ~table["family"].isin([name for name in FAMILIES if FAMILIES[name].is_short])
+    return table.loc[known]
+
+
 def frontiers(
-    table: pd.DataFrame, error: str = "max_energy_error", cost: str = "wall_seconds"
+    table: pd.DataFrame, error: str = "max_energy_error", cost: str = "cpu_seconds"
 ) -> list[Frontier]:
     """Frontier of each method on each family, over the systems that all methods ran there.
 
-    So peers, which may have run fewer systems, are compared on the same ones.
+    So peers, which may have run fewer systems, are compared on the same ones. A system whose error
+    is not known, for want of a reference, is left out.
 
     Parameters
     ----------
@@ -71,10 +94,11 @@ def frontiers(
     error, cost
         Columns of it, see ERRORS and COSTS.
     """
+    table = judged_by(error, table)
     column = {name: table[name].to_numpy() for name in ("system", "status", error, cost)}
     in_common = column["system"] < _systems_in_common(table)
     lost = column["status"] != Status.SUCCESS.name
-    errors = np.where(lost & ~np.isnan(column[error]), np.inf, column[error])
+    errors = np.where(lost, np.inf, column[error])
     costs = np.where(lost, np.inf, column[cost])
     points: dict[tuple[str, str, str], list[tuple[float, Array, Array]]] = {}
     groups: Any = table.groupby(["family", "method", "kind", "setting"], sort=False).indices
@@ -117,7 +141,7 @@ def cost_of(error: Iterable[float], cost: Iterable[float], wanted: float) -> flo
 def costs(
     table: pd.DataFrame,
     error: str = "max_energy_error",
-    cost: str = "wall_seconds",
+    cost: str = "cpu_seconds",
     levels: Iterable[float] = LEVELS,
 ) -> list[Costs]:
     """Median cost of each level of error, of each method on each family."""
@@ -131,6 +155,28 @@ def costs(
         )
         for each in frontiers(table, error, cost)
     ]
+
+
+def is_among(names: Container[str], each: Frontier | Costs) -> bool:
+    """Whether names of methods, or of kinds of them, stand for a method."""
+    return each.method in names or each.kind in names
+
+
+def cheapest(found: Iterable[Costs], names: Container[str], level: int) -> tuple[str, float]:
+    """Method that reaches a level at the least cost, and that cost; "" and NaN if none does.
+
+    Parameters
+    ----------
+    found
+        Of one family.
+    names
+        See `is_among`.
+    level
+        Number of the level.
+    """
+    reaching = (each for each in found if is_among(names, each) and np.isfinite(each.at[level]))
+    best = min(reaching, key=lambda each: each.at[level], default=None)
+    return ("", np.nan) if best is None else (best.method, best.at[level])
 
 
 def _systems_in_common(table: pd.DataFrame) -> Array:
@@ -149,11 +195,11 @@ def _band(values: Array) -> Array:
     return np.quantile(values, QUANTILES, method="inverted_cdf")
 
 
-COSTS = {"wall_seconds": "wall time of a system [s]", "n_force_evaluations": "force evaluations"}
+COSTS = {"cpu_seconds": "CPU time of a system [s]", "n_force_evaluations": "force evaluations"}
 ERRORS = {
     "max_energy_error": "max energy error",
     "final_energy_error": "final energy error",
     "max_body_error": "max error of a body's orbit",
     "final_body_error": "error of a body's orbit at the end",
-    "position_error": "position error at the end",
+    POSITION: "position error at the end",
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nbcore.analysis.families import get_family
-from nbcore.analysis.frontiers import costs
+from nbcore.analysis.frontiers import cheapest, costs, judged_by
 from nbcore.analysis.methods import UNTRAINED
 from nbcore.errors import InputError
 from nbcore.physics.integrators import get_integrator
@@ -49,7 +49,7 @@ def gains(
     stepping
         Of the classical rules; None takes the better one.
     cost
-        Column of force evaluations or of wall time.
+        Column of force evaluations or of CPU time.
 
     Returns
     -------
@@ -73,13 +73,10 @@ def gains(
                 for each in found
                 if each.family == mine.family
                 and stepping in (None, kinds.loc[each.method, "stepping"])
-                and each.kind in ("classical", "fixed")
                 and kinds.loc[each.method, "integrator"] == integrator
             ]
             for k, level in enumerate(levels):
-                reached = [each for each in rivals if np.isfinite(each.at[k])]
-                best = min(reached, key=lambda each: each.at[k], default=None)
-                classical = np.nan if best is None else best.at[k]
+                rule, classical = cheapest(rivals, ("classical", "fixed"), k)
                 rows.append(
                     {
                         "method": mine.method,
@@ -87,7 +84,7 @@ def gains(
                         "error": level,
                         "learned": mine.at[k],
                         "classical": classical,
-                        "rule": "" if best is None else best.method,
+                        "rule": rule,
                         "ratio": mine.at[k] / classical,
                     }
                 )
@@ -95,22 +92,25 @@ def gains(
 
 
 def _order(kinds: pd.DataFrame, method: str) -> int:
-    integrator = str(kinds.loc[method, "integrator"])
-    return get_integrator(integrator).order if integrator else 0
+    """Order of a method that steps by a rule, and 0 of others."""
+    rule, integrator = kinds.loc[method, ["rule", "integrator"]]
+    return get_integrator(str(integrator)).order if rule else 0
 
 
 def calibration_shares(table: pd.DataFrame) -> pd.DataFrame:
     """How often the maximum error of a run, of the energy or a body, comes near to what was asked.
 
-    A learned policy is asked by its tolerance. A classical rule has none: its η is taken to ask for
-    the median error of all runs with it, of all families, which is known only afterwards.
+    A learned policy is asked by its tolerance, and so is what chooses its own steps. A classical
+    rule has none: its η is taken to ask for the median error of all runs with it, of all families,
+    which is known only afterwards.
 
     Returns
     -------
     DataFrame indexed by method with the shares of runs within factors of 3 and 10, and their
     number.
     """
-    ours = table[table["kind"].isin(["classical", "learned"])]
+    ours = judged_by("max_energy_error", table)
+    ours = ours[ours["kind"].isin(["classical", "learned", "adaptive"])]
     rows = {}
     groups: Any = ours.groupby(["method", "kind"])
     for (method, kind), runs in groups:
@@ -119,7 +119,7 @@ def calibration_shares(table: pd.DataFrame) -> pd.DataFrame:
             errors = np.fmax(group["max_energy_error"], group["max_body_error"]).to_numpy()
             lost = group["status"].to_numpy() != Status.SUCCESS.name
             asked = float(np.median(errors))
-            if kind == "learned" and UNTRAINED not in method:
+            if kind != "classical" and UNTRAINED not in method:
                 asked = float(setting)
             if ASKED[0] <= asked <= ASKED[1]:
                 off = np.abs(np.log10(np.maximum(errors, 1e-17) / asked))
@@ -140,7 +140,7 @@ def metrics(table: pd.DataFrame) -> dict[str, Any]:
         "gains": gains(table).to_dict("records"),
         "gains_in_energy": gains(table, "max_energy_error").to_dict("records"),
         "gains_at_the_end": last.to_dict("records"),
-        "gains_in_time": gains(table, cost="wall_seconds").to_dict("records"),
+        "gains_in_time": gains(table, cost="cpu_seconds").to_dict("records"),
         "calibration": calibration_shares(table).to_dict("index"),
     }
 

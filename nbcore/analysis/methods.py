@@ -1,7 +1,8 @@
 """Our ways to step that a benchmark compares, each with its accuracy settings.
 
 A setting goes from loose to strict: η of a criterion; the step itself for equal steps, in units of
-the pair time scale at the start; the tolerance of a learned policy.
+the pair time scale at the start; the tolerance of a learned policy, and of what asks for nothing
+else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nbcore.config import Benchmark
 from nbcore.physics.arrays import PerSystem, namespace
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
+from nbcore.simulation.inputs import AUTO, policy_of
 from nbcore.stepping.checkpoints import load_policy, shipped_policies
 from nbcore.stepping.criteria import CRITERIA, get_criterion
 from nbcore.stepping.policies import (
@@ -29,30 +31,34 @@ from nbcore.stepping.policies import (
 )
 from nbcore.stepping.suites import Suite
 
-__all__ = ["UNTRAINED", "Method", "learned_policies", "methods"]
+__all__ = ["AUTO", "KINDS", "UNTRAINED", "Method", "learned_policies", "methods"]
+
+KINDS = ("classical", "fixed", "learned", "adaptive")
 
 PAIR_TIME_SCALE = "boekholt"
 SETTINGS = {2: (0.1, 0.001), 4: (0.5, 0.005), 6: (0.7, 0.01), 8: (0.8, 0.03)}  # by order
 TOLERANCES = {2: (1e-1, 1e-6), 4: (1e-2, 1e-8), 6: (1e-3, 1e-12), 8: (1e-4, 1e-13)}
+ANY_TOLERANCE = (1e-1, 1e-13)  # of what has no order of its own
 UNHEEDED = 1e-6
 
 
 @dataclass(frozen=True)
 class Method:
-    """A rule for steps, with an integrator.
+    """A rule for steps with an integrator, or an integrator that has its own.
 
     Attributes
     ----------
     rule
-        Name of the criterion or of the policy, or "fixed".
+        Name of the criterion or of the policy, or "fixed"; "" without one.
     kind
-        "classical", "learned" or "fixed".
+        "classical", "learned", "fixed", or "adaptive": steps that the integrator chooses itself.
     integrator, stepping
-        As `simulate` takes them.
+        As `simulate` takes them; "" leaves the stepping to it.
     settings
         From loose to strict.
     policy
-        (setting, problem's initial state, t_end (B,)) -> policy.
+        (setting, problem's initial state, t_end (B,)) -> policy, or None for what `simulate` takes
+        without one.
     """
 
     rule: str
@@ -60,17 +66,17 @@ class Method:
     integrator: str
     stepping: str
     settings: tuple[float, ...]
-    policy: Callable[..., Policy]
+    policy: Callable[..., Policy | None]
 
     @property
     def name(self) -> str:
-        """As in «kahan_li8 boekholt reversible»; plain steps go without saying."""
+        """As in «kahan_li8 boekholt reversible» or «auto»; plain steps go without saying."""
         how = " reversible" * (self.stepping == "reversible")
-        return f"{self.integrator} {self.rule}{how}"
+        return f"{self.integrator} {self.rule}{how}".strip()
 
     def tolerance(self, setting: float) -> float:
-        """Tolerance of a run, which only learned policies heed."""
-        return setting if self.kind == "learned" else UNHEEDED
+        """Tolerance of a run, which criteria and equal steps don't heed."""
+        return setting if self.kind in ("learned", "adaptive") else UNHEEDED
 
 
 def methods(config: Benchmark) -> list[Method]:
@@ -79,13 +85,21 @@ def methods(config: Benchmark) -> list[Method]:
     A trained policy comes with its own integrator only, and steps as it was calibrated if it was.
     Reversible steps need an integrator that
     is reversible and a policy that does not look back; equal steps are reversible anyway.
+    "auto", and an integrator that chooses its own steps, are methods without a rule.
 
     Raises
     ------
     InputError
         A name in the configuration is unknown.
     """
-    integrators = list(INTEGRATORS if config.integrators is None else config.integrators)
+    named = list((*INTEGRATORS, AUTO) if config.integrators is None else config.integrators)
+    tolerances = tuple(np.geomspace(*ANY_TOLERANCE, config.settings).tolist())
+    adaptive = [
+        Method("", "adaptive", name, "", tolerances, partial(_same, None))
+        for name in named
+        if _steps_itself(name)
+    ]
+    integrators = [name for name in named if not _steps_itself(name)]
     criteria = list(CRITERIA if config.criteria is None else config.criteria)
     for name in criteria:
         get_criterion(name)
@@ -107,7 +121,7 @@ def methods(config: Benchmark) -> list[Method]:
             if policy.calibration is None or stepping == policy.spec.stepping
             if not (stepping == "reversible" and policy.looks_back)
         ]
-    return made
+    return made + adaptive
 
 
 def learned_policies(
@@ -133,6 +147,14 @@ def learned_policies(
     return policies
 
 
+def _steps_itself(integrator: str) -> bool:
+    """Whether `simulate` needs a tolerance alone: without a policy it takes no learned one."""
+    if integrator == AUTO:
+        return True
+    get_integrator(integrator)
+    return not isinstance(policy_of(None, integrator, UNHEEDED)[0], LearnedPolicy)
+
+
 def _settings(
     integrator: str, count: int, ranges: Mapping[int, tuple[float, float]] = SETTINGS
 ) -> tuple[float, ...]:
@@ -149,7 +171,9 @@ def _criterion(name: str, setting: float, state: State, t_end: PerSystem) -> Pol
     return Criterion(name, setting ** (1 / get_criterion(name).eta_power))
 
 
-def _same(policy: LearnedPolicy, setting: float, state: State, t_end: PerSystem) -> Policy:
+def _same(
+    policy: LearnedPolicy | None, setting: float, state: State, t_end: PerSystem
+) -> Policy | None:
     return policy
 
 

@@ -55,7 +55,7 @@ class Prepared(Protocol):
 
     @property
     def setup_seconds(self) -> float:
-        """Seconds that this preparation took, compilation among them; run time excluded."""
+        """CPU seconds of this preparation, compilation among them; run time excluded."""
         ...
 
     def measure(self, max_steps: int) -> PeerRun:
@@ -63,7 +63,7 @@ class Prepared(Protocol):
         ...
 
     def time(self) -> float:
-        """Seconds of a run that nothing watches, set-up excluded, and nothing stops early.
+        """CPU seconds of a run that nothing watches, set-up excluded, and nothing stops early.
 
         Call it where `measure` ended with SUCCESS.
         """

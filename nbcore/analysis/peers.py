@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from nbcore.analysis.peer_runs import Peer, PeerRun, Prepared, Watch, run_length
+from nbcore.analysis.timing import clock
 from nbcore.physics import pair_law
 from nbcore.physics.compiled import compiled
 from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
@@ -60,7 +60,7 @@ class Rebound:
 
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """See Peer."""
-        start = perf_counter()
+        start = clock()
         import_peer(self.package)
         span = run_length(state, t_end)
         tau = float(get_criterion("boekholt").time_scale(state)[0])
@@ -71,7 +71,7 @@ class Rebound:
             return sim
 
         fresh()
-        return _ReboundRun(perf_counter() - start, state, t_end, fresh)
+        return _ReboundRun(clock() - start, state, t_end, fresh)
 
 
 def _ias15(sim: Any, setting: float, span: float, tau: float, adaptive_mode: str) -> None:
@@ -136,9 +136,9 @@ class _ReboundRun:
 
     def time(self) -> float:
         sim = self.fresh()
-        start = perf_counter()
+        start = clock()
         _integrate(sim, self.t_end)
-        return perf_counter() - start
+        return clock() - start
 
 
 def _integrate(sim: Any, t_end: float) -> None:
@@ -165,12 +165,12 @@ class Heyoka:
 
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """See Peer."""
-        start = perf_counter()
+        start = clock()
         mass, position, velocity = one_system(state)
         run_length(state, t_end)
         integrator = _taylor(tuple((state.G * mass).tolist()), state.softening, setting)
         initial = np.concatenate([position, velocity]).ravel()
-        return _HeyokaRun(perf_counter() - start, state, t_end, integrator, initial)
+        return _HeyokaRun(clock() - start, state, t_end, integrator, initial)
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,9 @@ class _HeyokaRun:
 
     def time(self) -> float:
         self._reset()
-        start = perf_counter()
+        start = clock()
         self.integrator.propagate_until(self.t_end)
-        return perf_counter() - start
+        return clock() - start
 
 
 @lru_cache(maxsize=64)
@@ -255,7 +255,7 @@ class Dop853:
 
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """See Peer."""
-        start = perf_counter()
+        start = clock()
         solver = import_peer(self.package).integrate.DOP853
         mass, position, velocity = one_system(state)
         initial, begin = np.concatenate([position, velocity]).ravel(), float(state.time[0])
@@ -268,7 +268,7 @@ class Dop853:
             return solver(rates, begin, initial, t_end, rtol=setting, atol=setting)
 
         fresh()
-        return _Dop853Run(perf_counter() - start, state, fresh)
+        return _Dop853Run(clock() - start, state, fresh)
 
 
 @dataclass(frozen=True)
@@ -288,11 +288,11 @@ class _Dop853Run:
         return watch.report(*_halves(solver.y), solver.nfev)
 
     def time(self) -> float:
-        start = perf_counter()
+        start = clock()
         solver = self.fresh()  # chooses the first step by two evaluations: part of the run
         while solver.status == "running":
             solver.step()
-        return perf_counter() - start
+        return clock() - start
 
 
 def _halves(y: Array) -> tuple[Array, Array]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from nbcore.analysis import equal_errors
 from nbcore.analysis.families import FAMILIES
-from nbcore.analysis.frontiers import LEVELS, Costs, costs
+from nbcore.analysis.frontiers import LEVELS, Costs, cheapest, costs
+from nbcore.analysis.methods import KINDS as OURS
 from nbcore.atomic import replacing
-from nbcore.tables import markdown_head, markdown_row
+from nbcore.tables import markdown_head, markdown_row, write_table
 
 __all__ = [
     "SUMMARY_FILE",
@@ -31,8 +33,7 @@ __all__ = [
 
 SUMMARY_FILE = "summary.md"  # in a run folder
 TIE = 0.05
-PEER, OURS = ("peer",), ("classical", "learned", "fixed")
-BEST = {"best classical": ("classical",), "best learned": ("learned",), "best fixed": ("fixed",)}
+PEER = ("peer",)
 
 
 class Contest(NamedTuple):
@@ -60,7 +61,7 @@ def contests(found: Iterable[Costs]) -> list[Contest]:
     made = []
     for family, group in _by_family(found).items():
         for k, error in enumerate(LEVELS):
-            (method, cost), (peer, peer_cost) = (_cheapest(group, s, k) for s in (OURS, PEER))
+            (method, cost), (peer, peer_cost) = (cheapest(group, s, k) for s in (OURS, PEER))
             made.append(Contest(family, error, method, cost, peer, peer_cost, peer_cost / cost))
     return made
 
@@ -81,20 +82,21 @@ def one_for_all(found: Iterable[Costs]) -> list[tuple[str, float]]:
     for k in range(len(LEVELS)):
         by_method: dict[str, list[float]] = {}
         for group in families.values():
-            for each in _reaching(group, OURS, k):
-                by_method.setdefault(each.method, []).append(each.at[k])
+            for each in group:
+                if each.kind in OURS and math.isfinite(each.at[k]):
+                    by_method.setdefault(each.method, []).append(each.at[k])
         whole = {
             m: fmean(map(math.log, c)) for m, c in by_method.items() if len(c) == len(families)
         }
         method = min(whole, key=whole.__getitem__, default="")
-        peers = [_cheapest(group, PEER, k)[1] for group in families.values()]
+        peers = [cheapest(group, PEER, k)[1] for group in families.values()]
         own = by_method.get(method, [])
         made.append((method, _median(p / c for p, c in zip(peers, own, strict=False))))
     return made
 
 
 def short_table(table: pd.DataFrame) -> str:
-    """Markdown for README: wall times of a system with our best method and with the best peer.
+    """Markdown for README: CPU times of a system with our best method and with the best peer.
 
     Parameters
     ----------
@@ -157,7 +159,9 @@ def metrics(table: pd.DataFrame, ratios: pd.DataFrame) -> dict[str, Any]:
 
 
 def save(table: pd.DataFrame, ratios: pd.DataFrame, folder: str | Path) -> Path:
-    """Write `as_markdown` into a folder."""
+    """Write `as_markdown` into a folder, and the costs at equal error if a method is judged."""
+    if _judges(table):
+        write_table(equal_errors.at_equal_errors(table), Path(folder) / equal_errors.FILE)
     path = Path(folder) / SUMMARY_FILE
     with replacing(path) as part:
         part.write_text(as_markdown(table, ratios), encoding="utf-8")
@@ -178,18 +182,21 @@ def as_markdown(table: pd.DataFrame, ratios: pd.DataFrame) -> str:
         "# What an accuracy costs",
         about(table.attrs["machine"]),
         "## Our best method and the best peer",
-        "Wall time of a system on one core at a maximum energy error over every step, medians, and "
+        "CPU time of a system on one core at a maximum energy error over every step, medians, and "
         "how many times as long the best peer takes.",
         short_table(table),
         "## Where peers are quicker",
         where_peers_win(table),
-        "## Wall time [ms] at a maximum energy error",
+        "## CPU time [ms] at a maximum energy error",
         _long_table(costs(table), 1e3),
-        "## Wall time [ms] at a final energy error",
+        "## CPU time [ms] at a final energy error",
         _long_table(costs(table, error="final_energy_error"), 1e3),
         "## Force evaluations at a maximum energy error",
         _long_table(costs(table, cost="n_force_evaluations"), 1.0),
     ]
+    if _judges(table):
+        parts += ["## At equal error", equal_errors.as_markdown(table)]
+        parts += ["### By family", equal_errors.by_family(table)]
     if len(ratios):
         parts += ["## Speed of the engine", engine_table(ratios)]
     if table.attrs["left_out"]:
@@ -197,20 +204,15 @@ def as_markdown(table: pd.DataFrame, ratios: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _judges(table: pd.DataFrame) -> bool:
+    return bool(table.attrs["config"].get("judged"))
+
+
 def _by_family(found: Iterable[Costs]) -> dict[str, list[Costs]]:
     families: dict[str, list[Costs]] = {}
     for each in found:
         families.setdefault(each.family, []).append(each)
     return families
-
-
-def _reaching(group: Iterable[Costs], kinds: Sequence[str], level: int) -> list[Costs]:
-    return [each for each in group if each.kind in kinds and math.isfinite(each.at[level])]
-
-
-def _cheapest(group: Iterable[Costs], kinds: Sequence[str], level: int) -> tuple[str, float]:
-    best = min(_reaching(group, kinds, level), key=lambda each: each.at[level], default=None)
-    return ("", math.nan) if best is None else (best.method, best.at[level])
 
 
 def _median(values: Iterable[float]) -> float:
@@ -223,8 +225,8 @@ def _long_table(found: Iterable[Costs], scale: float) -> str:
     levels = range(len(LEVELS))
     lines = markdown_head("family", "method", *(f"{error:.0e}" for error in LEVELS))
     for family, group in _by_family(found).items():
-        for label, kinds in BEST.items():
-            best = [_cheapest(group, kinds, k) for k in levels]
+        for label, kinds in ((f"best {kind}", (kind,)) for kind in OURS):
+            best = [cheapest(group, kinds, k) for k in levels]
             if any(name for name, _ in best):
                 cells = (f"{_number(cost * scale)} {name}".strip() for name, cost in best)
                 lines.append(markdown_row(_title(family), label, *cells))

@@ -1,7 +1,8 @@
-"""What a timing was made on and with, and on how many threads."""
+"""By which clock a timing was made, on and with what, and on how many threads."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,8 +13,9 @@ import torch
 
 from nbcore.surroundings import code, machine, versions
 
-__all__ = ["on_threads", "stamp"]
+__all__ = ["clock", "on_threads", "stamp"]
 
+clock = time.process_time  # [s]; what else runs on the machine does not count
 PACKAGES = ("aitimestepper", "numpy", "numba", "torch", "rebound", "heyoka", "scipy")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from nbcore.analysis import peers as others
 from nbcore.analysis.families import Problem, end_positions, position_errors, problem
 from nbcore.analysis.methods import Method
+from nbcore.analysis.timing import clock
 from nbcore.config import Benchmark
 from nbcore.errors import InputError
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
@@ -27,10 +29,13 @@ __all__ = ["measured"]
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
-# A step of a peer counts as many evaluations, whether or not it works in these.
-EVALUATIONS_PER_PEER_STEP = 20
+# A step of a peer, or of what chooses its own, counts as many, whether or not it works in these.
+EVALUATIONS_PER_STEP = 20
 # Runs so many times dearer than others as accurate are timed once: a few percent are nothing there.
 NO_CONTEST = 3.0
+MEASURES = ("max_energy_error", "max_body_error", "position_error")  # to be as accurate by
+SET_UPS = 2.0  # that steps are worth, if at most so many copies of the systems suffice
+MOST_COPIES = 64
 LEAST_SHARE = 0.1  # of a call that its steps take; less can't be told from the noise of its set-up
 
 
@@ -64,7 +69,7 @@ def measured(
     for method in ours:
         reason = _obstacle(method, at)
         if reason is None:
-            setup = _Quickest(lambda m=method: _simulate(m, m.settings[0], at, max_steps=1)[1])
+            setup = _Setup(method, at)
             runs = (_Batch(method, setting, at, truth, limit, setup) for setting in method.settings)
             timed += _until_exhausted(runs)
         else:
@@ -80,7 +85,8 @@ def measured(
     for _ in range(config.repeats - 1):
         for runs in contenders:
             runs.time_again()
-    return [{"family": family, **row} for runs in timed for row in runs.timed_rows()], unfit
+    about = {"family": family, "n_bodies": at.state.n_bodies}
+    return [{**about, **row} for runs in timed for row in runs.timed_rows()], unfit
 
 
 class _Quickest:
@@ -92,6 +98,30 @@ class _Quickest:
 
     def again(self) -> None:
         self.seconds = min(self.seconds, self.measure())
+
+
+class _Setup:
+    """Calls of a method that make one step in each system, or in each of several copies of it.
+
+    Attributes
+    ----------
+    evaluations
+        Of the steps of all systems.
+    """
+
+    def __init__(self, method: Method, at: Problem) -> None:
+        self._method, self._at = method, at
+        self._timed: dict[int, _Quickest] = {}
+        self.evaluations = float(self._call(1)[0].summary["n_force_evaluations"].sum())
+
+    def _call(self, copies: int) -> tuple[Trajectory, float]:
+        method = self._method
+        return _simulate(method, method.settings[0], _copied(self._at, copies), max_steps=1)
+
+    def of(self, copies: int) -> _Quickest:
+        if copies not in self._timed:
+            self._timed[copies] = _Quickest(lambda: self._call(copies)[1])
+        return self._timed[copies]
 
 
 class _Timed(Protocol):
@@ -115,9 +145,11 @@ class _Timed(Protocol):
 class _Batch:
     """One of our methods: all systems in one call.
 
-    Steps cost the same in every system, so the time of the call without its set-up is shared out
-    by their numbers. The set-up, a call that makes one step, is timed by turns with the call; it
-    is the quickest over all settings, so that noise makes us slower rather than quicker.
+    Evaluations cost the same in every system, so the time of the call without its set-up is shared
+    out by their numbers. The set-up, a call that makes one step, is timed by turns with the call;
+    it is the quickest over all settings, so that noise makes us slower rather than quicker. What
+    it takes off counts as that of its own evaluations, of which some methods make many in a step.
+    Where it is most of the call, a call with several copies of the systems is timed.
 
     Parameters
     ----------
@@ -134,10 +166,13 @@ class _Batch:
         at: Problem,
         truth: Array,
         limit: int,
-        setup: _Quickest,
+        setup: _Setup,
     ) -> None:
         policy = method.policy(setting, at.state, at.t_end)
-        most = limit // (get_integrator(method.integrator).evaluations + policy.evaluations)
+        each = EVALUATIONS_PER_STEP
+        if policy is not None:
+            each = get_integrator(method.integrator).evaluations + policy.evaluations
+        most = limit // each
         run, seconds = _simulate(method, setting, at, most)
         last, summary = run.n_records - 1, run.summary
         ends = np.arange(len(last)), last
@@ -171,10 +206,17 @@ class _Batch:
             }
             for k in range(at.state.n_systems)
         ]
-        self._share = summary["n_steps"] / summary["n_steps"].sum()
-        self._whole = _Quickest(lambda: _simulate(method, setting, at, most)[1], seconds)
-        self._setup = setup
-        setup.again()
+        evaluations = summary["n_force_evaluations"]
+        setup.of(1).again()
+        copies = _copies_worth(seconds, setup.of(1).seconds)
+        many = _copied(at, copies)
+        self._alone, self._setup = setup.of(1), setup.of(copies)
+        self._whole = _Quickest(lambda: _simulate(method, setting, many, most)[1], seconds)
+        if copies > 1:
+            self._whole.seconds = math.inf
+            self.time_again()
+        beyond = max(1 - setup.evaluations / evaluations.sum(), LEAST_SHARE)
+        self._share = evaluations / evaluations.sum() / beyond / copies
 
     def time_again(self) -> None:
         self._setup.again()
@@ -185,9 +227,9 @@ class _Batch:
         return max(whole - self._setup.seconds, LEAST_SHARE * whole) * self._share
 
     def timed_rows(self) -> list[Row]:
-        each = self._setup.seconds / len(self.rows)
+        each = self._alone.seconds / len(self.rows)
         return [
-            {**row, "wall_seconds": float(seconds), "setup_seconds": each}
+            {**row, "cpu_seconds": float(seconds), "setup_seconds": each}
             for row, seconds in zip(self.rows, self.seconds(), strict=True)
         ]
 
@@ -204,7 +246,7 @@ class _OneByOne:
         for k in range(min(n_systems, at.state.n_systems)):
             one = at.state.select([k])
             prepared = others.PEERS[name].prepare(one, float(at.t_end[k]), setting)
-            run = prepared.measure(limit // EVALUATIONS_PER_PEER_STEP)
+            run = prepared.measure(limit // EVALUATIONS_PER_STEP)
             (position,) = position_errors(run.position[None], truth[k : k + 1])
             errors = {
                 "max_energy_error": run.max_energy_error,
@@ -230,9 +272,19 @@ class _OneByOne:
 
     def timed_rows(self) -> list[Row]:
         return [
-            {**row, "wall_seconds": float(seconds), "setup_seconds": setup}
+            {**row, "cpu_seconds": float(seconds), "setup_seconds": setup}
             for row, seconds, setup in zip(self.rows, self.seconds(), self._setup, strict=True)
         ]
+
+
+def _copies_worth(seconds: float, setup: float) -> int:
+    """Copies, a power of 2, with which steps take longer than the set-up."""
+    steps = max(seconds - setup, LEAST_SHARE * seconds)
+    return min(2 ** max(0, math.ceil(math.log2(SET_UPS * setup / steps))), MOST_COPIES)
+
+
+def _copied(at: Problem, copies: int) -> Problem:
+    return Problem(State.concatenate([at.state] * copies), np.tile(at.t_end, copies))
 
 
 def _most(runs: _Timed, status: Status) -> bool:
@@ -251,15 +303,20 @@ def _until_exhausted(runs: Iterable[_Timed]) -> list[_Timed]:
 
 
 def _contenders(timed: Iterable[_Timed]) -> list[_Timed]:
-    """Those that reached the end and are not much dearer than any that is as accurate."""
+    """Those that ended and, by some measure, are not much dearer than any that is as accurate."""
     ended = [runs for runs in timed if _most(runs, Status.SUCCESS)]
-    error = np.array([np.median([row["max_energy_error"] for row in r.rows]) for r in ended])
     cost = np.array([np.nanmedian(runs.seconds()) for runs in ended])
-    return [
-        runs
-        for runs, own, dear in zip(ended, error, cost, strict=True)
-        if dear <= NO_CONTEST * cost[error <= own].min()
-    ]
+    near = np.zeros(len(ended), bool)
+    for measure in MEASURES:
+        error = np.array([_median(runs, measure) for runs in ended])
+        for k in np.flatnonzero(~np.isnan(error)):
+            near[k] |= cost[k] <= NO_CONTEST * cost[error <= error[k]].min()
+    return [runs for runs, is_near in zip(ended, near, strict=True) if is_near]
+
+
+def _median(runs: _Timed, measure: str) -> float:
+    known = [row[measure] for row in runs.rows if not math.isnan(row[measure])]
+    return median(known) if known else math.nan
 
 
 def _obstacle(method: Method, at: Problem) -> str | None:
@@ -274,23 +331,23 @@ def _obstacle(method: Method, at: Problem) -> str | None:
 def _simulate(
     method: Method, setting: float, at: Problem, max_steps: int
 ) -> tuple[Trajectory, float]:
-    """Run a batch, and the seconds that the call took."""
+    """Run a batch, and the CPU seconds that the call took."""
     policy = method.policy(setting, at.state, at.t_end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table tells what is lost
-        start = time.perf_counter()
+        start = clock()
         run = simulate(
             at.state,
             at.t_end,
             policy,
             integrator=method.integrator,
             tolerance=method.tolerance(setting),
-            stepping=method.stepping,
+            stepping=method.stepping or None,
             engine="compiled",
             record="ends",
             max_steps=max_steps,
         )
-        return run, time.perf_counter() - start
+        return run, clock() - start
 
 
 def _outcome(status: str, n_steps: int, evaluations: float, errors: Mapping[str, float]) -> Row:

@@ -1,8 +1,9 @@
 """Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
 
-A comparison at equal cost fills one table, a benchmark with peers another, and one without peers
-those of the shipped policies, in README and in their model card. `python -m nbcore.runs.readme
-ablation` makes and fills the card's table of what each part buys.
+A comparison at equal cost fills one table, a benchmark with peers another, one that judges a method
+that method's, and one without peers those of the shipped policies, in README and in their model
+card. `python -m nbcore.runs.readme ablation` makes and fills the card's table of what each part
+buys.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "results_table",
     "write_ablation",
     "write_benchmark",
+    "write_equal_errors",
     "write_gains",
     "write_results",
 ]
@@ -74,6 +76,18 @@ def write_results(run: Run, readme: Path = README, picture: Path = PICTURE) -> N
 def write_benchmark(run: Run, readme: Path = README) -> None:
     """Replace the benchmark's table between README's marks by that of a run."""
     _replace_between(BENCHMARK_BEGIN, BENCHMARK_END, benchmark_table(run), readme)
+
+
+def write_equal_errors(run: Run, readme: Path = README) -> None:
+    """Replace what a benchmark says of the method that it judges between README's marks."""
+    from nbcore.analysis import equal_errors
+    from nbcore.analysis.benchmark import load_table
+
+    table = load_table(run.path)
+    is_planetary = table["family"].str.startswith("planets")  # README claims nothing about these
+    text = equal_errors.as_markdown(table.loc[~is_planetary])
+    begin = "<!-- equal_errors: python -m nbcore.runs.readme outputs/RUN -->"
+    _replace_between(begin, "<!-- end of equal_errors -->", text, readme)
 
 
 def write_gains(
@@ -132,6 +146,8 @@ if __name__ == "__main__":
     chosen = Run.open(sys.argv[1])
     if "benchmark" not in chosen.load_metrics():
         write_results(chosen)
+    elif chosen.load_config().benchmark.judged is not None:
+        write_equal_errors(chosen)
     elif chosen.load_config().benchmark.peers == ():
         write_gains(chosen)
     else:

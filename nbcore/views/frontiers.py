@@ -86,7 +86,7 @@ def frontier_panel(found: Sequence[Frontier], ax: Axes, highlight: Sequence[str]
 def frontiers_figure(
     table: pd.DataFrame,
     figure: Figure | None = None,
-    cost: str = "wall_seconds",
+    cost: str = "cpu_seconds",
     error: str = "max_energy_error",
 ) -> Figure:
     """A panel a family, with one legend; families that have no such error are left out.
