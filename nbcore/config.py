@@ -275,15 +275,15 @@ class Simulation(Section):
     scenario: ScenarioConfig = ScenarioConfig()
     """Systems to run; a checkpoint's own training systems if source is 'checkpoint'."""
     policy: str = "boekholt"
-    """'default' or another shipped policy, path of a checkpoint, name of a criterion, 'fixed',
-    'untrained', or 'trained' for the run's own."""
+    """'auto', which leaves method and steps to the run; 'default' or another shipped policy, path
+    of a checkpoint, name of a criterion, 'fixed', 'untrained', or 'trained' for the run's own."""
     eta: Positive = 0.05
     """η of a criterion."""
     dt: Positive = 1e-3
     """Step of the policy 'fixed' [T]."""
     integrator: str | None = None
-    """Integrator; without it the checkpoint's, or suzuki4; 'auto' lets a suite of policies
-    choose."""
+    """Integrator, such as 'gbs' with the policy 'auto'; without it the checkpoint's, or suzuki4;
+    'auto' lets a suite of policies choose."""
     tolerance: Tolerance = 1e-5
     """Relative energy error that is accepted."""
     stepping: Literal["plain", "reversible"] | None = None

@@ -12,7 +12,8 @@ from nbcore.physics.arrays import Array, numbers, to_numpy
 from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
-from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, policy_of
+from nbcore.simulation.choice import extrapolates
+from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, EXTRAPOLATION, is_left, policy_of
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
 from nbcore.stepping.policies import LearnedPolicy, Policy
@@ -53,7 +54,11 @@ def plan_of(
     accepted = per_system(state, "tolerance", tolerance)
     if not ((accepted > 0) & (accepted < 1)).all():
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
-    chosen, integrator = policy_of(policy, integrator, float(accepted.min()))
+    strictest = float(accepted.min())
+    if is_left(policy, integrator):
+        free = stepping != "reversible" and extrapolates(state.numpy(), end, strictest)
+        policy, integrator = None, EXTRAPOLATION if free else None
+    chosen, integrator = policy_of(policy, integrator, strictest)
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else "plain")
     return Plan(

@@ -37,8 +37,11 @@ from nbcore.stepping.policies import (
 from nbcore.stepping.suites import Suite
 
 __all__ = [
+    "AUTO",
     "DEFAULT_INTEGRATOR",
+    "EXTRAPOLATION",
     "check_kinds",
+    "is_left",
     "named_policy",
     "policy_of",
     "state_of",
@@ -48,6 +51,7 @@ __all__ = [
 
 AUTO = "auto"
 DEFAULT_INTEGRATOR = "suzuki4"
+EXTRAPOLATION = "gbs"
 DEFAULT_POLICY = "default"  # among those that are shipped
 ARRAYS = ("mass", "position", "velocity")
 STATES = (
@@ -194,6 +198,12 @@ def _asked(integrator: str | Integrator | None) -> str | Integrator | None:
     """Integrator that is asked for; None where the choice is left to the policy."""
     is_auto = isinstance(integrator, str) and integrator == AUTO
     return None if is_auto else integrator
+
+
+def is_left(policy: Any, integrator: str | Integrator | None) -> bool:
+    """Whether the choice of a method is left to the run: one says "auto", and none another."""
+    given = [each for each in (policy, integrator) if each is not None]
+    return bool(given) and all(isinstance(each, str) and each == AUTO for each in given)
 
 
 def policy_of(

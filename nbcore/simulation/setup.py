@@ -15,7 +15,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
-from nbcore.simulation.inputs import named_policy
+from nbcore.simulation.inputs import AUTO, named_policy
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import training_systems
@@ -36,14 +36,14 @@ class Setup:
     t_end
         (B,) [T].
     policy
-        What chooses the steps.
+        What chooses the steps; "auto" leaves it to the run.
     options
         The other arguments of `simulate`.
     """
 
     state: State
     t_end: PerSystem
-    policy: Policy | Suite
+    policy: Policy | Suite | str
     options: dict[str, Any]
 
     def run(self, **changes: Any) -> Trajectory:
@@ -142,7 +142,9 @@ def initial_state(scenario: ScenarioConfig) -> State:
     return scenarios.load(scenario.source, **units)
 
 
-def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suite:
+def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suite | str:
+    if config.policy == AUTO:
+        return AUTO
     if config.policy == "trained":
         if trained is None:
             raise InputError(
@@ -156,7 +158,7 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
         dt=config.dt,
         integrator=config.integrator,
         setting="simulate.policy",
-        others=("trained",),
+        others=("trained", AUTO),
     )
 
 

@@ -36,7 +36,7 @@ from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.control import guard_of
-from nbcore.stepping.policies import LearnedPolicy, Policy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
 
@@ -78,11 +78,14 @@ def simulate(
         plain function (state, tolerance) -> dt, one number or (B,). By name: a criterion, with the
         η of the configuration; a shipped policy; "untrained"; the path of a checkpoint or of a
         run's folder. None takes the shipped suite "default", or, with a warning, an untrained
-        policy where that has none for the integrator.
+        policy where that has none for the integrator. "auto" leaves the method to the run.
     integrator
         Name in the table of integrators, or an `Integrator` of your own. None takes the one that
         the policy was trained for, otherwise suzuki4; of a suite, None and "auto" take the cheapest
-        for the tolerance, of a batch for the strictest one.
+        for the tolerance, of a batch for the strictest one. "gbs" chooses its own steps, and takes
+        no policy. "auto" without a policy takes what costs least for these systems at this
+        tolerance: gbs, or for planets at loose tolerances, for more than 32 bodies and very long
+        runs the shipped suite.
     tolerance
         Relative error that is accepted, in (0, 1), of the energy and of every body's orbit (see
         `Trajectory.body_error`); one number or (B,); 1e-6 unless given. Learned policies aim at it
@@ -251,7 +254,7 @@ def simulate(
         trajectory = _as_given(trajectory, state)
         failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
         _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
-        if guarded:
+        if guarded or isinstance(chosen, OwnStep):
             warn_of_error(trajectory)
         if learned:
             warn_of_novelty(learned, given, trajectory)

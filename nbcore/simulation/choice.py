@@ -1,0 +1,71 @@
+"""What makes the steps of a run that names neither a policy nor an integrator.
+
+Extrapolation in regularised time costs least by the errors that a tolerance is of, those of the
+energy and of the bodies' orbits, but where
+
+- motion is planetary, and the tolerance loose: steps of the shipped policies are long there;
+- bodies are many, as all of them take part in the steps of the closest two;
+- a run is very long: reversible steps keep the energy for as long as one likes.
+
+Measured by `nbcore benchmark --config configs/regularised.toml`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbcore.physics.body_errors import partners
+from nbcore.physics.state import State
+
+__all__ = ["extrapolates"]
+
+SOME, MOST = 8, 32  # bodies: up to which at any tolerance, and up to which at all
+LOOSE = 3e-6  # tolerance from which planets, and more than some bodies, are left to the policies
+DOMINANT = 0.9  # share of the mass that makes a star
+LEAST_PLANETS = 3  # bodies with mass beside it
+LONG = 1e4  # shortest periods
+
+
+def extrapolates(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether a run is extrapolated; of a batch if that suits half of the systems.
+
+    Parameters
+    ----------
+    state
+        Of NumPy arrays.
+    tolerance
+        The strictest one.
+    """
+    acts = (state.mass > 0).sum(axis=1)
+    if not 1 < state.n_bodies <= MOST or (state.n_bodies > SOME and tolerance > LOOSE):
+        return False
+    suits = (t_end - state.time) <= LONG * _shortest_period(state)
+    if tolerance > LOOSE:
+        suits &= ~(_is_planetary(state) & (acts > LEAST_PLANETS))
+    return bool(suits.mean() >= 0.5)
+
+
+def _is_planetary(state: State) -> NDArray[np.bool_]:
+    """Whether one body has most of the mass, and pulls every other one most, (B,)."""
+    star = state.mass.argmax(axis=1)[:, None]
+    share = state.mass.max(axis=1) / state.mass.sum(axis=1)
+    others = np.arange(state.n_bodies) != star
+    return (share > DOMINANT) & ((partners(state) == star) | ~others).all(axis=1)
+
+
+def _shortest_period(state: State) -> NDArray[np.float64]:
+    """Shortest period of a body on a bound orbit about its partner, (B,) [T]; inf if none is."""
+    partner = partners(state)
+    index = np.broadcast_to(partner[..., None], state.position.shape)
+    R, V = (np.take_along_axis(x, index, axis=1) - x for x in (state.position, state.velocity))
+    mu = state.G * (state.mass + np.take_along_axis(state.mass, partner, axis=1))
+    r2 = (R * R).sum(axis=-1) + state.softening**2
+    alone = partner == np.arange(state.n_bodies)
+    depth = 2 / np.sqrt(r2 + alone) - (V * V).sum(axis=-1) / np.where(mu > 0, mu, 1.0)  # 1/a
+    bound = (depth > 0) & ~alone
+    a = 1 / np.where(bound, depth, 1.0)
+    period = np.where(bound, 2 * math.pi * np.sqrt(a**3 / np.where(bound, mu, 1.0)), math.inf)
+    return period.min(axis=1)
