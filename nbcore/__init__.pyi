@@ -8,6 +8,8 @@ from .learning.training import make_policy as make_policy
 from .learning.training import train as train
 from .physics import gravity as gravity
 from .physics import scenarios as scenarios
+from .physics.clocks import Clock as Clock
+from .physics.extrapolation import Extrapolation as Extrapolation
 from .physics.fields import TidalField as TidalField
 from .physics.rebound_io import from_rebound as from_rebound
 from .physics.rebound_io import to_rebound as to_rebound

@@ -18,9 +18,11 @@ from nbcore.surroundings import cores
 
 __all__ = ["warm"]
 
-Kind = tuple[str, int, int]  # engine, bodies and dimensions
+Kind = tuple[str, int, int]  # what is compiled, for how many bodies and dimensions
 
 USUAL: tuple[Kind, ...] = (
+    ("gbs", 3, 3),
+    ("gbs", 3, 2),
     ("any_number", 2, 3),
     *(("compiled", n, d) for n in (3, 2, 4, 5, 6, 7, 8, 16) for d in (2, 3)),
 )
@@ -63,14 +65,15 @@ def _begun(kind: Kind) -> subprocess.Popen[str]:
 
 
 def _words(kind: Kind) -> str:
-    engine, n_bodies, n_dimensions = kind
-    if engine == "any_number":
+    what, n_bodies, n_dimensions = kind
+    if what == "any_number":
         return "any number of bodies"
-    return f"{n_bodies} bodies, {'planar' if n_dimensions == 2 else 'spatial'}"
+    number = "gbs, any number of bodies" if what == "gbs" else f"{n_bodies} bodies"
+    return f"{number}, {'planar' if n_dimensions == 2 else 'spatial'}"
 
 
-def compile_kind(engine: str, n_bodies: int, n_dimensions: int) -> None:
-    """Compile the loops of one kind, with every integrator that a policy is shipped for."""
+def compile_kind(what: str, n_bodies: int, n_dimensions: int) -> None:
+    """Compile the loops of one kind: gbs, or those of an engine with the shipped policies."""
     import nbcore as nb
     from nbcore.stepping.suites import Suite
 
@@ -79,10 +82,12 @@ def compile_kind(engine: str, n_bodies: int, n_dimensions: int) -> None:
     angle = np.linspace(0, 2 * np.pi, n_bodies, endpoint=False)
     position = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)[:, :n_dimensions]
     state = nb.State.from_arrays(np.ones(n_bodies), position, 0 * position)
-    for member in suite.members:
+    integrators = [member.spec.integrator for member in suite.members]
+    engine = "compiled" if what == "gbs" else what
+    for integrator in ["gbs"] if what == "gbs" else integrators:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it ends after a step
-            nb.simulate(state, 1.0, integrator=member.spec.integrator, engine=engine, max_steps=1)
+            nb.simulate(state, 1.0, integrator=integrator, engine=engine, max_steps=1)
 
 
 if __name__ == "__main__":
