@@ -9,7 +9,7 @@ from numba.extending import overload
 
 from nbcore.physics.compiled import PLAIN, compiled, holding
 from nbcore.simulation.kernels import extrapolation, fields
-from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps
+from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, survey
 from nbcore.simulation.kernels.forces import accelerate
 from nbcore.simulation.kernels.orbits import measure, span
 from nbcore.simulation.kernels.rules import smooth
@@ -17,7 +17,7 @@ from nbcore.simulation.kernels.shapes import either, is_a, vectors
 from nbcore.simulation.kernels.steps import HermiteSteps, step
 from nbcore.stepping import control
 
-__all__ = ["advance", "again", "goes_on", "room_for", "within"]
+__all__ = ["advance", "again", "goes_on", "refresh", "room_for", "within"]
 
 is_last = compiled(control.is_last, PLAIN)
 in_s = is_a(ExtrapolatedSteps)
@@ -39,7 +39,8 @@ def _advance_in_s(
     h, ends, done, ahead, ds, made = extrapolation.advance(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, t_end, G, eps2, orbits
     )
-    potential, erred = _pull(bodies, axes, field, m, x, time + h, G, eps2, a, phi), 0.0
+    potential, erred = survey(bodies, axes, m, x, G, eps2, orbits), 0.0
+    potential += fields.energy(bodies, axes, field, m, x, time + h)
     if orbits.followed:
         erred = measure(bodies, orbits, x, v, eps2)
     return h, ends, potential, done, ahead, ds, made + 1, erred
@@ -80,12 +81,10 @@ def _within_s(
 ):  # fmt: skip
     if orbits.followed:
         span(bodies, orbits, x, eps2, orbits.now)
-    landed, work, _ = extrapolation.land(
+    work, _ = extrapolation.land(
         bodies, axes, scheme, room, field, b, m, x, v, lows, before, ds, 0.0, length, G, eps2,
         orbits,
     )  # fmt: skip
-    if not landed:
-        x[0, 0] = math.nan
     potential = _pull(bodies, axes, field, m, x, before + length, G, eps2, a, phi)
     return potential, work
 
@@ -117,6 +116,20 @@ def _no(scheme):
 
 # Whether a part of a step may begin where another has ended.
 goes_on = either(in_s, _yes, _no)
+
+
+@njit(**PLAIN)
+def _refresh_in_s(bodies, axes, scheme, field, m, x, time, G, eps2, a, phi):
+    _pull(bodies, axes, field, m, x, time, G, eps2, a, phi)
+
+
+@njit(**PLAIN)
+def _nothing(bodies, axes, scheme, field, m, x, time, G, eps2, a, phi):
+    pass
+
+
+# Make accelerations known where a step does not leave them.
+refresh = either(in_s, _refresh_in_s, _nothing, place=2, options=PLAIN)
 
 
 @njit(**PLAIN)

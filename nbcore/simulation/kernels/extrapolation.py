@@ -33,7 +33,7 @@ from nbcore.simulation.kernels.lanes import chosen, largest, load, store, total
 from nbcore.simulation.kernels.orbits import beside, dot, orbit_changes, plus, span
 from nbcore.simulation.kernels.shapes import LANES, active, either, is_a, size
 
-__all__ = ["ExtrapolatedSteps", "Room", "advance", "land", "room", "schedule"]
+__all__ = ["ExtrapolatedSteps", "Room", "advance", "land", "room", "schedule", "survey"]
 
 Array = NDArray[np.float64]
 
@@ -151,6 +151,27 @@ def rate(bodies, axes, roots, b, apart, weights, eps2):
             terms += weights[b, k] * term(roots, inverse_root(r2))
             k += 1
     return 1 / slowness(roots, terms)
+
+
+@njit(**LAW)
+def survey(bodies, axes, m, x, G, eps2, orbits):
+    """Potential energy of all pairs; and who pulls each body most, into `found`."""
+    potential, most, found = 0.0, orbits.mean, orbits.found
+    for i in range(size(bodies)):
+        most[0, i], found[i] = 0.0, i
+    for i in range(active(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2 = eps2
+            for d in range(size(axes)):
+                r2 += (x[d, j] - x[d, i]) ** 2
+            inverse = inverse_root(r2)
+            weight = inverse * inverse * inverse
+            potential -= m[i] * m[j] * inverse
+            if m[j] * weight > most[0, i]:
+                most[0, i], found[i] = m[j] * weight, j
+            if m[i] * weight > most[0, j]:
+                most[0, j], found[j] = m[i] * weight, i
+    return G * potential
 
 
 @njit(**PLAIN)
@@ -418,13 +439,13 @@ def land(
 
     Returns
     -------
-    Whether they got there, the work of a moving field, evaluations.
+    The work of a moving field, evaluations. Where they don't get there, nothing is a number.
     """
     wide, made, work = size(axes) * size(bodies), 0, 0.0
     for _ in range(LANDINGS):
         rest = length - gone
         if abs(rest) <= LANDED * (abs(time + length) + abs(length)):
-            return True, work, made
+            return work, made
         separate(bodies, x, lows[0], room.apart)
         omega = rate(bodies, axes, scheme.roots, b, room.apart, scheme.weights, eps2)
         part = min(max(rest * omega, -ds), ds)
@@ -438,7 +459,8 @@ def land(
         work += room.new[2 * wide + 1]
         if orbits.followed:
             note(bodies, axes, orbits, x, v, room.change, eps2)
-    return False, work, made
+    x[0, 0] = math.nan
+    return work, made
 
 
 @njit(**PLAIN)
@@ -479,8 +501,8 @@ def advance(
     gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(max(error, 0.0), columns)
     if remaining - gone > TOUCHED * remaining:
         return gone, False, work, ahead, H, made
-    landed, more, made_more = land(
+    more, made_more = land(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, H, gone, remaining, G, eps2,
         orbits,
     )  # fmt: skip
-    return remaining if landed else math.nan, True, work + more, ahead, H, made + made_more
+    return remaining, True, work + more, ahead, H, made + made_more

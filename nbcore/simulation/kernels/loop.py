@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nbcore.physics import body_errors
 from nbcore.physics.compiled import APART, PLAIN, compiled
 from nbcore.simulation.kernels import fields
-from nbcore.simulation.kernels.advance import advance, again, goes_on, room_for, within
+from nbcore.simulation.kernels.advance import advance, again, goes_on, refresh, room_for, within
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -39,6 +39,7 @@ from nbcore.simulation.kernels.orbits import (
     measure,
     pair_up,
     span,
+    take_partners,
 )
 from nbcore.simulation.kernels.rules import (
     CLASSICAL,
@@ -181,7 +182,8 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
     lows = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
     mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
     orbits = Orbits(
-        settings.followed, np.zeros(padded(bodies), dtype=np.int64), scratch(bodies, 2, 1, 0.0),
+        settings.followed, np.zeros(padded(bodies), dtype=np.int64),
+        np.zeros(padded(bodies), dtype=np.int64), scratch(bodies, 2, 1, 0.0),
         scratch(bodies, 3, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0),
         scratch(bodies, 4, 1, 0.0), scratch(bodies, 2, 1, 0.0), scratch(bodies, 7, 1, 0.0),
     )  # fmt: skip
@@ -270,6 +272,8 @@ def _run(
                     G, eps2, phi, orbits,
                 )  # fmt: skip
                 n_more += made_more
+                if watched:
+                    refresh(bodies, axes, scheme, field, m, x, time + h, G, eps2, a, phi)
                 if not time + h > time:  # true for NaN, too
                     status = DT_UNDERFLOW if math.isfinite(h) else NON_FINITE
                     break
@@ -351,7 +355,9 @@ def _run(
                 work += done
                 if status != RUNNING:
                     break
-                if (followed and n_steps % between_looks == 0) or proposes(rule):
+                if proposes(rule):  # by the errors beside them, too
+                    take_partners(bodies, orbits, m, x, G, eps2)
+                elif followed and n_steps % between_looks == 0:
                     look_for_partners(bodies, orbits, m, x, G, eps2)
                 remember(bodies, rule, b, memory, x0, v0, a0, x, v, a, h)
                 if guarded and takes_over(n_redone, n_steps):
@@ -428,7 +434,7 @@ def between(
     )  # fmt: skip
     lows, off = (xl, vl), scratch(bodies, 7, 1, 0.0)
     followed, who, pair = orbits.followed, orbits.who, orbits.pair
-    part = Orbits(followed, who, pair, mean, gone, was, now, sizes, off)
+    part = Orbits(followed, who, orbits.found, pair, mean, gone, was, now, sizes, off)
     clear(bodies, xl)
     clear(bodies, vl)
     clear(bodies, x)

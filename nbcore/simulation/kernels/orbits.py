@@ -39,6 +39,7 @@ __all__ = [
     "measure",
     "pair_up",
     "span",
+    "take_partners",
 ]
 
 Array = NDArray[np.float64]
@@ -60,6 +61,7 @@ class Orbits(NamedTuple):
 
     followed: bool
     who: NDArray[np.int64]  # (padded N,) partner of each body, itself where there is none
+    found: NDArray[np.int64]  # the same, to be taken
     pair: Array  # (2, …) 1 for a body without a partner, otherwise 0; and μ, 1 for such a body
     mean: Array  # (3, …) velocities in the middle of a kick
     gone: Array  # (4, …) Σ h d/dt of the kicks of a step; what the step erred by, once measured
@@ -269,7 +271,7 @@ def pair_up(bodies, orbits, m, G):
 @njit(**LAW)
 def look_for_partners(bodies, orbits, m, x, G, eps2):
     """Look for partners anew; see `body_errors.partners` and `BodyErrors.look`."""
-    changed, who, off, pulls = False, orbits.who, orbits.off, orbits.mean  # which is free now
+    pulls, found = orbits.mean, orbits.found  # `mean` is free now
     for i in range(size(bodies)):
         # Apart from the search, which the compiler does not make one over vectors.
         for j in range(active(bodies)):
@@ -282,8 +284,17 @@ def look_for_partners(bodies, orbits, m, x, G, eps2):
         for j in range(active(bodies)):
             if pulls[0, j] > most:
                 most, best = pulls[0, j], j
-        if best != who[i]:
-            changed, who[i] = True, best
+        found[i] = best
+    take_partners(bodies, orbits, m, x, G, eps2)
+
+
+@njit(**LAW)
+def take_partners(bodies, orbits, m, x, G, eps2):
+    """Follow all bodies beside those that were found."""
+    changed, who, off, found = False, orbits.who, orbits.off, orbits.found
+    for i in range(size(bodies)):
+        if found[i] != who[i]:
+            changed, who[i] = True, found[i]
             e = (off[1, i], off[2, i], off[3, i])
             off[KEPT, i] += math.sqrt(dot(e, e)) / orbits.sizes[1, i]
             off[1, i] = off[2, i] = off[3, i] = 0.0
