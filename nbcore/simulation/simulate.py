@@ -100,7 +100,8 @@ def simulate(
         process; results of the two differ by rounding, and `trajectory.about` says which it was.
     record
         None: every step; n: every n-th step and both ends; array: these times, by a step of part
-        length aside, so that the steps do not change; "ends": start and end only.
+        length aside, so that the steps do not change; "ends": start and end only. Steps of gbs may
+        be a third of an orbit long: for pictures give times.
     max_steps
         Most steps of each system; 10 million unless given.
     collision_distance, escape_distance
