@@ -53,7 +53,7 @@ QUIET_GROWTH = 1.25  # of a step whose error is rounding
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
 SMALLEST = 1e-12  # step that is still redone, in units of what it was to be
 ROUNDING = 2e-15  # of an estimate with K columns, over 2^K displacements
-LOOSE, STRICT = 1e-5, 3e-12  # tolerances beyond which fewer columns do, or round less
+STRICT, STRICTEST = 1e-10, 1e-12  # tolerances below which columns are fewer, that round less
 SHARE = 0.03  # of the tolerance of a run, which its steps may err by
 FINEST = 1e-13  # tolerance of steps that are to be exact
 TOUCHED = 1e-12  # of what is left of a run, and no more of it
@@ -227,9 +227,10 @@ class Extrapolation:
         """K for a tolerance."""
         if self.columns is not None:
             return self.columns
-        # Six cost least at most errors, and never much more. Rounding goes with the sizes of the
-        # weights, which sum up to 13 of five columns, 26 of six and 256 of nine.
-        return 6 if STRICT <= tolerance <= LOOSE else 5
+        # Seven fill four lanes with chains that end together, and cost least at any error that they
+        # reach. Rounding goes with the sizes of the weights, which sum up to 56 of seven columns, to
+        # 26 of six and 13 of five.
+        return 7 if tolerance >= STRICT else 6 if tolerance >= STRICTEST else 5
 
     def aim(self, tolerance: PerSystem) -> PerSystem:
         """Largest error of a step, (B,), for tolerances of a run; none below rounding."""
