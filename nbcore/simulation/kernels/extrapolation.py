@@ -52,7 +52,7 @@ class Schedule(NamedTuple):
     """Which chain goes in which lane: rows of segments, between which lanes may change hands."""
 
     begin: NDArray[np.int64]  # (columns + 1,) first row for each number of columns
-    count: NDArray[np.int64]  # (rows,) steps of each segment; 0: the end
+    steps: NDArray[np.int64]  # (rows,) steps of each segment; 0: the end
     fresh: Array  # (rows, lanes) 1 where a chain begins
     part: Array  # one over the steps of the chain; 0 where a lane stands still
     result: Array  # weight of a chain that ends in the result
@@ -266,7 +266,7 @@ def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, roo
     for q in range(2 * wide + 2):
         store(CHAINS, result, q, nothing)
         store(CHAINS, error, q, nothing)
-    while schedule.count[row] > 0:
+    while schedule.steps[row] > 0:
         fresh = load(CHAINS, schedule.fresh, row)
         h = H * load(CHAINS, schedule.part, row)
         start = h * (0.5 / omega)
@@ -281,7 +281,7 @@ def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, roo
         store(CHAINS, Q, 4, chosen(fresh, nothing, load(CHAINS, Q, 4)))
         substeps(
             bodies, axes, scheme.roots, field, b, m, scheme.weights, x, v, time, room, G, eps2,
-            schedule.count[row],
+            schedule.steps[row],
         )  # fmt: skip
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
@@ -430,8 +430,9 @@ def land(
         part = min(max(rest * omega, -ds), ds)
         columns = columns_for(abs(part) / ds, scheme.columns[b], scheme.aim[b])
         chains(
-            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G, eps2
-        )
+            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G,
+            eps2,
+        )  # fmt: skip
         made += columns * (columns + 1)
         move(bodies, axes, x, v, lows, room.new)
         gone += room.new[2 * wide]
@@ -459,11 +460,12 @@ def advance(
     separate(bodies, x, lows[0], room.apart)
     omega = rate(bodies, axes, roots, b, room.apart, scheme.weights, eps2)
     # Not far beyond the end, from where it is a long way back.
-    if H > 1.5 * BEYOND * remaining * omega:
-        H = BEYOND * remaining * omega
+    most = BEYOND * remaining * omega
+    if 1.5 * most < H:
+        H = most
     made, first, error = 0, H, math.inf
     while not error <= 1.0:
-        if not H > SMALLEST * first:
+        if not first * SMALLEST < H:
             return 0.0 * H, False, 0.0, H, H, made
         if made > 0:
             H *= cut(error, columns)
