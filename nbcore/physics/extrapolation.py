@@ -245,10 +245,10 @@ class Extrapolation:
         ds, gone = dt * self.clock.rate(state), 0 * dt
         while bool((gone < dt).any()):
             made = self.advance(state, ds, dt - gone, tolerance, errors)
-            if bool(((made.dt == 0) & (gone < dt)).any()):
-                return state.replace(position=state.position * math.nan)
-            state, ds = made.after, made.ds
-            gone = where(made.dt == dt - gone, dt, gone + made.dt)
+            lost = (gone < dt) & ~(made.dt > 0)
+            nowhere = where(lost, math.nan, 0.0)[:, None, None]
+            state, ds = made.after.replace(position=made.after.position + nowhere), made.ds
+            gone = where(lost | (made.dt == dt - gone), dt, gone + made.dt)
         return state
 
     def advance(
@@ -299,7 +299,7 @@ class Extrapolation:
         if errors is not None:
             errors.estimate(after, change.displacement, change.change)
         rest = remaining - dt
-        landing = (dt > 0) & (rest <= TOUCHED * remaining)
+        landing = (dt > 0) & (dt >= (1 - TOUCHED) * remaining)  # no run without an end
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):

@@ -479,7 +479,7 @@ def advance(
     if orbits.followed:
         note(bodies, axes, orbits, x, v, change, eps2)
     gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(max(error, 0.0), columns)
-    if remaining - gone > TOUCHED * remaining:
+    if gone < (1 - TOUCHED) * remaining:  # of a run without an end, too
         return gone, False, work, ahead, H, made
     landed, more, made_more = land(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, H, gone, remaining, G, eps2,
