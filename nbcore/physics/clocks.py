@@ -52,7 +52,7 @@ def slowness(roots, total):
 
 
 def both(first, second):
-    """m + m'."""
+    """Sum of both, m + m'."""
     return first + second
 
 
@@ -62,7 +62,7 @@ def either(first, second):
 
 
 def product(first, second):
-    """m m', as in the potential energy."""
+    """Product of both, m m', as in the potential energy."""
     return first * second
 
 

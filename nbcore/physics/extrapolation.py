@@ -27,7 +27,7 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, beside, dot, namespace, norm, taken
 from nbcore.physics.body_errors import StepErrors, partners, plus, triple
 from nbcore.physics.body_errors import dot as product
-from nbcore.physics.clocks import Clock, slowness, term
+from nbcore.physics.clocks import CLOCKS, Clock, slowness, term
 from nbcore.physics.elementwise import clamp, inverse_root, maximum, minimum, root, where
 from nbcore.physics.external import answer_of
 from nbcore.physics.state import State
@@ -133,7 +133,8 @@ def noise_sizes(moved, faster, V, mu, inverse, closest):
     moved, faster
         Sizes of the displacement and the change of the velocity of the body.
     closest
-        Largest Ω on the way, 1/r of the closest pair, whose distance is rounded like what they move.
+        Largest Ω on the way, 1/r of the closest pair, whose distance is rounded like what they
+        move.
     """
     on_the_way, pace2 = moved * closest, product(V, V) + 2 * mu * inverse
     return on_the_way + moved * inverse, on_the_way + faster * inverse_root(pace2)
@@ -197,7 +198,7 @@ class Extrapolation:
     """
 
     columns: int | None = None
-    clock: Clock = Clock()
+    clock: Clock = CLOCKS["regularised"]
 
     evaluations = evaluations_at_start = 0  # a step counts its own
     reversible = False
@@ -245,10 +246,10 @@ class Extrapolation:
         ds, gone = dt * self.clock.rate(state), 0 * dt
         while bool((gone < dt).any()):
             made = self.advance(state, ds, dt - gone, tolerance, errors)
-            if bool(((made.dt == 0) & (gone < dt)).any()):
-                return state.replace(position=state.position * math.nan)
-            state, ds = made.after, made.ds
-            gone = where(made.dt == dt - gone, dt, gone + made.dt)
+            lost = (gone < dt) & ~(made.dt > 0)
+            nowhere = where(lost, math.nan, 0.0)[:, None, None]
+            state, ds = made.after.replace(position=made.after.position + nowhere), made.ds
+            gone = where(lost | (made.dt == dt - gone), dt, gone + made.dt)
         return state
 
     def advance(
@@ -280,8 +281,8 @@ class Extrapolation:
         clock, partner = self.clock, partners(state)
         weights = clock.weights(state.mass)
         rate = clock.rate(state)
-        far = ds > 1.5 * BEYOND * remaining * rate
-        ds = where(far, BEYOND * remaining * rate, ds)
+        most = BEYOND * remaining * rate
+        ds = where(ds > 1.5 * most, most, ds)
         H, first, going = ds, ds, remaining > 0
         evaluations, kept = 0 * ds, _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
         change, ahead = kept, ds
@@ -294,12 +295,12 @@ class Extrapolation:
             ahead = where(accepted, H * growth(error, K), ahead)
             going = going & ~accepted
             H = where(going, H * cut(error, K), H)
-            going = going & (H > SMALLEST * first)
+            going = going & (first * SMALLEST < H)
         after, dt = _moved(state, kept), kept.time
         if errors is not None:
             errors.estimate(after, change.displacement, change.change)
         rest = remaining - dt
-        landing = (dt > 0) & (rest <= TOUCHED * remaining)
+        landing = (dt > 0) & (dt >= (1 - TOUCHED) * remaining)  # no run without an end
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
@@ -335,7 +336,7 @@ class Extrapolation:
         mass, v, w = tiled(state.mass), tiled(state.velocity), tiled(weights)
         start, at, field, G = tiled(state.position), tiled(state.time), state.field, state.G
         n = xp.asarray([float(each) for each in chain_lengths(most)], **like)
-        n = xp.repeat_interleave(n, len(ds)) if hasattr(xp, "repeat_interleave") else n.repeat(len(ds))
+        n = (n[:, None] + 0 * ds).reshape(-1)
         length = tiled(ds) / n
         W = tiled(self.clock.rate(state))
         t, work = length / (2 * W), 0 * length
@@ -409,11 +410,15 @@ def _estimated(
     errors = pair_errors(
         R, V, beside(wrong.displacement), beside(wrong.change), wrong.time[:, None], mu, inverse
     )
-    sizes = noise_sizes(norm(sums.displacement), norm(sums.change), V, mu, inverse, closest[:, None])
+    sizes = noise_sizes(
+        norm(sums.displacement), norm(sums.change), V, mu, inverse, closest[:, None]
+    )
     over = maximum(*(a - noise[:, None] * b for a, b in zip(errors, sizes, strict=True)))
     worst = xp.max(where(alone, 0.0, over), axis=1)
     offset = place - place.mean(axis=1)[:, None]
     drift = wrong.time[:, None, None] * speed.mean(axis=1)[:, None]
     shift = wrong.displacement - drift
-    whole = root((shift * shift).sum(axis=-1).sum(axis=-1) / (offset * offset).sum(axis=-1).sum(axis=-1))
+    whole = root(
+        (shift * shift).sum(axis=-1).sum(axis=-1) / (offset * offset).sum(axis=-1).sum(axis=-1)
+    )
     return clamp(maximum(worst, whole - noise), 0.0, math.inf)

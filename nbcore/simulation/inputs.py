@@ -14,8 +14,8 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import Array, PerSystem, to_numpy
 from nbcore.physics.external import answer_of, check_field
-from nbcore.physics.fields import TidalField
 from nbcore.physics.extrapolation import Extrapolation
+from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Integrator, get_integrator
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.plain import check_plain

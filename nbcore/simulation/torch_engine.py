@@ -152,7 +152,10 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                 n_filled = n_filled + running
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
-                orbits = orbits.look(state, (h > 0) & (n_steps % between_looks == 0))
+                looks = n_steps % between_looks == 0
+                # Who chooses its own steps looks for partners at each of them.
+                looks = looks if taken.next is None else torch.ones_like(looks)
+                orbits = orbits.look(state, (h > 0) & looks)
             proposed = propose(state) if taken.next is None else taken.next
             if guard is not None and taken.next is None:
                 own = own | takes_over(n_redone, n_steps)

@@ -29,7 +29,7 @@ from nbcore.physics.arrays import (
     taken,
     to_numpy,
 )
-from nbcore.physics.clocks import Clock
+from nbcore.physics.clocks import CLOCKS, Clock
 from nbcore.physics.elementwise import clamp, exp, log, tanh, where
 from nbcore.physics.integrators import Integrator, get_integrator, name_of
 from nbcore.physics.plain import check_plain
@@ -157,7 +157,7 @@ class OwnStep(_Forgetful):
         In whose time they are.
     """
 
-    clock: Clock = Clock()
+    clock: Clock = CLOCKS["regularised"]
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """First step in s, (B,); the integrator shortens it as need be."""

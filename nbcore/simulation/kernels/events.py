@@ -109,9 +109,7 @@ def _no_event(
 
 
 is_of_watched = is_a(Watched)
-first_event = either(
-    is_of_watched, _first_event, _no_event, place=21, options=holding(PLAIN)
-)
+first_event = either(is_of_watched, _first_event, _no_event, place=21, options=holding(PLAIN))
 
 
 @njit(**PLAIN)

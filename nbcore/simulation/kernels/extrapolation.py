@@ -52,7 +52,7 @@ class Schedule(NamedTuple):
     """Which chain goes in which lane: rows of segments, between which lanes may change hands."""
 
     begin: NDArray[np.int64]  # (columns + 1,) first row for each number of columns
-    count: NDArray[np.int64]  # (rows,) steps of each segment; 0: the end
+    steps: NDArray[np.int64]  # (rows,) steps of each segment; 0: the end
     fresh: Array  # (rows, lanes) 1 where a chain begins
     part: Array  # one over the steps of the chain; 0 where a lane stands still
     result: Array  # weight of a chain that ends in the result
@@ -287,7 +287,7 @@ def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, roo
     for q in range(2 * wide + 2):
         store(CHAINS, result, q, nothing)
         store(CHAINS, error, q, nothing)
-    while schedule.count[row] > 0:
+    while schedule.steps[row] > 0:
         fresh = load(CHAINS, schedule.fresh, row)
         h = H * load(CHAINS, schedule.part, row)
         start = h * (0.5 / omega)
@@ -302,7 +302,7 @@ def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, roo
         store(CHAINS, Q, 4, chosen(fresh, nothing, load(CHAINS, Q, 4)))
         substeps(
             bodies, axes, scheme.roots, field, b, m, scheme.weights, x, v, time, room, G, eps2,
-            schedule.count[row],
+            schedule.steps[row],
         )  # fmt: skip
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
@@ -451,8 +451,9 @@ def land(
         part = min(max(rest * omega, -ds), ds)
         columns = columns_for(abs(part) / ds, scheme.columns[b], scheme.aim[b])
         chains(
-            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G, eps2
-        )
+            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G,
+            eps2,
+        )  # fmt: skip
         made += columns * (columns + 1)
         move(bodies, axes, x, v, lows, room.new)
         gone += room.new[2 * wide]
@@ -481,11 +482,12 @@ def advance(
     separate(bodies, x, lows[0], room.apart)
     omega = rate(bodies, axes, roots, b, room.apart, scheme.weights, eps2)
     # Not far beyond the end, from where it is a long way back.
-    if H > 1.5 * BEYOND * remaining * omega:
-        H = BEYOND * remaining * omega
+    most = BEYOND * remaining * omega
+    if 1.5 * most < H:
+        H = most
     made, first, error = 0, H, math.inf
     while not error <= 1.0:
-        if not H > SMALLEST * first:
+        if not first * SMALLEST < H:
             return 0.0 * H, False, 0.0, H, H, made
         if made > 0:
             H *= cut(error, columns)
@@ -499,7 +501,7 @@ def advance(
     if orbits.followed:
         note(bodies, axes, orbits, x, v, change, eps2)
     gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(max(error, 0.0), columns)
-    if remaining - gone > TOUCHED * remaining:
+    if gone < (1 - TOUCHED) * remaining:  # of a run without an end, too
         return gone, False, work, ahead, H, made
     more, made_more = land(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, H, gone, remaining, G, eps2,

@@ -78,13 +78,21 @@ def _room(rule):
 
 @njit(**PLAIN)
 def _recall(rule, b, memory):
+    # Number by number: to copy an array takes one that is held.
     deltas, remembered = memory
-    deltas[:], remembered[:] = rule.deltas[b], rule.remembered[b]
+    for k in range(rule.history):
+        for f in range(N_DELTAS):
+            deltas[k, f] = rule.deltas[b, k, f]
+    remembered[0] = rule.remembered[b, 0]
 
 
 @njit(**PLAIN)
 def _keep(rule, b, memory):
-    rule.deltas[b], rule.remembered[b] = memory
+    deltas, remembered = memory
+    for k in range(rule.history):
+        for f in range(N_DELTAS):
+            rule.deltas[b, k, f] = deltas[k, f]
+    rule.remembered[b, 0] = remembered[0]
 
 
 @njit(**holding(LAW))

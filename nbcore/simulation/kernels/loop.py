@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -43,7 +43,6 @@ from nbcore.simulation.kernels.orbits import (
 )
 from nbcore.simulation.kernels.rules import (
     CLASSICAL,
-    OwnSteps,
     SmoothRate,
     proposes,
     smooth,
@@ -66,6 +65,13 @@ reversible, takes_over, steps_between_looks = (
     compiled(rule, PLAIN)
     for rule in (control.reversible, control.takes_over, body_errors.steps_between_looks)
 )
+
+CALLED: Any = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "no_cfunc_wrapper": True,
+}
 
 RULES = {**CLASSICAL, Learned: learned, General: general}
 
@@ -173,7 +179,7 @@ def pad(bodies, orbits):
         orbits.pair[0, i] = orbits.pair[1, i] = 1.0
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"contract"}, no_cfunc_wrapper=True)
+@njit(**CALLED)
 def run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
     known = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
