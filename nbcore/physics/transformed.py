@@ -142,7 +142,8 @@ class Transformed:
         Returns
         -------
         Advance
-            Its evaluations are those beyond the ones of a step.
+            Its evaluations are those beyond the ones of a step. Systems that could make none, with
+            a dt that is not positive or no number, are as they were.
         """
         going = remaining > 0
         made = where(going, ds, 0.0)
@@ -155,6 +156,7 @@ class Transformed:
                 errors.forget()
             after, _ = self.composed(state, made, errors)
             dt = where(ends, where(made == made, remaining, math.nan), dt)
+        after = after.where(state.time + dt > state.time, state.replace(acceleration=None))
         return Advance(after, dt, ds, ds, evaluations)
 
     def _landing(

@@ -242,7 +242,7 @@ class Begun:
         InputError
             Another one is given, or none where it could not be stored.
         """
-        name = self.asked["clock"]
+        name = self.asked.get("clock")
         own = None if given is None else get_clock(given)
         if own is not None and str(own) != name:
             refuse(self.path, "clock", name, own)

@@ -267,8 +267,8 @@ def go(
 
     Returns
     -------
-    Its length in time, NaN where it could not be made to end there; whether it does; the work of a
-    moving field; how often the step was made.
+    Its length in time; whether it ends there; the work of a moving field; how often the step was
+    made. Where that took no time, or it could not be made to end there (NaN), none was made.
     """
     pace, gone, made, short, far = room.pace, orbits.gone, 0, 0.0, math.inf
     copy(bodies, x, room.x)
@@ -283,6 +283,8 @@ def go(
         made += 1
         if not ends:
             if not t >= length * (1 - ENDS):
+                if not time + t > time:
+                    put_back(bodies, room, x, v, lows)
                 return t, False, work, made
             ends, new = True, ds * (length / t)
         else:
@@ -290,6 +292,7 @@ def go(
             if abs(rest) <= LANDED * abs(length):
                 return length, True, work, made
             if made > LANDINGS:
+                put_back(bodies, room, x, v, lows)
                 return math.nan, True, work, made
             if rest > 0:
                 short = ds
@@ -299,13 +302,20 @@ def go(
             if not short < new < far:
                 new = (short + far) / 2 if far < math.inf else 2 * short
         ds = new
-        copy(bodies, room.x, x)
-        copy(bodies, room.v, v)
-        copy(bodies, room.xl, lows[0])
-        copy(bodies, room.vl, lows[1])
-        pace[0, 0], pace[0, 1] = pace[1, 0], pace[1, 1]
+        put_back(bodies, room, x, v, lows)
         if orbits.followed:
             clear(bodies, gone)
+
+
+@njit(**PLAIN)
+def put_back(bodies, room, x, v, lows):
+    """Go back to where a step began."""
+    copy(bodies, room.x, x)
+    copy(bodies, room.v, v)
+    copy(bodies, room.xl, lows[0])
+    copy(bodies, room.vl, lows[1])
+    pace = room.pace
+    pace[0, 0], pace[0, 1] = pace[1, 0], pace[1, 1]
 
 
 @njit(**PLAIN)
