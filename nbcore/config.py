@@ -289,6 +289,9 @@ class Simulation(Section):
     stepping: Literal["plain", "reversible"] | None = None
     """Plain steps, or steps that run backward the way they came; without it as the policy was
     trained, otherwise plain."""
+    clock: str | None = None
+    """Transformed time in which steps are equal, such as 'regularised', and the policy says how
+    long the first one is; without it physical time."""
     guard: bool | None = None
     """Redo steps that change the energy by too much; without it for learned policies alone."""
     engine: str = "auto"

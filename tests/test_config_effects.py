@@ -409,6 +409,7 @@ EFFECTS: dict[str, Row] = {
     "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
     "simulate.guard": Row(None, True, path_of_bodies, {"simulate.eta": 1.0}),
     "simulate.stepping": Row("plain", "reversible", path_of_bodies),
+    "simulate.clock": Row(None, "regularised", path_of_bodies),
     "simulate.engine": Row("auto", "unheard-of", refusal),
     "simulate.t_end": Row(1.0, 0.5, ends),
     "simulate.periods": Row(0.5, 0.25, ends, {"simulate.t_end": None}),

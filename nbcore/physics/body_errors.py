@@ -192,6 +192,10 @@ class StepErrors:
         gone, turned = self._gone
         self._gone = (gone + length * rate, plus(turned, turn, length))
 
+    def forget(self) -> None:
+        """Forget the kicks so far, of a step that is made anew."""
+        self._gone = None
+
     def estimate(self, after: State, place: Array, speed: Array) -> None:
         """Take note of a part of a step whose errors of place and velocity, (B, N, D), are told."""
         R, V, dR, dV = (

@@ -27,7 +27,7 @@ __all__ = ["State"]
 LARGEST_EXPONENT = 290
 MOST_PAIRED = 256  # bodies up to which the closest pair is looked for
 
-_PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "jerk")
+_PER_SYSTEM = ("mass", "position", "velocity", "time", "work", "acceleration", "jerk", "pace")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,8 @@ class State:
         (B,) [E] energy that a moving external field has put in since the start.
     acceleration, jerk
         (B, N, D) as far as they are known at this position (and velocity), otherwise None.
+    pace
+        (B,) W of a clock in a run that is made in its time (see `clocks`), otherwise None.
     batched
         False for a single system that was given without a leading B.
     scenario
@@ -71,6 +73,7 @@ class State:
     work: Array
     acceleration: Array | None = None
     jerk: Array | None = None
+    pace: Array | None = None
     batched: bool = True
     scenario: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError
 from nbcore.physics.arrays import Array, numbers, to_numpy
-from nbcore.physics.integrators import Integrator, get_integrator, name_of
+from nbcore.physics.clocks import Clock, get_clock
+from nbcore.physics.extrapolation import Extrapolation
+from nbcore.physics.integrators import Integrator, Splitting, get_integrator, name_of
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed, not_composed
 from nbcore.simulation.choice import extrapolates
 from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, EXTRAPOLATION, is_left, policy_of
 from nbcore.simulation.resumption import Begun, equal, refuse
@@ -22,6 +26,8 @@ __all__ = ["Plan", "agreed", "per_system", "plan_of", "rows_of"]
 
 DEFAULT_TOLERANCE = 1e-6
 READY = "ready"
+# What steps in the time of a clock are; equal ones run backward the way they came.
+CLOCKED = {Extrapolation: "plain", Transformed: "reversible"}
 CHOICES = ("auto", READY)  # names of engines that leave it to the run which one it takes
 
 
@@ -36,6 +42,12 @@ class Plan(NamedTuple):
     integrator: str
     scheme: Integrator
 
+    @property
+    def clock(self) -> Clock | None:
+        """In whose time the steps are made; None in physical time."""
+        in_s = isinstance(self.scheme, (Extrapolation, Transformed))
+        return self.scheme.clock if in_s else None  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def plan_of(
     state: State,
@@ -45,6 +57,7 @@ def plan_of(
     tolerance: Any,
     stepping: str | None,
     max_steps: int | None,
+    clock: str | Clock | None = None,
 ) -> Plan:
     """What a run is to be, or an InputError of what it can't; the arguments are `simulate`'s."""
     if max_steps is not None and max_steps < 1:
@@ -54,16 +67,46 @@ def plan_of(
     accepted = per_system(state, "tolerance", tolerance)
     if not ((accepted > 0) & (accepted < 1)).all():
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
-    strictest = float(accepted.min())
+    strictest, clock = float(accepted.min()), None if clock is None else get_clock(clock)
     if is_left(policy, integrator):
         free = stepping != "reversible" and extrapolates(state.numpy(), end, strictest)
         policy, integrator = None, EXTRAPOLATION if free else None
-    chosen, integrator = policy_of(policy, integrator, strictest)
+    chosen, integrator = policy_of(policy, integrator, strictest, clock)
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
-    stepping = stepping or (learned.spec.stepping if learned else "plain")
+    stepping = stepping or (learned.spec.stepping if learned else None)
+    if clock is not None:
+        name, scheme = _in_time_of(clock, integrator, stepping)
+        return Plan(end, accepted, chosen, None, CLOCKED[type(scheme)], name, scheme)
+    stepping = stepping or "plain"
     return Plan(
         end, accepted, chosen, learned, stepping, *_integrator(integrator, chosen, stepping)
     )
+
+
+def _in_time_of(
+    clock: Clock, given: str | Integrator | None, stepping: str | None
+) -> tuple[str, Integrator]:
+    """An integrator by its name, in the time of a clock."""
+    given = DEFAULT_INTEGRATOR if given is None else given
+    integrator, name = get_integrator(given), name_of(given)
+    if isinstance(integrator, Extrapolation):
+        if integrator.clock not in (Clock(), clock):
+            raise InputError(
+                f"clock is '{clock}' and that of the integrator '{integrator.clock}'; give one of "
+                "the two"
+            )
+        scheme: Any = replace(integrator, clock=clock)
+    elif isinstance(integrator, Splitting):
+        scheme = Transformed(integrator, clock)
+    else:
+        raise not_composed(name)
+    if stepping not in (None, CLOCKED[type(scheme)]):
+        get_control(stepping)
+        raise InputError(
+            f"stepping is {stepping!r}, and steps of {name!r} in the time of a clock are "
+            f"{CLOCKED[type(scheme)]} as they are; leave stepping out, or the clock"
+        )
+    return name, scheme
 
 
 def _integrator(
@@ -156,7 +199,8 @@ def rows_of(record: Any, state: State, t_end: NDArray[np.float64]) -> int | NDAr
 def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arguments of a run that goes on, in the order in which they are given, once they agree."""
     stored, path = begun.asked, begun.path
-    state, policy, integrator, tolerance, stepping, engine, record = given
+    state, policy, integrator, tolerance, stepping, engine, record, clock = given
+    known = begun.clock(clock)
     if state is not None and (different := _difference(begun.state, state)):
         refuse(path, *different)
     accepted = stored["tolerance"]
@@ -165,7 +209,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         if not np.array_equal(asked, accepted):
             refuse(path, "tolerance", _short(accepted), _short(asked))
     if policy is not None:
-        policy, integrator = policy_of(policy, integrator, float(accepted.min()))
+        policy, integrator = policy_of(policy, integrator, float(accepted.min()), known)
     if record is not None:
         recorded = rows_of(record, begun.state, np.full(begun.state.n_systems, np.inf))
         if not equal(recorded, stored["record"]):
@@ -189,6 +233,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         stored["stepping"],
         stored["engine"],
         recorded,
+        known,
         *(stored[name] for name in names),
     )
 

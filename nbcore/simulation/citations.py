@@ -14,6 +14,7 @@ from typing import Any
 from nbcore.physics.integrators import INTEGRATORS, Integrator, name_of
 from nbcore.physics.scenarios import SCENARIOS
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed
 from nbcore.stepping import control
 from nbcore.stepping.criteria import boekholt
 from nbcore.stepping.policies import Criterion, Custom, LearnedPolicy, Policy
@@ -35,9 +36,12 @@ def citations(about: Mapping[str, Any]) -> list[str]:
 
 def references(integrator: Integrator, policy: Policy, stepping: str, initial: State) -> list[str]:
     """References, each once, of all that a run is made with."""
+    in_s = isinstance(integrator, Transformed)
+    used: list[Any] = [integrator] if in_s else []
+    integrator = integrator.splitting if in_s else integrator
     known = INTEGRATORS.get(name_of(integrator))  # of coefficients that are given without theirs
-    used: list[Any] = [integrator if references_of(integrator) else known]
-    used.append(control.reversible if stepping == "reversible" else None)
+    used.append(integrator if references_of(integrator) else known)
+    used.append(control.reversible if stepping == "reversible" and not in_s else None)
     if isinstance(policy, LearnedPolicy):
         used.append(boekholt)
     elif isinstance(policy, Criterion):

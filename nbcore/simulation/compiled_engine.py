@@ -29,6 +29,7 @@ from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed
 from nbcore.simulation.compile_cache import CompileCache
 from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Room, Standing, Task
 from nbcore.simulation.events import Events, at_start
@@ -43,6 +44,7 @@ from nbcore.simulation.kernels.orbits import ERROR, WORST
 from nbcore.simulation.kernels.rules import FixedSteps, OwnSteps, SmoothRate, rule_of
 from nbcore.simulation.kernels.shapes import Many, Shared, is_known
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
+from nbcore.simulation.kernels.transformed import TransformedSteps, in_ring
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
@@ -53,6 +55,7 @@ from nbcore.stepping.models import Network
 from nbcore.stepping.policies import (
     Criterion,
     Crowd,
+    EqualSteps,
     FixedStep,
     LearnedPolicy,
     OwnStep,
@@ -75,7 +78,7 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
         return f"states on {state.time.device}"
     if state.field is not None and type(state.field) is not TidalField:
         return f"the field {name_of(state.field)!r}"
-    if type(integrator) not in (Splitting, Hermite, Extrapolation):
+    if type(integrator) not in (Splitting, Hermite, Extrapolation, Transformed):
         return f"the integrator {integrator_name(integrator)!r}"
     if type(policy) not in (OwnStep, FixedStep, Criterion, LearnedPolicy, Crowd):
         return f"the policy '{policy}'"
@@ -106,13 +109,15 @@ def integrate(
         Whether the loop is to be the one that is compiled for any number of bodies.
     """
     state, limits = task.state, task.limits
-    if isinstance(task.integrator, (Extrapolation, Hermite)):
+    if isinstance(task.integrator, (Extrapolation, Hermite, Transformed)):
         task.integrator.check(state)
     given, order = _given(task, observer.monitor, any_number)
     bodies, axes, systems, scheme, field, settings, rule = given
     arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
     if isinstance(rule, General):
         arrays |= {name: getattr(rule, name) for name in MEMORY}
+    if isinstance(scheme, TransformedSteps):
+        arrays["pace"] = scheme.pace
     if keeper is not None:
         keeper.restore(arrays)
 
@@ -204,7 +209,7 @@ def _given(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, .
         systems.n_active[:] = state.n_bodies  # in their order, a massless one may be amidst them
         if not isinstance(rule, General):  # which may see the number of dimensions
             axes = (0, 0, 0)
-    scheme = _scheme(task, np.take_along_axis(state.mass, order, axis=1))
+    scheme = _scheme(task, np.take_along_axis(state.mass, order, axis=1), bodies)
     return (bodies, axes, systems, scheme, _field(state), settings, rule), order
 
 
@@ -229,7 +234,7 @@ def _renamed(bodies: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
     state, policy = task.state, task.policy
-    known = gravity.derivatives(state, task.integrator.evaluations_at_start)
+    known = gravity.derivatives(state, max(task.integrator.evaluations_at_start, 1))
     state = state.replace(acceleration=known[0])
     memory = policy.begin(state)
 
@@ -300,19 +305,21 @@ def _bodies(state: State, integrator: Integrator) -> tuple[Any, np.ndarray]:
     """What stands for N in the compiled code, and the order (B, N) in which bodies stand there."""
     n, massless = state.n_bodies, state.mass == 0
     few = n <= forces.LARGEST_UNROLLED and int(massless.sum(axis=1).max()) < 2
-    extrapolated = isinstance(integrator, Extrapolation)  # whose lanes are chains, not bodies
-    if few and not extrapolated:
+    in_s = isinstance(integrator, (Extrapolation, Transformed))
+    if few and not isinstance(integrator, Extrapolation):  # whose lanes are chains, not bodies
         return (0,) * n, np.tile(np.arange(n), (state.n_systems, 1))
     # Two massless bodies don't see each other: those with mass come first, to be looped over.
     order = np.argsort(massless, axis=1, kind="stable")
     # Cores are worth sharing a system by its pairs, which test particles have few of.
     pairs = n * int((~massless).sum(axis=1).max())
-    shared = pairs >= forces.SHARED**2 and not extrapolated
+    shared = pairs >= forces.SHARED**2 and not in_s
     return (Shared(n, n) if shared else Many(n, n)), order
 
 
-def _scheme(task: Task, mass: np.ndarray) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps:
-    """What makes the steps; masses (B, N) in the order of the loop."""
+def _scheme(
+    task: Task, mass: np.ndarray, bodies: Any
+) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps | TransformedSteps:
+    """What makes the steps; masses (B, N) in the order of the loop, and what stands for N."""
     integrator, tolerance = task.integrator, task.tolerance
     if isinstance(integrator, Extrapolation):
         return ExtrapolatedSteps(
@@ -321,6 +328,17 @@ def _scheme(task: Task, mass: np.ndarray) -> SplittingSteps | HermiteSteps | Ext
             _array(integrator.aim(tolerance)),
             integrator.clock.weights(mass),
             schedule(MOST_COLUMNS),
+        )
+    if isinstance(integrator, Transformed):
+        clock, pace = integrator.clock, np.zeros((len(mass), 2))
+        weights = clock.weights(mass)
+        pace[:, 0] = clock.rate(task.state)
+        return TransformedSteps(
+            clock.roots,
+            np.array(integrator.kicks),
+            np.array(integrator.drifts),
+            in_ring(weights, mass.shape[1]) if is_known(bodies) else weights,
+            pace,
         )
     if isinstance(integrator, Splitting):
         return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
@@ -342,6 +360,8 @@ def _field(state: State) -> NoField | Tide:
 def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     if isinstance(policy, OwnStep):
         return OwnSteps(0)
+    if isinstance(policy, EqualSteps):
+        return FixedSteps(_array(policy(state, tolerance)))
     if isinstance(policy, FixedStep):
         return FixedSteps(_each(policy.dt, state))
     unit4 = _unit4(state)

@@ -13,6 +13,7 @@ import numpy as np
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import Array, PerSystem, to_numpy
+from nbcore.physics.clocks import Clock
 from nbcore.physics.external import answer_of, check_field
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.fields import TidalField
@@ -24,6 +25,7 @@ from nbcore.physics.state import State
 from nbcore.stepping.checkpoints import load_policy, shipped_policies, shipped_policy
 from nbcore.stepping.criteria import CRITERIA, CriterionRow
 from nbcore.stepping.policies import (
+    FIRST_STEP,
     UNTRAINED,
     Criterion,
     Custom,
@@ -207,7 +209,10 @@ def is_left(policy: Any, integrator: str | Integrator | None) -> bool:
 
 
 def policy_of(
-    given: Any, integrator: str | Integrator | None, tolerance: float
+    given: Any,
+    integrator: str | Integrator | None,
+    tolerance: float,
+    clock: Clock | None = None,
 ) -> tuple[Policy, str | Integrator | None]:
     """Policy of a run, and its integrator if one is named or chosen by now.
 
@@ -217,15 +222,19 @@ def policy_of(
         As `simulate` takes it.
     tolerance
         The strictest one.
+    clock
+        In whose time the steps are to be; None for that of the integrator.
     """
     asked = _asked(integrator)
     if asked is not None and isinstance(chosen := get_integrator(asked), Extrapolation):
         if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
-            return OwnStep(chosen.clock), integrator
+            return OwnStep(clock or chosen.clock), integrator
         raise InputError(
             f"policy is {given!r} and the integrator {integrator_name(asked)!r} chooses its own "
             "steps, by the tolerance; leave the policy out, or name another integrator"
         )
+    if clock is not None:
+        return _first_step(given, integrator), integrator
     policy = given
     if policy is None:
         policy = _default_policy(integrator)
@@ -250,6 +259,27 @@ def policy_of(
             "name an integrator, or use nb.load_policy('default')"
         )
     return policy, integrator
+
+
+def _first_step(given: Any, integrator: str | Integrator | None) -> Policy:
+    """What chooses the first of steps that are equal in the time of a clock."""
+    if isinstance(integrator, str) and integrator == AUTO:
+        raise InputError(
+            "integrator is 'auto' and a clock is given; name the integrator, such as 'kahan_li8'"
+        )
+    policy = FIRST_STEP if given is None else given
+    if isinstance(policy, (str, os.PathLike)):
+        policy = named_policy(policy, integrator=integrator)
+    elif isinstance(policy, CriterionRow):
+        policy = Criterion(policy, _default_eta())
+    policy = policy if isinstance(policy, Suite) else as_policy(policy)
+    if isinstance(policy, (Suite, LearnedPolicy, OwnStep)):
+        raise InputError(
+            f"policy is {policy} and a clock is given, in whose time all steps are equal; give "
+            "what says how long the first one is, such as nb.Criterion('boekholt', eta=0.5) or "
+            "nb.FixedStep(0.01), or leave the clock out"
+        )
+    return policy
 
 
 def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolicy:

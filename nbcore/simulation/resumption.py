@@ -24,6 +24,7 @@ import numpy as np
 
 from nbcore.errors import InputError
 from nbcore.physics.arrays import Array, PerSystem, is_tensor, namespace, to_numpy
+from nbcore.physics.clocks import CLOCKS, Clock, get_clock
 from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.integrators import (
     INTEGRATORS,
@@ -33,6 +34,7 @@ from nbcore.physics.integrators import (
     name_of,
 )
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed
 from nbcore.simulation.status import Status
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.criteria import CRITERIA
@@ -106,6 +108,7 @@ def begin(path: Path, state: State, policy: Policy, asked: Mapping[str, Any]) ->
 
 def splitting_to_store(integrator: Integrator) -> dict[str, Any] | None:
     """Coefficients of a splitting that is not in the table of integrators."""
+    integrator = integrator.splitting if isinstance(integrator, Transformed) else integrator
     if type(integrator) is not Splitting or name_of(integrator) in INTEGRATORS:
         return None
     return dataclasses.asdict(integrator)
@@ -230,6 +233,25 @@ class Begun:
                 "it again, by integrator="
             )
         return own
+
+    def clock(self, given: str | Clock | None) -> Clock | None:
+        """In whose time its steps are; None where it was not asked for.
+
+        Raises
+        ------
+        InputError
+            Another one is given, or none where it could not be stored.
+        """
+        name = self.asked.get("clock")
+        own = None if given is None else get_clock(given)
+        if own is not None and str(own) != name:
+            refuse(self.path, "clock", name, own)
+        if own is None and name is not None and name not in CLOCKS:
+            raise InputError(
+                f"the clock {name!r} of the run at {str(self.path)!r} can't be stored; give it "
+                "again, by clock="
+            )
+        return own if name is None or own is not None else CLOCKS[name]
 
     @property
     def has_ended(self) -> bool:

@@ -94,6 +94,7 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
             "integrator": config.integrator,
             "tolerance": config.tolerance,
             "stepping": config.stepping,
+            "clock": config.clock,
             "guard": config.guard,
             "engine": config.engine,
             "record": _record(config, state, t_end),

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
+from nbcore.physics.clocks import Clock
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed
 from nbcore.simulation.arguments import CHOICES, READY, agreed, plan_of, rows_of
 from nbcore.simulation.citations import references
 from nbcore.simulation.engine import Engine, Limits, Task
@@ -36,7 +38,7 @@ from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.control import guard_of
-from nbcore.stepping.policies import LearnedPolicy, OwnStep, Policy
+from nbcore.stepping.policies import EqualSteps, LearnedPolicy, OwnStep, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
 
@@ -51,6 +53,7 @@ def simulate(
     integrator: str | Integrator | None = None,
     tolerance: float | Any = None,
     stepping: str | None = None,
+    clock: str | Clock | None = None,
     engine: str = "auto",
     record: int | str | Any | None = None,
     max_steps: int | None = None,
@@ -92,6 +95,15 @@ def simulate(
         with the maximum over every step; other policies don't heed it.
     stepping
         "plain" or "reversible"; None takes what a learned policy was trained for, otherwise plain.
+    clock
+        Transformed time, in which steps are made that shorten where bodies are close: "regularised"
+        or another name in the table of clocks, or a `Clock`; None is physical time, save for
+        integrator "gbs", whose steps are always in that of a clock. Other steps are then equal in
+        transformed time, ds = Ω dt: the policy says how long the first one is, dt at the start, and
+        nothing of those that follow; None is boekholt with the η of the configuration. They run
+        backward the way they came, so that errors of the energy don't grow in long runs, and heed
+        no tolerance. It takes compositions of leapfrogs: leapfrog, suzuki4, yoshida4,
+        sofroniou_spaletta6, kahan_li6 and kahan_li8.
     engine
         "compiled", "torch", or "auto", which is the compiled one where it can do the run, and
         otherwise says why it can't. Its first run of a kind with so many bodies is compiled, for
@@ -167,17 +179,17 @@ def simulate(
         begun = Begun(resume) if state is None or Path(resume).exists() else None
     untold = policy is None and begun is None
     if begun is not None:
-        given = (state, policy, integrator, tolerance, stepping, engine, record)
+        given = (state, policy, integrator, tolerance, stepping, engine, record, clock)
         limits = (collision_distance, escape_distance, guard, follow)
         asked = agreed(begun, given, limits)
-        state, policy, integrator, tolerance, stepping, engine, record = asked[:7]
-        collision_distance, escape_distance, guard, follow = asked[7:]
+        state, policy, integrator, tolerance, stepping, engine, record, clock = asked[:8]
+        collision_distance, escape_distance, guard, follow = asked[8:]
         t_end = begun.asked["t_end"] if t_end is None else t_end
         max_steps = begun.asked["max_steps"] if max_steps is None else max_steps
     if state is None:
         raise InputError("give a state and t_end, or resume= with the path of a stored run")
     follow = follow is not False
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps)
+    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock)
     end, accepted, chosen, learned, stepping, name, scheme = plan
     if untold:
         warn_of_untrained(chosen, name)
@@ -188,22 +200,24 @@ def simulate(
     if learned:
         _check_calibrated(learned, accepted, stepping)
     guarded = learned is not None if guard is None else guard
+    if guarded:
+        _check_guard(scheme)
     most = max_steps or DEFAULT_MAX_STEPS
     # A block: as a decorator it would be a frame of its own, which the warnings would point to.
     with np.errstate(all="ignore"):  # what is no number is told by the status
         recorded = rows_of(record, state, end)
         if begun is not None and begun.has_ended and begun.stays(end, most):
             return _as_given(Trajectory.load(begun.path), state)
-        given = state.detach().replace(acceleration=None, jerk=None)
+        given = state.detach().replace(acceleration=None, jerk=None, pace=None)
         start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
         frame = Frame.of(start)
         start = frame.enter(start)
         task = Task(
             start,
-            _policy_for(engine, chosen, start),
+            _policy_for(engine, chosen, start, scheme),
             scheme,
             each_tolerance,
-            stepping,
+            "plain" if isinstance(scheme, Transformed) else stepping,
             Limits(until, most, collision_distance, escape_distance, stop),
             guard_of(start, each_tolerance, scheme.order) if guarded else None,
             follow,
@@ -217,6 +231,7 @@ def simulate(
                 "splitting": splitting_to_store(scheme),
                 "tolerance": accepted,
                 "stepping": stepping,
+                "clock": None if clock is None else str(plan.clock),
                 "engine": engine,
                 "record": recorded,
                 "max_steps": most,
@@ -240,6 +255,7 @@ def simulate(
             "integrator": name,
             "policy": str(chosen),
             "stepping": stepping,
+            "clock": None if plan.clock is None else str(plan.clock),
             "tolerance": accepted,
             "expected_error": _expected(learned, accepted),
             "engine": engine,
@@ -248,7 +264,7 @@ def simulate(
         }
         trajectory = observer.finish(
             dict(zip(SUMMARY, map(to_numpy, numbers), strict=True)),
-            outcome.state.detach().replace(acceleration=None, jerk=None),
+            outcome.state.detach().replace(acceleration=None, jerk=None, pace=None),
             outcome.body_errors,
             about,
         )
@@ -278,8 +294,10 @@ def _as_given(trajectory: Trajectory, state: State) -> Trajectory:
     return trajectory
 
 
-def _policy_for(engine: str, policy: Policy, state: State) -> Policy:
-    """Policy with its network where the state is."""
+def _policy_for(engine: str, policy: Policy, state: State, scheme: Integrator) -> Policy:
+    """Policy with its network where the state is, or of whose steps the first counts alone."""
+    if isinstance(scheme, Transformed):
+        return EqualSteps(policy, scheme.clock)
     if not isinstance(policy, LearnedPolicy):
         return policy
     return policy.to(state.time.device) if engine == "torch" else policy.numpy()
@@ -293,21 +311,33 @@ def check(
     integrator: str | Integrator | None = None,
     tolerance: float | Any = None,
     stepping: str | None = None,
+    clock: str | Clock | None = None,
+    guard: bool | None = None,
     engine: str = "auto",
     record: int | str | Any | None = None,
     max_steps: int | None = None,
     **_: Any,
 ) -> None:
     """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps)
+    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock)
     scheme = plan.scheme
-    if isinstance(scheme, (Extrapolation, Hermite)):
+    if guard:
+        _check_guard(scheme)
+    if isinstance(scheme, (Extrapolation, Hermite, Transformed)):
         scheme.check(state)
     if state.field is not None:
         state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
     rows_of(record, state, plan.t_end)
     if engine not in CHOICES:  # which always find one, and to look for it imports the compiler
         _engine(engine, state, plan.policy, scheme)
+
+
+def _check_guard(scheme: Integrator) -> None:
+    if isinstance(scheme, Transformed):
+        raise InputError(
+            "guard is True and a clock is given, whose equal steps would not be equal if some were "
+            "redone; leave one of the two out"
+        )
 
 
 def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str) -> None:

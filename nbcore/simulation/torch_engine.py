@@ -14,6 +14,7 @@ from nbcore.physics.body_errors import BodyErrors, StepErrors, steps_between_loo
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Splitting, checked_step
 from nbcore.physics.state import State
+from nbcore.physics.transformed import Transformed
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
 from nbcore.simulation.events import Events, at_start, first_event
 from nbcore.simulation.resumption import Keeper
@@ -33,7 +34,10 @@ def integrate(task: Task, observer: Observer, keeper: Keeper | None = None) -> O
 def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome:
     policy, integrator, limits, guard = task.policy, task.integrator, task.limits, task.guard
     control, state = get_control(task.stepping), task.state
-    take = partial(_in_s if isinstance(integrator, Extrapolation) else _in_time, task)
+    in_s = isinstance(integrator, (Extrapolation, Transformed))
+    take = partial(_in_s if in_s else _in_time, task)
+    if isinstance(integrator, Transformed):
+        state = integrator.begin(state)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
     memory = policy.begin(state)
 
@@ -56,6 +60,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         """All that the run goes on by, (B, …) each."""
         values = {"position": state.position, "velocity": state.velocity, "time": state.time}
         values |= {"work": state.work, "acceleration": state.acceleration, "jerk": state.jerk}
+        values |= {"pace": state.pace}
         values |= {"status": status, "n_steps": n_steps, "n_redone": n_redone, "dt": dt}
         values |= {"n_filled": n_filled}
         values |= {"retried": retried, "energy": energy, "own": own, "max_errors": max_errors.T}
@@ -67,7 +72,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
 
     known = {} if keeper is None else keeper.beside(state.time)
     if known:
-        names = ("position", "velocity", "time", "work", "acceleration", "jerk")
+        names = ("position", "velocity", "time", "work", "acceleration", "jerk", "pace")
         state = state.replace(**{name: known.get(name) for name in names})
         state = state.replace(acceleration=gravity.acceleration(state))  # if it ended without
 
@@ -205,9 +210,9 @@ def _in_s(
     running: Tensor,
     told: StepErrors | None,
 ) -> tuple[State, PerSystem, Tensor, _Taken]:
-    """The same of an integrator that chooses its own steps."""
+    """The same of an integrator that makes its steps in transformed time."""
     integrator = task.integrator
-    assert isinstance(integrator, Extrapolation)
+    assert isinstance(integrator, (Extrapolation, Transformed))
     made = integrator.advance(state, ds, remaining.where(running, 0.0), task.tolerance, told)
     last = (made.dt == remaining) & running
     return made.after, made.dt, last, _Taken(made.used, made.ds, made.evaluations.to(torch.int64))

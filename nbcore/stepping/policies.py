@@ -54,9 +54,11 @@ __all__ = [
     "Criterion",
     "Crowd",
     "Custom",
+    "EqualSteps",
     "FixedStep",
     "LearnedPolicy",
     "Memory",
+    "OwnStep",
     "Policy",
     "Prediction",
     "as_policy",
@@ -165,6 +167,29 @@ class OwnStep(_Forgetful):
 
     def __str__(self) -> str:
         return "own steps"
+
+
+@dataclass(frozen=True, eq=False)
+class EqualSteps(_Forgetful):
+    """Steps that are equal in the time of a clock.
+
+    Attributes
+    ----------
+    first
+        Chooses the first step [T]; the others follow from it.
+    clock
+        In whose time they are equal.
+    """
+
+    first: Policy
+    clock: Clock
+
+    def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
+        """Step in s, Ω dt of the first one, (B,)."""
+        return self.clock.rate(state) * self.first(state, tolerance, self.first.begin(state))
+
+    def __str__(self) -> str:
+        return f"{self.first}, and equal in time {self.clock}"
 
 
 @dataclass(frozen=True, eq=False)

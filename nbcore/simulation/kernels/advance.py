@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from numba import njit
 from numba.extending import overload
 
 from nbcore.physics.compiled import PLAIN, compiled, holding
-from nbcore.simulation.kernels import extrapolation, fields
+from nbcore.simulation.kernels import extrapolation, fields, transformed
 from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, survey
 from nbcore.simulation.kernels.forces import accelerate
 from nbcore.simulation.kernels.orbits import measure, span
 from nbcore.simulation.kernels.rules import smooth
 from nbcore.simulation.kernels.shapes import either, is_a, vectors
 from nbcore.simulation.kernels.steps import HermiteSteps, step
+from nbcore.simulation.kernels.transformed import TransformedSteps
 from nbcore.stepping import control
 
 __all__ = ["advance", "again", "goes_on", "refresh", "room_for", "within"]
 
 is_last = compiled(control.is_last, PLAIN)
-in_s = is_a(ExtrapolatedSteps)
+is_extrapolated = is_a(ExtrapolatedSteps)
+
+
+def in_s(scheme: Any) -> bool:
+    """Whether a scheme, or its numba type, makes steps in transformed time."""
+    return is_extrapolated(scheme) or is_a(TransformedSteps)(scheme)
+
+
+made_in_s = either(
+    is_extrapolated, extrapolation.advance, transformed.advance, place=2, options=PLAIN
+)
+landed_in_s = either(is_extrapolated, extrapolation.land, transformed.land, place=2, options=PLAIN)
 
 
 @njit(**PLAIN)
@@ -36,7 +49,7 @@ def _advance_in_s(
     bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, time, ds, t_end, G, eps2, phi,
     orbits,
 ):  # fmt: skip
-    h, ends, done, ahead, ds, made = extrapolation.advance(
+    h, ends, done, ahead, ds, made = made_in_s(
         bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, t_end, G, eps2, orbits
     )
     potential, erred = survey(bodies, axes, m, x, G, eps2, orbits), 0.0
@@ -81,7 +94,7 @@ def _within_s(
 ):  # fmt: skip
     if orbits.followed:
         span(bodies, orbits, x, eps2, orbits.now)
-    work, _ = extrapolation.land(
+    work, _ = landed_in_s(
         bodies, axes, scheme, room, field, b, m, x, v, lows, before, ds, 0.0, length, G, eps2,
         orbits,
     )  # fmt: skip
@@ -115,7 +128,7 @@ def _no(scheme):
 
 
 # Whether a part of a step may begin where another has ended.
-goes_on = either(in_s, _yes, _no)
+goes_on = either(is_extrapolated, _yes, _no)
 
 
 @njit(**PLAIN)
@@ -152,6 +165,11 @@ def _room_in_s(bodies, axes, scheme):
 
 
 @njit(**holding(PLAIN))
+def _room_of_transformed(bodies, axes, scheme):
+    return transformed.room(bodies, axes)
+
+
+@njit(**holding(PLAIN))
 def _room_of_hermite(bodies, axes, scheme):
     return vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
 
@@ -161,7 +179,11 @@ def _no_room(bodies, axes, scheme):
     return 0
 
 
-ROOMS = {ExtrapolatedSteps: _room_in_s, HermiteSteps: _room_of_hermite}
+ROOMS = {
+    ExtrapolatedSteps: _room_in_s,
+    TransformedSteps: _room_of_transformed,
+    HermiteSteps: _room_of_hermite,
+}
 
 
 def room_for(bodies, axes, scheme):

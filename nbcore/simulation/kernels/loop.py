@@ -49,6 +49,7 @@ from nbcore.simulation.kernels.rules import (
 )
 from nbcore.simulation.kernels.shapes import padded, scratch, size, vectors, with_active
 from nbcore.simulation.kernels.steps import clear, copy
+from nbcore.simulation.kernels.transformed import enter, leave
 from nbcore.simulation.status import Status
 from nbcore.stepping import control
 
@@ -253,6 +254,7 @@ def _run(
                     for i in range(size(bodies)):
                         was[d, i] = systems.off[b, 7 + d, i]
             recall(rule, b, memory)
+            enter(scheme, room, b)
             time, dt, work = systems.time[b], systems.dt[b], systems.work[b]
             n_steps, made, row = systems.n_steps[b], systems.made[b], rows[b]
             n_redone, level, retried = systems.n_redone[b], systems.energy[b], False
@@ -413,6 +415,7 @@ def _run(
         systems.time[b], systems.dt[b], systems.made[b] = time, dt, made
         systems.work[b] = work
         keep(rule, b, memory)
+        leave(scheme, room, b)
         systems.n_steps[b], systems.status[b], rows[b] = n_steps, status, row
         systems.n_redone[b], systems.energy[b], systems.taken_over[b] = n_redone, level, own
         systems.n_more[b] += n_more
