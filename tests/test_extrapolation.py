@@ -200,7 +200,7 @@ def test_both_engines_go_the_same_way(name):
     for name in ("status", "n_steps", "n_force_evaluations"):
         ours, theirs = one.summary[name], other.summary[name]
         # Of parts of steps at the end the compiled engine takes fewer columns.
-        allowed = {"status": 0, "n_steps": 1, "n_force_evaluations": 150}[name]
+        allowed = {"status": 0, "n_steps": 1, "n_force_evaluations": 250}[name]
         assert np.abs(ours - theirs).max() <= allowed, name
     assert np.nanmax(one.energy_error) < 1e-9
     assert np.nanmax(other.energy_error) < 1e-9

@@ -157,9 +157,9 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                 n_filled = n_filled + running
             memory = policy.advance(memory, before, state, h)
             if orbits is not None:
-                looks = n_steps % between_looks == 0
-                # Who chooses its own steps looks for partners at each of them.
-                looks = looks if taken.next is None else torch.ones_like(looks)
+                # Who chooses its own steps does so by the errors beside partners.
+                each = isinstance(integrator, Extrapolation)
+                looks = n_steps % (1 if each else between_looks) == 0
                 orbits = orbits.look(state, (h > 0) & looks)
             proposed = propose(state) if taken.next is None else taken.next
             if guard is not None and taken.next is None:
