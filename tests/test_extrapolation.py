@@ -201,7 +201,7 @@ def with_field(velocity=None, n_dimensions=3, **kind):
 SYSTEMS = {
     "unequal": lambda: random_states(2, 2, 3, G=1.7),
     "softened": lambda: random_states(3, 2, 3, softening=0.2),
-    "massless": with_clones,
+    "massless": lambda: with_clones().replace(batched=True),
     "planets": lambda: scenarios.make("planetary_system", n_planets=3, dimensions=3, seed=1),
     "tide": with_field,
     "moving tide": lambda: with_field((-0.5, 0.2, 0.1), G=0.8),
@@ -214,7 +214,7 @@ def test_both_engines_go_the_same_way(name):
     state, t_end = SYSTEMS[name](), 3.0
     # Loose, so that errors are not those of rounding, which the engines don't share.
     one, other = (
-        run(state, t_end, 1e-6, engine=engine, record=1) for engine in ("compiled", "torch")
+        run(state, t_end, 1e-4, engine=engine, record=1) for engine in ("compiled", "torch")
     )
     size = np.abs(one.final.position).max()
     assert one.final.position == pytest.approx(other.final.position, abs=1e-8 * size)
@@ -224,11 +224,13 @@ def test_both_engines_go_the_same_way(name):
         # Of parts of steps at the end the compiled engine takes fewer columns.
         allowed = {"status": 0, "n_steps": 1, "n_force_evaluations": 150}[name]
         assert np.abs(ours - theirs).max() <= allowed, name
-    assert np.nanmax(one.energy_error) < 1e-6
-    assert (one.summary["max_body_error"] < 1e-5).all()
-    for name in ("max_body_error", "max_energy_error"):
-        known = pytest.approx(one.summary[name], rel=0.1, abs=1e-13)  # fewer columns, as above
-        assert other.summary[name] == known, name
+    assert np.nanmax(one.energy_error) < 1e-4
+    assert (one.summary["max_body_error"] < 1e-3).all()
+    for k, n_steps in enumerate(one.summary["n_steps"]):
+        before = slice(int(n_steps))  # those parts
+        ours, theirs = one.body_error[k, before], other.body_error[k, before]
+        assert theirs == pytest.approx(ours, rel=0.05, abs=1e-12)
+        assert other.dt[k, 1:n_steps] == pytest.approx(one.dt[k, 1:n_steps], rel=1e-3)
 
 
 def test_every_evaluation_is_counted(monkeypatch):
