@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from symmetries import OF_SPACE, random_states, with_clones
 
 from nbcore.errors import InputError
-from nbcore.physics import scenarios
+from nbcore.physics import gravity, scenarios
 from nbcore.physics.clocks import CLOCKS, Clock
 from nbcore.physics.extrapolation import (
     MOST_COLUMNS,
@@ -146,6 +146,25 @@ def test_the_slope_of_a_clock_is_its_derivative(weight, seed, power):
     assert measured == pytest.approx(slope, rel=1e-7, abs=1e-7 * rate(0).max())
 
 
+def test_a_step_of_a_given_length_is_exact_to_rounding():
+    state = two(eccentricity=0.5, phase=0.1)
+    for part in (1e-9, 0.01, 0.7, 2.4):
+        after = Extrapolation().step(state, np.array([part * YEAR]))
+        exact = two(eccentricity=0.5, phase=0.1 + part)
+        assert after.position == pytest.approx(exact.position, abs=3e-14)
+        assert after.time == part * YEAR
+
+
+def test_a_system_that_can_make_no_step_leaves_the_others_alone():
+    both = State.concatenate([two(eccentricity=0.9), two(eccentricity=0.5)])
+    both = both.replace(position=both.position * np.array([0.0, 1.0])[:, None, None])
+    with np.errstate(all="ignore"):
+        after = Extrapolation().step(both, np.array([1.0, 1.0]))
+    assert not np.isfinite(after.position[0]).any()
+    alone = Extrapolation().step(two(eccentricity=0.5), np.array([1.0]))
+    assert after.position[1] == pytest.approx(alone.position[0], abs=1e-14)
+
+
 class Estimates:
     """Hears of a step's own estimate of its error."""
 
@@ -182,18 +201,21 @@ def with_field(velocity=None, n_dimensions=3, **kind):
 SYSTEMS = {
     "unequal": lambda: random_states(2, 2, 3, G=1.7),
     "softened": lambda: random_states(3, 2, 3, softening=0.2),
-    "massless": with_clones,
+    "massless": lambda: with_clones().replace(batched=True),
     "planets": lambda: scenarios.make("planetary_system", n_planets=3, dimensions=3, seed=1),
     "tide": with_field,
     "moving tide": lambda: with_field((-0.5, 0.2, 0.1), G=0.8),
-    "moving tide in a plane": lambda: with_field((-0.5, 0.2), 2),
+    "moving tide in a plane": lambda: with_field((-0.5, 0.2), 2, softening=0.1),
 }
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_both_engines_go_the_same_way(name):
     state, t_end = SYSTEMS[name](), 3.0
-    one, other = (run(state, t_end, engine=engine, record=1) for engine in ("compiled", "torch"))
+    # Loose, so that errors are not those of rounding, which the engines don't share.
+    one, other = (
+        run(state, t_end, 1e-4, engine=engine, record=1) for engine in ("compiled", "torch")
+    )
     size = np.abs(one.final.position).max()
     assert one.final.position == pytest.approx(other.final.position, abs=1e-8 * size)
     assert one.final.work == pytest.approx(other.final.work, abs=1e-9)
@@ -202,13 +224,33 @@ def test_both_engines_go_the_same_way(name):
         # Of parts of steps at the end the compiled engine takes fewer columns.
         allowed = {"status": 0, "n_steps": 1, "n_force_evaluations": 250}[name]
         assert np.abs(ours - theirs).max() <= allowed, name
-    assert np.nanmax(one.energy_error) < 1e-9
-    assert np.nanmax(other.energy_error) < 1e-9
-    assert (one.summary["max_body_error"] < 1e-8).all()
-    # Where it is little more than rounding, steps differ, and what they err by with them.
-    assert other.summary["max_body_error"] == pytest.approx(
-        one.summary["max_body_error"], rel=0.5, abs=1e-13
-    )
+    assert np.nanmax(one.energy_error) < 1e-4
+    assert (one.summary["max_body_error"] < 1e-3).all()
+    for k, n_steps in enumerate(one.summary["n_steps"]):
+        before = slice(int(n_steps))  # those parts
+        ours, theirs = one.body_error[k, before], other.body_error[k, before]
+        assert theirs == pytest.approx(ours, rel=0.05, abs=1e-12)
+        assert other.dt[k, 1:n_steps] == pytest.approx(one.dt[k, 1:n_steps], rel=1e-3)
+
+
+def test_every_evaluation_is_counted(monkeypatch):
+    made = []
+
+    def counting(function, cost):
+        def counted(*arguments):
+            made.append(cost)
+            return function(*arguments)
+
+        return counted
+
+    pulls = gravity.pair_accelerations
+    monkeypatch.setattr(gravity, "pair_accelerations", counting(pulls, 1))
+    # Chains of 2, 4, …, 10 kicks.
+    monkeypatch.setattr(Extrapolation, "_chains", counting(Extrapolation._chains, 30))
+    one = run(eight(), 3.0, integrator=Extrapolation(5), engine="torch")
+    assert one.n_force_evaluations == sum(made)
+    other = run(eight(), 3.0, integrator=Extrapolation(5))
+    assert one.n_force_evaluations - 3 * 30 < other.n_force_evaluations <= one.n_force_evaluations
 
 
 # What physics must not depend on
@@ -224,7 +266,6 @@ def in_si(state):
     return made, time
 
 
-TRANSFORMED = {name: (lambda state, do=do: do(state), by) for name, (do, by) in OF_SPACE.items()}
 FAR = np.array([1e3, -1e3, 1e3])
 
 

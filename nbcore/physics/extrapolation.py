@@ -243,14 +243,14 @@ class Extrapolation:
         """Advance by dt (B,) as exactly as rounding allows, in as many steps in s as that takes."""
         xp = namespace(dt)
         tolerance = xp.full_like(dt, FINEST)
-        ds, gone = dt * self.clock.rate(state), 0 * dt
+        ds, gone, begun = dt * self.clock.rate(state), 0 * dt, state.time
         while bool((gone < dt).any()):
             made = self.advance(state, ds, dt - gone, tolerance, errors)
             lost = (gone < dt) & ~(made.dt > 0)
             nowhere = where(lost, math.nan, 0.0)[:, None, None]
             state, ds = made.after.replace(position=made.after.position + nowhere), made.ds
             gone = where(lost | (made.dt == dt - gone), dt, gone + made.dt)
-        return state
+        return state.replace(time=begun + dt)
 
     def advance(
         self,
