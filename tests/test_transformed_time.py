@@ -18,12 +18,14 @@ from nbcore.physics.integrators import INTEGRATORS, Splitting
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed, is_composition
 from nbcore.simulation import compiled_engine
+from nbcore.simulation.engine import Limits, Task
+from nbcore.simulation.observer import EndsOnly
 from nbcore.simulation.setup import setup
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import RECORDED
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.policies import Criterion, FixedStep
+from nbcore.stepping.policies import Criterion, EqualSteps, FixedStep
 
 COMPOSITIONS = ("leapfrog", "yoshida4", "suzuki4", "kahan_li6", "sofroniou_spaletta6", "kahan_li8")
 EVERY = pytest.mark.parametrize("name", COMPOSITIONS)
@@ -128,6 +130,44 @@ def test_out_and_back_is_the_start(name, clock, start):
     np.testing.assert_allclose(back.position, start.position, atol=1e-12)
     np.testing.assert_allclose(back.velocity, -start.velocity, atol=1e-12)
     np.testing.assert_allclose(back.pace, start.pace, rtol=1e-12)
+
+
+class Turned:
+    """Has an engine begin where a run has ended, with all velocities turned round."""
+
+    def __init__(self):
+        self.last = {}
+
+    def restore(self, arrays):
+        for name, value in self.last.items():
+            sign = -1 if name in ("velocity", "velocity_low") else 1
+            arrays[name][...] = sign * value
+        if self.last:
+            arrays["status"][...] = int(Status.RUNNING)
+
+    def note(self, arrays):
+        self.last = {name: value.copy() for name, value in arrays.items()}
+
+
+@pytest.mark.parametrize("start", [planets, lambda: scenarios.make("hierarchical_triple")])
+def test_out_and_back_is_the_start_in_the_compiled_engine(start):
+    state, keeper = start().replace(acceleration=None), Turned()
+    scheme, ends = in_s("kahan_li8"), []
+    for most in (500, 1000):
+        task = Task(
+            state,
+            EqualSteps(FixedStep(0.1), scheme.clock),
+            scheme,
+            np.array([1e-6]),
+            "plain",
+            Limits(np.array([np.inf]), most),
+        )
+        ends.append(compiled_engine.integrate(task, EndsOnly(state), keeper))
+    out, back = ends
+    assert np.abs(out.state.position - state.position).max() > 0.1
+    assert back.n_steps == 2 * out.n_steps
+    np.testing.assert_allclose(back.state.position, state.position, atol=1e-12)
+    np.testing.assert_allclose(back.state.velocity, -state.velocity, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
