@@ -343,6 +343,7 @@ def test_errors_of_bodies_are_what_their_orbits_are_off_by(name, dt):
     assert run.body_error[-1, 1] == pytest.approx(off, rel=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:the orbit")
 def test_errors_of_the_energy_do_not_grow():
     """As those of an extrapolation do, which costs as much."""
     state = scenarios.make("kepler", eccentricity=0.9)
@@ -421,7 +422,7 @@ def test_the_clock_of_gbs_is_the_one_that_is_given():
     assert (run.integrator, run.stepping) == ("gbs", "plain")
     assert (run.about["clock"], usual.about["clock"]) == ("inverse", "regularised")
     assert np.array_equal(run.final.position, own.final.position)
-    assert run.n_steps != usual.n_steps
+    assert not np.array_equal(run.final.position, usual.final.position)
 
 
 def test_a_configuration_has_a_clock():
