@@ -451,6 +451,7 @@ REFUSED = {
     "stepping is 'plain', and steps of 'suzuki4'": {"stepping": "plain"},
     "stepping 'revers' is unknown": {"stepping": "revers"},
     "clock 'regular' is unknown; did you mean 'regularised'": {"clock": "regular"},
+    "clock is 5; give a name such as 'regularised'": {"clock": 5},
     "clock is 'inverse' and that of the integrator": {
         "clock": "inverse",
         "policy": None,

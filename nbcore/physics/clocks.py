@@ -173,8 +173,18 @@ class Clock:
 
 
 def get_clock(given: str | Clock) -> Clock:
-    """Clock by its name in the table, or one that is given as a value."""
-    return entry("clock", given, CLOCKS) if isinstance(given, str) else given
+    """Clock by its name in the table, or one that is given as a value.
+
+    Raises
+    ------
+    InputError
+        There is none of this name, or the value is no clock.
+    """
+    if isinstance(given, str):
+        return entry("clock", given, CLOCKS)
+    if not isinstance(given, Clock):
+        raise InputError(f"clock is {given!r}; give a name such as 'regularised', or a Clock")
+    return given
 
 
 CLOCKS: dict[str, Clock] = {

@@ -42,7 +42,7 @@ class Trajectory:
     final
         State at the end.
     about
-        How it was made: integrator, policy, stepping, tolerance (B,), engine, scenario.
+        How it was made: integrator, policy, stepping, clock, tolerance (B,), engine, scenario.
     """
 
     arrays: Mapping[str, Any]
