@@ -41,6 +41,8 @@ __all__ = [
     "cut",
     "error_weights",
     "growth",
+    "is_fast",
+    "is_overlooked",
     "noise_sizes",
     "pair_errors",
     "rounding",
@@ -51,6 +53,9 @@ SAFETY = 0.75
 LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
 QUIET_GROWTH = 1.25  # of a step whose error is rounding
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
+UNSEEN = 0.5  # of the way between two points of a chain: closest approach that it does not see
+FAST = 8.0  # v² r/μ
+OVERLOOKED = 1e4  # error, in tolerances, of a step that overlooked a passage
 SMALLEST = 1e-12  # step that is still redone, in units of what it was to be
 ROUNDING = 2e-15  # of an estimate with K columns, over 2^K displacements
 STRICT, STRICTEST = 1e-10, 3e-12  # tolerances below which columns are fewer, that round less
@@ -110,6 +115,36 @@ def pair_errors(R, V, dR, dV, late, mu, inverse):
     speed = plus(dV, R, mu * inverse * inverse * inverse * late)
     pace2 = product(V, V) + 2 * mu * inverse
     return root(product(place, place)) * inverse, root(product(speed, speed) / pace2)
+
+
+def is_fast(R, V, mu, eps2):
+    """Whether a pair passes much faster than it falls, so that no clock is slow for it."""
+    return product(V, V) * root(product(R, R) + eps2) > FAST * mu
+
+
+def is_overlooked(R, C, T, mu, pull, pace, aim, eps2):
+    """Whether a fast pair may have passed between two points of a chain, too close to be left out.
+
+    Parameters
+    ----------
+    R, C
+        Triples: the pair at the first point, and its way to the second one, in a time T.
+    mu, pull
+        G (m + m'), and G times the mass that pulls.
+    pace
+        Speed of the body that is pulled, by which a change of it is judged.
+    aim
+        Smallest change that counts, relative.
+    """
+    c2 = product(C, C)
+    along = clamp(-product(R, C) / (c2 + TINY), 0.0, 1.0)
+    closest = plus(R, C, along)
+    d2 = product(closest, closest) + eps2
+    unseen = d2 < UNSEEN * UNSEEN * c2
+    fast = c2 * root(d2 + c2) > FAST * mu * T * T
+    # A passage at a distance d and a speed c/T changes that of the body by 2 pull T/(d c).
+    counts = 4 * pull * pull * T * T > aim * aim * pace * pace * d2 * c2
+    return unseen & fast & counts
 
 
 def growth(error, columns):

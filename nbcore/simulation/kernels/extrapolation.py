@@ -22,6 +22,8 @@ from nbcore.physics.extrapolation import (
     LANDED,
     LANDINGS,
     LEAST_COLUMNS,
+    MOST_COLUMNS,
+    OVERLOOKED,
     SMALLEST,
     TOUCHED,
     chain_lengths,
@@ -39,11 +41,12 @@ Array = NDArray[np.float64]
 
 CHAINS = (0,) * LANES
 
-term, slowness, pair_errors, noise_sizes, growth, cut, rounding = (
+term, slowness, pair_errors, noise_sizes, growth, cut, rounding, is_fast, is_overlooked = (
     compiled(law)
     for law in (
         *(clocks.term, clocks.slowness, extrapolation.pair_errors, extrapolation.noise_sizes),
         *(extrapolation.growth, extrapolation.cut, extrapolation.rounding),
+        *(extrapolation.is_fast, extrapolation.is_overlooked),
     )
 )
 
@@ -82,6 +85,7 @@ class Room(NamedTuple):
     error: Array
     new: Array  # (2 D N + 2,) displacements, changes of the velocities, time, work
     change: Array  # estimates of their errors
+    trail: Array  # (2 K + 2, D N + 1) displacements and times along the longest chain
 
 
 def schedule(most: int) -> Schedule:
@@ -125,6 +129,7 @@ def room(bodies, axes):
         np.empty((2 * wide + 2, LANES)),
         np.empty(2 * wide + 2),
         np.empty(2 * wide + 2),
+        np.zeros((2 * MOST_COLUMNS + 2, wide + 1)),
     )
 
 
@@ -201,13 +206,23 @@ tug = either(is_a(fields.Tide), _tug, _no_tug, place=2, options=PLAIN)
 
 
 @njit(**PLAIN)
-def substeps(bodies, axes, roots, field, b, m, weights, x, v, time, room, G, eps2, count):
-    """So many kicks, each with a drift after it, of all chains."""
+def substeps(
+    bodies, axes, roots, field, b, m, weights, x, v, time, room, G, eps2, count, point
+):  # fmt: skip
+    """So many kicks, each with a drift after it, of all chains.
+
+    Places of the chain in the first lane go into `trail`, from a point on; none if that is 0.
+    """
     n, D = size(bodies), size(axes)
     apart, X, U, A, E, Q = room.apart, room.X, room.U, room.A, room.E, room.Q
     t, W, h = load(CHAINS, Q, 0), load(CHAINS, Q, 1), load(CHAINS, Q, 2)
     zero, most, work = h * 0.0, load(CHAINS, Q, 3), load(CHAINS, Q, 4)
-    for _ in range(count):
+    for step in range(count):
+        if point > 0:
+            store(CHAINS, Q, 0, t)
+            for q in range(D * n):
+                room.trail[point + step, q] = X[q, 0]
+            room.trail[point + step, D * n] = Q[0, 0]
         for q in range(D * n):
             store(CHAINS, A, q, zero)
             store(CHAINS, E, q, zero)
@@ -276,12 +291,14 @@ def substeps(bodies, axes, roots, field, b, m, weights, x, v, time, room, G, eps
 
 
 @njit(**PLAIN)
-def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2):
-    """Take all chains through a step of H, and sum them up."""
+def chains(
+    bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2, trails
+):  # fmt: skip
+    """Take all chains through a step of H, and sum them up; `trails`: keep where one went."""
     n, D = size(bodies), size(axes)
     schedule = scheme.schedule
     X, U, Q, result, error = room.X, room.U, room.Q, room.result, room.error
-    wide, row = D * n, schedule.begin[columns]
+    wide, row, point, longest = D * n, schedule.begin[columns], int(trails), 2 * columns
     nothing = load(CHAINS, schedule.part, row) * 0.0
     store(CHAINS, Q, 3, nothing)
     for q in range(2 * wide + 2):
@@ -302,8 +319,10 @@ def chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, roo
         store(CHAINS, Q, 4, chosen(fresh, nothing, load(CHAINS, Q, 4)))
         substeps(
             bodies, axes, scheme.roots, field, b, m, scheme.weights, x, v, time, room, G, eps2,
-            schedule.steps[row],
+            schedule.steps[row], point,
         )  # fmt: skip
+        if point > 0:
+            point = point + schedule.steps[row] if point + schedule.steps[row] <= longest else 0
         weight = load(CHAINS, schedule.result, row)
         of_error = load(CHAINS, schedule.error, row)
         # The last drift was twice too long.
@@ -376,6 +395,73 @@ def estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2):
             off2 += (change[size(axes) * i + d] - drift * late) ** 2
     whole = math.sqrt(off2 / size2) - noise
     return whole if not worst >= whole else worst
+
+
+@njit(**LAW)
+def pace_of(bodies, orbits, x, v, i, eps2):
+    """√(V² + 2μ/r) of a body beside its partner, at the start of a step."""
+    R, V = beside(i, orbits, x), beside(i, orbits, v)
+    return math.sqrt(dot(V, V) + 2 * orbits.pair[1, i] * inverse_root(dot(R, R) + eps2))
+
+
+@njit(**LAW)
+def overlooks(bodies, axes, field, m, x, v, time, room, columns, orbits, aim, G, eps2):
+    """Whether a step may have gone over a fast passage that no chain has seen."""
+    n, last, trail, new = size(bodies), 2 * columns + 1, room.trail, room.new
+    wide = size(axes) * size(bodies)
+    for q in range(wide):
+        trail[0, q], trail[last, q] = 0.0, new[q]
+    trail[0, wide], trail[last, wide] = 0.0, new[2 * wide]
+    k = 0
+    for i in range(active(bodies)):
+        for j in range(i + 1, n):
+            mu = G * (m[i] + m[j])
+            apart = (room.apart[k, 0], room.apart[k, 1], room.apart[k, 2])
+            k += 1
+            V = (v[0, j] - v[0, i], v[1, j] - v[1, i], v[2, j] - v[2, i])
+            after = plus(apart, across(axes, new, i, j), 1.0)
+            U = plus(V, across(axes, new, n + i, n + j), 1.0)
+            if not (is_fast(apart, V, mu, eps2) or is_fast(after, U, mu, eps2)):
+                continue
+            pull = max(m[i], m[j]) * G
+            pulled = i if m[i] <= m[j] else j
+            pace = pace_of(bodies, orbits, x, v, pulled, eps2)
+            R = apart
+            for s in range(last):
+                there = plus(apart, across(axes, trail[s + 1], i, j), 1.0)
+                C, T = plus(there, R, -1.0), trail[s + 1, wide] - trail[s, wide]
+                if is_overlooked(R, C, T, mu, pull, pace, aim, eps2):
+                    return True
+                R = there
+    return overlooks_field(bodies, axes, field, m, x, v, time, trail, last, orbits, aim, G, eps2)
+
+
+@njit(**LAW)
+def _overlooks_tide(bodies, axes, field, m, x, v, time, trail, last, orbits, aim, G, eps2):
+    wide = size(axes) * size(bodies)
+    for i in range(size(bodies)):
+        pace, R = pace_of(bodies, orbits, x, v, i, eps2), (0.0, 0.0, 0.0)
+        for s in range(last + 1):
+            t, p = time + trail[s, wide], size(axes) * i
+            x2 = trail[s, p + 2] if size(axes) == 3 else 0.0
+            there = fields.apart(
+                field, x[0, i] + trail[s, p], x[1, i] + trail[s, p + 1], x[2, i] + x2, t
+            )
+            C, T = plus(there, R, -1.0), trail[s, wide] - trail[max(s - 1, 0), wide]
+            if s > 0 and is_overlooked(R, C, T, field.Gm, field.Gm, pace, aim, 0.0):
+                return True
+            R = there
+    return False
+
+
+@njit(**LAW)
+def _overlooks_nothing(bodies, axes, field, m, x, v, time, trail, last, orbits, aim, G, eps2):
+    return False
+
+
+overlooks_field = either(
+    is_a(fields.Tide), _overlooks_tide, _overlooks_nothing, place=2
+)
 
 
 @njit(**LAW)
@@ -452,7 +538,7 @@ def land(
         columns = columns_for(abs(part) / ds, scheme.columns[b], scheme.aim[b])
         chains(
             bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G,
-            eps2,
+            eps2, False,
         )  # fmt: skip
         made += columns * (columns + 1)
         move(bodies, axes, x, v, lows, room.new)
@@ -491,10 +577,16 @@ def advance(
             return 0.0 * H, False, 0.0, H, H, made
         if made > 0:
             H *= cut(error, columns)
-        chains(bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2)
+        chains(
+            bodies, axes, columns, scheme, field, b, m, x, v, time, omega, H, room, G, eps2, True
+        )
         made += columns * (columns + 1)
         closest = 1 / slowness(roots, largest(load(CHAINS, room.Q, 3)))
         error = estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2) / aim
+        if error <= 1.0 and overlooks(
+            bodies, axes, field, m, x, v, time, room, columns, orbits, aim, G, eps2
+        ):
+            error = OVERLOOKED
     if orbits.followed:
         span(bodies, orbits, x, eps2, orbits.now)
     move(bodies, axes, x, v, lows, new)

@@ -26,6 +26,7 @@ __all__ = [
     "Tide",
     "add_acceleration",
     "add_derivative",
+    "apart",
     "energy",
     "power",
     "pull",
@@ -85,6 +86,13 @@ def push(field, x0, x1, x2, time):
     RV, xV = R0 * V0 + R1 * V1 + R2 * V2, x0 * V0 + x1 * V1 + x2 * V2
     xR, near = x0 * R0 + x1 * R1 + x2 * R2, pair_weight(S0 * S0 + S1 * S1 + S2 * S2)
     return field.Gm * (SV * near + pair_weight(r2) * (xV - 3 * xR * RV / r2 - RV))
+
+
+@njit(**LAW)
+def apart(field, x0, x1, x2, time):
+    """Vector from a body to the distant mass."""
+    _, _, _, S0, S1, S2 = _seen(field, x0, x1, x2, time)
+    return S0, S1, S2
 
 
 @njit(**LAW)
