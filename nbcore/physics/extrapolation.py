@@ -282,8 +282,9 @@ class Extrapolation:
         while bool((gone < dt).any()):
             made = self.advance(state, ds, dt - gone, tolerance, errors)
             lost = (gone < dt) & ~(made.dt > 0)
-            nowhere = where(lost, math.nan, 0.0)[:, None, None]
-            state, ds = made.after.replace(position=made.after.position + nowhere), made.ds
+            nowhere: Array = where(lost, math.nan, 0 * gone)
+            place = made.after.position + nowhere[:, None, None]
+            state, ds = made.after.replace(position=place), made.ds
             gone = where(lost | (made.dt == dt - gone), dt, gone + made.dt)
         return state.replace(time=begun + dt)
 
