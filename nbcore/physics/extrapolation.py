@@ -30,6 +30,7 @@ from nbcore.physics.body_errors import dot as product
 from nbcore.physics.clocks import CLOCKS, Clock, slowness, term
 from nbcore.physics.elementwise import clamp, inverse_root, maximum, minimum, root, where
 from nbcore.physics.external import answer_of
+from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
 
 __all__ = [
@@ -208,6 +209,13 @@ class _Sums(NamedTuple):
     work: PerSystem
 
 
+class _Trail(NamedTuple):
+    """Points along the longest chain of a step, both ends among them."""
+
+    displacement: Array  # (S, B, N, D)
+    time: Array  # (S, B)
+
+
 @dataclass(frozen=True)
 class Extrapolation:
     """Extrapolated drift-kick-drift in transformed time; it chooses its own steps.
@@ -323,9 +331,13 @@ class Extrapolation:
         evaluations, kept = 0 * ds, _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
         change, ahead = kept, ds
         while bool(going.any()):
-            sums, wrong, closest = self._chains(state, where(going, H, 0.0), weights, columns)
+            sums, wrong, closest, trail = self._chains(
+                state, where(going, H, 0.0), weights, columns
+            )
             evaluations = evaluations + going * K * (K + 1)
             error = _estimated(state, partner, sums, wrong, noise, closest) / aim
+            overlooked = (error <= 1) & _overlooks(state, partner, sums, trail, aim)
+            error = where(overlooked, OVERLOOKED, error)
             accepted = going & (error <= 1)
             kept, change = _where(accepted, sums, kept), _where(accepted, wrong, change)
             ahead = where(accepted, H * growth(error, K), ahead)
@@ -343,7 +355,7 @@ class Extrapolation:
                 return Advance(after, where(landing, remaining, dt), ahead, H, evaluations)
             part = rest * clock.rate(after)
             part = where(open_, maximum(minimum(part, H), -H), 0.0)
-            sums, wrong, _ = self._chains(after, part, weights, columns)
+            sums, wrong, _, _ = self._chains(after, part, weights, columns)
             evaluations = evaluations + open_ * K * (K + 1)
             after, dt = _moved(after, sums), dt + sums.time
             if errors is not None:
@@ -354,12 +366,12 @@ class Extrapolation:
 
     def _chains(
         self, state: State, ds: PerSystem, weights: Array, columns: list[int]
-    ) -> tuple[_Sums, _Sums, PerSystem]:
+    ) -> tuple[_Sums, _Sums, PerSystem, _Trail]:
         """Take all chains through a step, each as a system of a larger batch.
 
         Returns
         -------
-        Sums; what tells their error; the largest Ω on the way.
+        Sums; what tells their error; the largest Ω on the way; where the longest chain went.
         """
         xp, most, roots = namespace(ds), max(columns), self.clock.roots
         like = {"dtype": ds.dtype, "device": ds.device}
@@ -378,7 +390,10 @@ class Extrapolation:
         t, work = length / (2 * W), 0 * length
         X, U = t[:, None, None] * v, 0 * v
         closest = 0 * length
+        longest = [(count - 1) * len(ds) + system for system, count in enumerate(columns)]
+        trail = [(0 * state.position, 0 * ds)]
         for k in range(2 * most):
+            trail.append((X[longest], t[longest]))
             h = where(n > k, length, 0.0)
             given = (apart + (X[:, j] - X[:, i]), mass, w, G, state.softening)
             a, terms, slope = self.clock.pull(*given)
@@ -409,7 +424,10 @@ class Extrapolation:
             return _Sums(*map(sum_up, ends))
 
         closest = xp.max(closest.reshape(most, len(ds)), axis=0)
-        return summed(column_weights), summed(error_weights), closest
+        sums = summed(column_weights)
+        trail.append((sums.displacement, sums.time))
+        points = _Trail(*(xp.stack(list(each)) for each in zip(*trail, strict=True)))
+        return sums, summed(error_weights), closest, points
 
 
 def _moved(state: State, sums: _Sums) -> State:
@@ -458,3 +476,40 @@ def _estimated(
         (shift * shift).sum(axis=-1).sum(axis=-1) / (offset * offset).sum(axis=-1).sum(axis=-1)
     )
     return clamp(maximum(worst, whole - noise), 0.0, math.inf)
+
+
+def _overlooks(
+    state: State, partner: Array, sums: _Sums, trail: _Trail, aim: PerSystem
+) -> PerSystem:
+    """Whether a step may have gone over a fast passage that no chain has seen, (B,)."""
+    xp, eps2, G = namespace(aim), state.softening**2, state.G
+    i, j = gravity.pair_indices(state.n_bodies, state.mass)
+    first, second = state.mass[:, i], state.mass[:, j]
+    index = xp.broadcast_to(partner[..., None], state.position.shape)
+    alone = partner == xp.arange(state.n_bodies, device=partner.device)
+    R, V = (triple(taken(x, index) - x) for x in (state.position, state.velocity))
+    both = G * (state.mass + taken(state.mass, partner))
+    inverse = inverse_root(product(R, R) + eps2 + alone)
+    pace = root(product(V, V) + 2 * both * inverse)
+    T, aim = (trail.time[1:] - trail.time[:-1])[..., None], aim[:, None]
+
+    apart, speed = (x[:, j] - x[:, i] for x in (state.position, state.velocity))
+    mu, heavy = G * (first + second), G * maximum(first, second)
+    ends = (apart, speed), (
+        apart + (sums.displacement[:, j] - sums.displacement[:, i]),
+        speed + (sums.change[:, j] - sums.change[:, i]),
+    )
+    early, late = (is_fast(triple(x), triple(v), mu, eps2) for x, v in ends)
+    fast = (early | late) & (first + second > 0)
+    light = where(first <= second, pace[:, i], pace[:, j])
+    way = apart + (trail.displacement[:, :, j] - trail.displacement[:, :, i])
+    given = triple(way[:-1]), triple(way[1:] - way[:-1]), T, mu, heavy, light, aim, eps2
+    found = (fast & is_overlooked(*given)).any(axis=0).any(axis=1)
+    if isinstance(state.field, TidalField):
+        Gm = G * state.field.mass * xp.ones_like(pace)
+        places = (state.position + each for each in trail.displacement)
+        times = (state.time + each for each in trail.time)
+        to = xp.stack([state.field.apart(*each) for each in zip(places, times, strict=True)])
+        given = triple(to[:-1]), triple(to[1:] - to[:-1]), T, Gm, Gm, pace, aim, 0.0
+        found = found | is_overlooked(*given).any(axis=0).any(axis=1)
+    return found

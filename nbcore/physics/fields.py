@@ -77,6 +77,10 @@ class TidalField:
         V = xp.asarray(self.velocity, **where) if self.velocity else xp.zeros_like(R)
         return R + V * time[:, None, None], xp.broadcast_to(V, (len(time), 1, len(V)))
 
+    def apart(self, position: Array, time: Array) -> Array:
+        """Vectors from the bodies to the point mass, (B, N, D) [L]."""
+        return self._motion(position, time)[0] - position
+
     def acceleration(self, position: Array, time: Array, G: float) -> Array:
         """(B, N, D) [L/T²]."""
         R, _ = self._motion(position, time)
