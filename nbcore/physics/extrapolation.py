@@ -37,6 +37,7 @@ __all__ = [
     "MOST_COLUMNS",
     "Advance",
     "Extrapolation",
+    "Trail",
     "chain_lengths",
     "column_weights",
     "cut",
@@ -176,6 +177,13 @@ def noise_sizes(moved, faster, V, mu, inverse, closest):
     return on_the_way + moved * inverse, on_the_way + faster * inverse_root(pace2)
 
 
+class Trail(NamedTuple):
+    """Points along the longest chain of a step, both ends among them."""
+
+    displacement: Array  # (S, B, N, D)
+    time: Array  # (S, B)
+
+
 class Advance(NamedTuple):
     """One step of every system.
 
@@ -191,6 +199,8 @@ class Advance(NamedTuple):
         (B,) of this one.
     evaluations
         (B,).
+    trail
+        Points on the way.
     """
 
     after: State
@@ -198,6 +208,7 @@ class Advance(NamedTuple):
     ds: PerSystem
     used: PerSystem
     evaluations: Array
+    trail: Trail | None = None
 
 
 class _Sums(NamedTuple):
@@ -207,13 +218,6 @@ class _Sums(NamedTuple):
     change: Array  # of the velocities
     time: PerSystem
     work: PerSystem
-
-
-class _Trail(NamedTuple):
-    """Points along the longest chain of a step, both ends among them."""
-
-    displacement: Array  # (S, B, N, D)
-    time: Array  # (S, B)
 
 
 @dataclass(frozen=True)
@@ -329,7 +333,7 @@ class Extrapolation:
         ds = where(ds > 1.5 * most, most, ds)
         H, first, going = ds, ds, remaining > 0
         evaluations, kept = 0 * ds, _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
-        change, ahead = kept, ds
+        change, ahead, ways = kept, ds, None
         while bool(going.any()):
             sums, wrong, closest, trail = self._chains(
                 state, where(going, H, 0.0), weights, columns
@@ -341,6 +345,7 @@ class Extrapolation:
             accepted = going & (error <= 1)
             kept, change = _where(accepted, sums, kept), _where(accepted, wrong, change)
             ahead = where(accepted, H * growth(error, K), ahead)
+            ways = trail if ways is None else _of_trails(accepted, trail, ways)
             going = going & ~accepted
             H = where(going, H * cut(error, K), H)
             going = going & (first * SMALLEST < H)
@@ -352,7 +357,7 @@ class Extrapolation:
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
-                return Advance(after, where(landing, remaining, dt), ahead, H, evaluations)
+                return Advance(after, where(landing, remaining, dt), ahead, H, evaluations, ways)
             part = rest * clock.rate(after)
             part = where(open_, maximum(minimum(part, H), -H), 0.0)
             sums, wrong, _, _ = self._chains(after, part, weights, columns)
@@ -362,11 +367,11 @@ class Extrapolation:
                 errors.estimate(after, wrong.displacement, wrong.change)
             rest = rest - sums.time
         lost = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
-        return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations)
+        return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations, ways)
 
     def _chains(
         self, state: State, ds: PerSystem, weights: Array, columns: list[int]
-    ) -> tuple[_Sums, _Sums, PerSystem, _Trail]:
+    ) -> tuple[_Sums, _Sums, PerSystem, Trail]:
         """Take all chains through a step, each as a system of a larger batch.
 
         Returns
@@ -426,7 +431,7 @@ class Extrapolation:
         closest = xp.max(closest.reshape(most, len(ds)), axis=0)
         sums = summed(column_weights)
         trail.append((sums.displacement, sums.time))
-        points = _Trail(*(xp.stack(list(each)) for each in zip(*trail, strict=True)))
+        points = Trail(*(xp.stack(list(each)) for each in zip(*trail, strict=True)))
         return sums, summed(error_weights), closest, points
 
 
@@ -444,6 +449,13 @@ def _moved(state: State, sums: _Sums) -> State:
 def _where(condition: Array, here: _Sums, there: _Sums) -> _Sums:
     pairs = zip(here, there, strict=True)
     return _Sums(*(where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+def _of_trails(condition: Array, here: Trail, there: Trail) -> Trail:
+    return Trail(
+        where(condition[None, :, None, None], here.displacement, there.displacement),
+        where(condition[None, :], here.time, there.time),
+    )
 
 
 def _estimated(
@@ -479,7 +491,7 @@ def _estimated(
 
 
 def _overlooks(
-    state: State, partner: Array, sums: _Sums, trail: _Trail, aim: PerSystem
+    state: State, partner: Array, sums: _Sums, trail: Trail, aim: PerSystem
 ) -> PerSystem:
     """Whether a step may have gone over a fast passage that no chain has seen, (B,)."""
     xp, eps2, G = namespace(aim), state.softening**2, state.G

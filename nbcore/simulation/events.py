@@ -6,6 +6,9 @@ step is gone through in parts, halved as long as it does and longer again afterw
 the end of a part is the integrator's, from the state before the step; so an event is found as
 exactly as the integrator knows the motion, and however short it is.
 
+Steps in transformed time may lead round a whole pericentre, of which a cubic knows nothing. They
+leave points on their way, and are gone through from point to point.
+
 Bodies without mass don't act on each other, and so don't meet either.
 """
 
@@ -16,10 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, dot, namespace, norm
-from nbcore.physics.elementwise import clamp, maximum, where
+from nbcore.physics.body_errors import dot as product
+from nbcore.physics.body_errors import plus, triple
+from nbcore.physics.elementwise import absolute, clamp, inverse_root, maximum, minimum, root, where
 from nbcore.simulation.status import Status
 
 if TYPE_CHECKING:
+    from nbcore.physics.extrapolation import Trail
     from nbcore.physics.integrators import Integrator
     from nbcore.physics.state import State
 
@@ -30,10 +36,13 @@ __all__ = [
     "MISSES",
     "NARROWEST",
     "PATIENCE",
+    "PLUNGE",
     "Events",
     "Watch",
     "at_start",
     "first_event",
+    "least_distance",
+    "pericentre",
     "square_coefficients",
 ]
 
@@ -48,6 +57,10 @@ PATIENCE, COARSEST = 4096, 2.0**-12
 # The quintic that has the accelerations, too, is off the cubic by no more than 1/32 of what the
 # second derivatives differ by (over s²(1 − s)² ≤ 1/16), here twice that for what it misses itself.
 MISSES = 1 / 16
+# A curve is off its chord by an eighth of its second difference; four times that for the rest.
+BEND = 0.5
+PLUNGE = 1.5  # contacts: pericentre of an orbit that others may have turned a little
+TINY = 1e-300
 
 
 class Events(NamedTuple):
@@ -111,7 +124,12 @@ def at_start(state: State, watch: Watch) -> Events:
 
 
 def first_event(
-    before: State, after: State, dt: PerSystem, integrator: Integrator, watch: Watch
+    before: State,
+    after: State,
+    dt: PerSystem,
+    integrator: Integrator,
+    watch: Watch,
+    trail: Trail | None = None,
 ) -> tuple[State, PerSystem, Events]:
     """First contact or escape within a step.
 
@@ -121,6 +139,8 @@ def first_event(
         States at the ends of the step.
     dt
         (B,) [T]; systems with a step of 0 are left alone.
+    trail
+        Points on the way, of steps that are too long for a cubic.
 
     Returns
     -------
@@ -129,17 +149,29 @@ def first_event(
     watch = watch.within_a_step()
     none, unknown, xp = _none(before), math.nan * dt, namespace(dt)
     events = Events(unknown, none, none, unknown)
-    index = xp.nonzero((dt > 0) & _is_possible(before, after, dt, watch))[0]
+    if trail is None:
+        possible = _is_possible(before, after, dt, watch)
+    else:
+        possible = _is_possible_between(before, trail, watch)
+    index = xp.nonzero((dt > 0) & possible)[0]
     if not len(index):
         return after, dt, events
     start, length, high = before.select(index), dt[index], after.select(index)
+    times = None if trail is None else trail.time[:, index]
     low, part, width = start, 0 * length, length
     end, going, tries = length, length > 0, 0
+    if times is not None:  # no further than to the next point
+        width = minimum(_until(times, part), length)
+        end = width
+        high = integrator.step(start, end)
     while True:
         least = NARROWEST if tries < PATIENCE else COARSEST
         found = _happens(high, watch)
         certain = found.first >= 0
-        possible = _is_possible(low, high, width, watch) & (width > least * length)
+        possible = _is_possible(low, high, width, watch)
+        if trail is not None:
+            possible = possible | _plunges(low, high, watch)
+        possible = possible & (width > least * length)
         clear = ~certain & ~possible
         told = certain & (width <= FINEST * length)
         low, part = high.where(clear, low), where(clear, end, part)
@@ -147,6 +179,8 @@ def first_event(
         if not bool(going.any()):
             break
         width = where(clear, 2 * width, width / 2)
+        if times is not None:
+            width = minimum(width, _until(times, part))
         new_end = where(width >= length - part, length, part + width)
         end = where(going, new_end, end)
         width = where(going, end - part, width)
@@ -158,6 +192,74 @@ def first_event(
     found = Events(*(each[certain] for each in found))
     pairs = zip(events, found, strict=True)
     return after, dt, Events(*(_with(whole, met, some) for whole, some in pairs))
+
+
+def least_distance(R, C, bend):
+    """How close two may come between two points, less what their way bends by.
+
+    Parameters
+    ----------
+    R, C
+        Triples: from one to the other at the first point, and what is added until the second one.
+    bend
+        Size of the second differences of such vectors.
+    """
+    along = clamp(-product(R, C) / (product(C, C) + TINY), 0.0, 1.0)
+    closest = plus(R, C, along)
+    return root(product(closest, closest)) - BEND * bend
+
+
+def pericentre(R, V, mu, inverse):
+    """Closest that a pair comes on its orbit, or on a straight line where nothing pulls."""
+    v2, rv = product(V, V), product(R, V)
+    h2 = product(R, R) * v2 - rv * rv
+    pull = mu * mu + h2 * (v2 - 2 * mu * inverse)  # (μ e)²
+    return absolute(h2) / (mu + root(absolute(pull)) + TINY)
+
+
+def _plunges(low: State, high: State, watch: Watch) -> Array:
+    """Whether a pair that came nearer and goes away was in contact in between, (B,)."""
+    if not watch.contact > 0:
+        return low.time != low.time
+    i, j = gravity.acting_pairs(low.mass)
+    (R, V), (S, U) = (
+        (triple(x[:, j] - x[:, i]) for x in (at.position, at.velocity)) for at in (low, high)
+    )
+    mu = low.G * (low.mass[:, i] + low.mass[:, j])
+    least = pericentre(R, V, mu, inverse_root(product(R, R) + low.softening**2))
+    turns = (product(R, V) < 0) & (product(S, U) > 0) & (mu > 0)
+    return (turns & (least < PLUNGE * watch.contact)).any(axis=1)
+
+
+def _is_possible_between(state: State, trail: Trail, watch: Watch) -> Array:
+    """Whether a contact or an escape may lie between points on the way, (B,)."""
+    xp, possible = namespace(state.time), state.time != state.time
+    places = state.position + trail.displacement
+
+    def bent(vectors: Array) -> tuple[Array, Array, Array]:
+        steps = vectors[1:] - vectors[:-1]
+        turns = norm(steps[1:] - steps[:-1])
+        edge = xp.concat([turns[:1], turns]), xp.concat([turns, turns[-1:]])
+        return vectors[:-1], steps, maximum(*edge)
+
+    if watch.contact > 0:
+        i, j = gravity.acting_pairs(state.mass)
+        R, C, bend = bent(places[:, :, j] - places[:, :, i])
+        least = xp.min(least_distance(triple(R), triple(C), bend), axis=0)
+        acts = (state.mass[:, i] > 0) | (state.mass[:, j] > 0)
+        possible = possible | (acts & (least < watch.contact)).any(axis=1)
+    if watch.beyond < math.inf:
+        share = (state.mass / state.mass.sum(axis=1, keepdims=True))[..., None]
+        R, C, bend = bent(places - (share * places).sum(axis=2, keepdims=True))
+        most = maximum(norm(R), norm(R + C)) + bend
+        possible = possible | (most > watch.beyond).any(axis=0).any(axis=1)
+    return possible
+
+
+def _until(times: Array, part: PerSystem) -> PerSystem:
+    """Time from a part of a step to the next of its points, (b,)."""
+    later = where(times > part * (1 + DEPTH), times - part, math.inf)
+    return namespace(part).min(later, axis=0)
 
 
 def _none(state: State) -> Array:

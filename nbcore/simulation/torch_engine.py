@@ -11,7 +11,7 @@ from torch import Tensor
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors, StepErrors, steps_between_looks
-from nbcore.physics.extrapolation import Extrapolation
+from nbcore.physics.extrapolation import Extrapolation, Trail
 from nbcore.physics.integrators import Hermite, Splitting, checked_step
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
@@ -133,7 +133,9 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                     followed = followed.where(finite, orbits)
             met = events
             if limits.watch.is_on:
-                after, h, found = first_event(state, after, h, integrator, limits.watch)
+                after, h, found = first_event(
+                    state, after, h, integrator, limits.watch, taken.trail
+                )
                 ends = found.first >= 0
                 met = found.where(ends, events)
                 if orbits is not None and followed is not None and bool(ends.any()):
@@ -183,6 +185,7 @@ class _Taken(NamedTuple):
     this: PerSystem  # itself, as it was proposed or as it came out
     next: PerSystem | None  # proposed by the integrator; None where the policy does
     evaluations: Tensor | int  # that no step needs of itself
+    trail: Trail | None = None  # points on the way, of long steps
 
 
 def _in_time(
@@ -215,7 +218,9 @@ def _in_s(
     assert isinstance(integrator, (Extrapolation, Transformed))
     made = integrator.advance(state, ds, remaining.where(running, 0.0), task.tolerance, told)
     last = (made.dt == remaining) & running
-    return made.after, made.dt, last, _Taken(made.used, made.ds, made.evaluations.to(torch.int64))
+    return made.after, made.dt, last, _Taken(
+        made.used, made.ds, made.evaluations.to(torch.int64), made.trail
+    )
 
 
 def _why_not(h: PerSystem) -> Tensor:

@@ -7,16 +7,28 @@ from typing import NamedTuple
 
 from numba import njit
 
-from nbcore.physics.compiled import APART, PLAIN, compiled, holding
+from nbcore.physics.compiled import APART, LAW, PLAIN, compiled, holding
+from nbcore.physics.elementwise import inverse_root
 from nbcore.simulation import events
-from nbcore.simulation.events import COARSEST, DEPTH, FINEST, MISSES, NARROWEST, PATIENCE
+from nbcore.simulation.events import (
+    COARSEST,
+    DEPTH,
+    FINEST,
+    MISSES,
+    NARROWEST,
+    PATIENCE,
+    PLUNGE,
+)
 from nbcore.simulation.kernels.advance import within
+from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, across
+from nbcore.simulation.kernels.orbits import dot, plus
 from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy
 
 __all__ = ["Unwatched", "Watched", "first_event", "is_watched", "tell"]
 
 square_coefficients = compiled(events.square_coefficients, PLAIN)
+least_distance, pericentre = compiled(events.least_distance), compiled(events.pericentre)
 
 
 class Watched(NamedTuple):
@@ -46,7 +58,9 @@ def _first_event(
     anew of the time until an event.
     """
     contact, beyond = watch.collision * (1 - DEPTH), watch.escape * (1 + DEPTH)
-    if not is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
+    if not is_possible_in(
+        bodies, axes, scheme, room, b, m, x0, v0, a0, x, v, a, h, contact, beyond
+    ):
         return h, -1, -1, math.nan, 0.0, 0.0
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
@@ -55,8 +69,21 @@ def _first_event(
     copy(bodies, x0, xs)
     copy(bodies, v0, vs)
     copy(bodies, a0, as_)
-    part, width, end, tries = 0.0, h, h, 0
+    part, width, end, tries = 0.0, min(h, until(scheme, room, b, 0.0)), h, 0
     potential, done = 0.0, 0.0
+    if width < h:
+        end = width
+        copy(bodies, x0, x)
+        copy(bodies, v0, v)
+        copy(bodies, a0, a)
+        copy(bodies, j0, jerk)
+        clear(bodies, xl)
+        clear(bodies, vl)
+        clear(bodies, orbits.gone)
+        potential, done = within(
+            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, end, G, eps2,
+            phi, orbits,
+        )  # fmt: skip
     while True:
         least = NARROWEST if tries < PATIENCE else COARSEST
         first, second, distance = happens(bodies, axes, m, x, contact, beyond)
@@ -64,8 +91,9 @@ def _first_event(
             if width <= FINEST * h:
                 return end, first, second, distance, potential, done
             width /= 2
-        elif width > least * h and is_possible(
-            bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond
+        elif width > least * h and (
+            is_possible(bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond)
+            or plunges(bodies, axes, scheme, m, xs, vs, x, v, G, eps2, contact)
         ):
             width /= 2
         elif end >= h:
@@ -75,7 +103,7 @@ def _first_event(
             copy(bodies, x, xs)
             copy(bodies, v, vs)
             copy(bodies, a, as_)
-            part, width = end, 2 * width
+            part, width = end, min(2 * width, until(scheme, room, b, end))
         end = h if width >= h - part else part + width
         width = end - part
         copy(bodies, x0, x)
@@ -98,6 +126,114 @@ def tell(bodies, source, target):
     for d in range(4):
         for i in range(size(bodies)):
             target[d, i] = source[d, i]
+
+
+@njit(**LAW)
+def _is_possible_between(
+    bodies, axes, scheme, room, b, m, x0, v0, a0, x, v, a, h, contact, beyond
+):  # fmt: skip
+    """Whether one may lie between points on the way; see `simulation.events`."""
+    trail, last, D = room.trail, 2 * scheme.columns[b] + 1, size(axes)
+    if contact > 0:
+        for i in range(active(bodies)):
+            for j in range(i + 1, size(bodies)):
+                apart = (x0[0, j] - x0[0, i], x0[1, j] - x0[1, i], x0[2, j] - x0[2, i])
+                for s in range(last):
+                    R = plus(apart, across(axes, trail[s], i, j), 1.0)
+                    C = plus(across(axes, trail[s + 1], i, j), across(axes, trail[s], i, j), -1.0)
+                    bend = max(
+                        bend_of(axes, trail, max(s, 1), i, j),
+                        bend_of(axes, trail, min(s + 1, last - 1), i, j),
+                    )
+                    if least_distance(R, C, bend) < contact:
+                        return True
+    if beyond == math.inf:
+        return False
+    mass = 0.0
+    for i in range(size(bodies)):
+        mass += m[i]
+    for s in range(last + 1):
+        for i in range(size(bodies)):
+            r2 = path2 = 0.0
+            for d in range(D):
+                centre = 0.0
+                for j in range(size(bodies)):
+                    centre += m[j] / mass * (x0[d, j] + trail[s, D * j + d])
+                r2 += (x0[d, i] + trail[s, D * i + d] - centre) ** 2
+                path2 += (trail[s, D * i + d] - trail[max(s - 1, 0), D * i + d]) ** 2
+            if math.sqrt(r2) + math.sqrt(path2) > beyond:
+                return True
+    return False
+
+
+@njit(**LAW)
+def bend_of(axes, trail, s, i, j):
+    """Size of the second difference of a pair's separation at a point."""
+    early = plus(across(axes, trail[s], i, j), across(axes, trail[s - 1], i, j), -1.0)
+    late = plus(across(axes, trail[s + 1], i, j), across(axes, trail[s], i, j), -1.0)
+    turn = plus(late, early, -1.0)
+    return math.sqrt(turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2])
+
+
+@njit(**PLAIN)
+def _is_possible_in_time(
+    bodies, axes, scheme, room, b, m, x0, v0, a0, x, v, a, h, contact, beyond
+):  # fmt: skip
+    return is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond)
+
+
+is_extrapolated = is_a(ExtrapolatedSteps)
+# Whether an event may lie within a step.
+is_possible_in = either(
+    is_extrapolated,
+    _is_possible_between,
+    _is_possible_in_time,
+    place=2,
+    options=holding(LAW),
+)
+
+
+@njit(**LAW)
+def _plunges(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
+    """Whether a pair that came nearer and goes away was in contact in between."""
+    for i in range(active(bodies)):
+        for j in range(i + 1, size(bodies)):
+            R = (x0[0, j] - x0[0, i], x0[1, j] - x0[1, i], x0[2, j] - x0[2, i])
+            V = (v0[0, j] - v0[0, i], v0[1, j] - v0[1, i], v0[2, j] - v0[2, i])
+            S = (x[0, j] - x[0, i], x[1, j] - x[1, i], x[2, j] - x[2, i])
+            U = (v[0, j] - v[0, i], v[1, j] - v[1, i], v[2, j] - v[2, i])
+            if dot(R, V) < 0 and dot(S, U) > 0:
+                inverse = inverse_root(dot(R, R) + eps2)
+                if pericentre(R, V, G * (m[i] + m[j]), inverse) < PLUNGE * contact:
+                    return True
+    return False
+
+
+@njit(**PLAIN)
+def _plunges_not(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
+    return False
+
+
+plunges = either(is_extrapolated, _plunges, _plunges_not, place=2)
+
+
+@njit(**PLAIN)
+def _until_a_point(scheme, room, b, part):
+    trail, last = room.trail, 2 * scheme.columns[b] + 1
+    for s in range(1, last + 1):
+        later = trail[s, trail.shape[1] - 1]
+        if later > part * (1 + DEPTH):
+            return later - part
+    return math.inf
+
+
+@njit(**PLAIN)
+def _without_end(scheme, room, b, part):
+    return math.inf
+
+
+# Time from a part of a step to the next point on its way; inf where there are none.
+until = either(is_extrapolated, _until_a_point, _without_end, options=PLAIN)
 
 
 @njit(**PLAIN)
