@@ -646,3 +646,34 @@ def test_a_step_can_be_differentiated():
         ends = [end(state.velocity + k * h * way) for k in (-2, -1, 1, 2)]
     measured = (8 * (ends[2] - ends[1]) - (ends[3] - ends[0])) / (12 * h)
     assert (slope * way).sum() == pytest.approx(measured.item(), rel=1e-8)
+
+
+# Between the points of its chains
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_a_fast_passage_is_not_gone_over_unseen(engine):
+    """Of a star through a pair, from so far that the first step would lead beyond it."""
+    state = State.from_arrays(
+        [1.0, 0.5, 1.0],
+        [[0, 0, 0], [1, 0, 0], [-2e5, 1.4, 0]],
+        [[0, 0, 0], [0, 1.2247, 0], [1e5, 0, 0]],
+    )
+    rule = Criterion("free_fall", 0.03)
+    known = simulate(state, 4.0, rule, integrator="blanes_moan6", record="ends", engine="torch")
+    made = run(state, 4.0, 1e-6, engine=engine)
+    assert made.final.position[:2] == pytest.approx(known.final.position[:2], abs=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+@pytest.mark.parametrize("eccentricity", [0.99, 0.99999])
+def test_no_contact_within_a_long_step_is_missed(engine, eccentricity):
+    pericentre = 1 - eccentricity
+    phases = np.linspace(0.05, 0.95, 7 if engine == "torch" else 25)
+    states = [two(eccentricity=eccentricity, mass_ratio=0.3, phase=each) for each in phases]
+    for contact in (1.01 * pericentre, 10 * pericentre):
+        made = run(
+            State.concatenate(states), YEAR, 1e-4, engine=engine, collision_distance=contact
+        )
+        assert (np.asarray(made.status) == Status.COLLISION).all()
+        assert made.summary["distance"] == pytest.approx(contact, rel=1e-6)

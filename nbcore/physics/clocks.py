@@ -109,8 +109,12 @@ class Clock:
     weight: Callable[[Array, Array], Array] = both
 
     def __post_init__(self) -> None:
-        if self.power not in POWERS:
+        if type(self.power) is not int or self.power not in POWERS:
             raise InputError(f"power of a clock is {self.power!r}; it must be 1, 2 or 4")
+        if not callable(self.weight):
+            raise InputError(
+                f"weight of a clock is {self.weight!r}; give a function of the masses of two bodies"
+            )
 
     def __str__(self) -> str:
         known = (name for name, clock in CLOCKS.items() if clock == self)
@@ -132,6 +136,11 @@ class Clock:
         """
         i, j = gravity.pair_indices(mass.shape[1], mass)
         w = self.weight(mass[:, i], mass[:, j])
+        if not bool((w >= 0).all()) or not bool((w == self.weight(mass[:, j], mass[:, i])).all()):
+            raise InputError(
+                "the weight of a clock is negative, no number, or another one for (m', m) than for "
+                "(m, m'); give one such as m + m'"
+            )
         most = namespace(mass).max(w, axis=1, keepdims=True)
         if not bool((most > 0).all()):
             raise InputError(

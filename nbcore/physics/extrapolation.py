@@ -27,7 +27,7 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, beside, dot, namespace, norm, taken
 from nbcore.physics.body_errors import StepErrors, partners, plus, triple
 from nbcore.physics.body_errors import dot as product
-from nbcore.physics.clocks import CLOCKS, Clock, slowness, term
+from nbcore.physics.clocks import CLOCKS, Clock, get_clock, slowness, term
 from nbcore.physics.elementwise import clamp, inverse_root, maximum, minimum, root, where
 from nbcore.physics.external import answer_of
 from nbcore.physics.fields import TidalField
@@ -252,7 +252,9 @@ class Extrapolation:
     reference = "Mikkola & Merritt (2008), AJ 135, 2398"
 
     def __post_init__(self) -> None:
-        if self.columns is not None and self.columns not in range(3, MOST_COLUMNS + 1):
+        object.__setattr__(self, "clock", get_clock(self.clock))
+        known = isinstance(self.columns, int) and 3 <= self.columns <= MOST_COLUMNS
+        if self.columns is not None and not known:
             raise InputError(
                 f"columns are {self.columns!r}; give 3 to {MOST_COLUMNS}, or None for a number "
                 "that suits the tolerance"
@@ -307,6 +309,7 @@ class Extrapolation:
         remaining: PerSystem,
         tolerance: PerSystem,
         errors: StepErrors | None = None,
+        energy: PerSystem | float = 1.0,
     ) -> Advance:
         """One step of every system that is accepted, or one that ends `remaining` later.
 
@@ -320,6 +323,8 @@ class Extrapolation:
             (B,) of a run.
         errors
             Told what the step did to the orbits of the bodies.
+        energy
+            What errors of the work of a moving field are relative to [E].
         """
         xp = namespace(ds)
         columns = [self.columns_for(float(each)) for each in tolerance]
@@ -339,7 +344,8 @@ class Extrapolation:
                 state, where(going, H, 0.0), weights, columns
             )
             evaluations = evaluations + going * K * (K + 1)
-            error = _estimated(state, partner, sums, wrong, noise, closest) / aim
+            error = _estimated(state, partner, sums, wrong, noise, closest)
+            error = maximum(error, abs(wrong.work) / energy) / aim
             overlooked = (error <= 1) & _overlooks(state, partner, sums, trail, aim)
             error = where(overlooked, OVERLOOKED, error)
             accepted = going & (error <= 1)

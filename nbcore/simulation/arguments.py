@@ -71,6 +71,8 @@ def plan_of(
     if is_left(policy, integrator):
         free = stepping != "reversible" and extrapolates(state.numpy(), end, strictest)
         policy, integrator = None, EXTRAPOLATION if free else None
+    elif isinstance(policy, str) and policy == AUTO:
+        policy = None
     chosen, integrator = policy_of(policy, integrator, strictest, clock)
     learned = chosen if isinstance(chosen, LearnedPolicy) else None
     stepping = stepping or (learned.spec.stepping if learned else None)

@@ -42,7 +42,7 @@ def extrapolates(state: State, t_end: NDArray[np.float64], tolerance: float) -> 
     acts = (state.mass > 0).sum(axis=1)
     if not 1 < state.n_bodies <= MOST or (state.n_bodies > SOME and tolerance > LOOSE):
         return False
-    suits = (t_end - state.time) <= LONG * _shortest_period(state)
+    suits = ((t_end - state.time) <= LONG * _shortest_period(state)) & np.isfinite(t_end)
     if tolerance > LOOSE:
         suits &= ~(_is_planetary(state) & (acts > LEAST_PLANETS))
     return bool(suits.mean() >= 0.5)

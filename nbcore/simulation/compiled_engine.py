@@ -326,6 +326,7 @@ def _scheme(
             integrator.clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
             _array(integrator.aim(tolerance)),
+            _array(gravity.energy_size(task.state)),
             integrator.clock.weights(mass),
             schedule(MOST_COLUMNS),
         )

@@ -216,7 +216,11 @@ def _in_s(
     """The same of an integrator that makes its steps in transformed time."""
     integrator = task.integrator
     assert isinstance(integrator, (Extrapolation, Transformed))
-    made = integrator.advance(state, ds, remaining.where(running, 0.0), task.tolerance, told)
+    given = state, ds, remaining.where(running, 0.0), task.tolerance, told
+    if isinstance(integrator, Extrapolation):
+        made = integrator.advance(*given, gravity.energy_size(task.state))
+    else:
+        made = integrator.advance(*given)
     last = (made.dt == remaining) & running
     return made.after, made.dt, last, _Taken(
         made.used, made.ds, made.evaluations.to(torch.int64), made.trail

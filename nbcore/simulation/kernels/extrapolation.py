@@ -68,6 +68,7 @@ class ExtrapolatedSteps(NamedTuple):
     roots: tuple  # of the clock, as a length
     columns: NDArray[np.int64]  # (B,)
     aim: Array  # (B,) largest error of a step
+    energy: Array  # (B,) what that of the work is relative to
     weights: Array  # (B, P) of the clock
     schedule: Schedule
 
@@ -341,6 +342,7 @@ def chains(
         store(CHAINS, result, q, load(CHAINS, result, q) + weight * gone)
         store(CHAINS, error, q, load(CHAINS, error, q) + of_error * gone)
         store(CHAINS, result, q + 1, load(CHAINS, result, q + 1) + weight * work)
+        store(CHAINS, error, q + 1, load(CHAINS, error, q + 1) + of_error * work)
         row += 1
     for q in range(2 * wide + 2):
         room.new[q] = total(load(CHAINS, result, q))
@@ -509,7 +511,7 @@ def columns_for(part, most, aim):
     if part >= 1:
         return most
     wanted, lessened = math.log(aim / part), math.log(aim) / most + 2 * math.log(part)
-    return min(max(math.ceil(wanted / lessened) + 1, LEAST_COLUMNS), most)
+    return min(max(math.ceil(wanted / lessened) + 2, LEAST_COLUMNS), most)
 
 
 @njit(**PLAIN)
@@ -583,6 +585,8 @@ def advance(
         made += columns * (columns + 1)
         closest = 1 / slowness(roots, largest(load(CHAINS, room.Q, 3)))
         error = estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2) / aim
+        if abs(change[2 * wide + 1]) > error * aim * scheme.energy[b]:
+            error = abs(change[2 * wide + 1]) / (aim * scheme.energy[b])
         if error <= 1.0 and overlooks(
             bodies, axes, field, m, x, v, time, room, columns, orbits, aim, G, eps2
         ):
