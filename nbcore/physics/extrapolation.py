@@ -513,9 +513,12 @@ def _overlooks(
 
     apart, speed = (x[:, j] - x[:, i] for x in (state.position, state.velocity))
     mu, heavy = G * (first + second), G * maximum(first, second)
-    ends = (apart, speed), (
-        apart + (sums.displacement[:, j] - sums.displacement[:, i]),
-        speed + (sums.change[:, j] - sums.change[:, i]),
+    ends = (
+        (apart, speed),
+        (
+            apart + (sums.displacement[:, j] - sums.displacement[:, i]),
+            speed + (sums.change[:, j] - sums.change[:, i]),
+        ),
     )
     early, late = (is_fast(triple(x), triple(v), mu, eps2) for x, v in ends)
     fast = (early | late) & (first + second > 0)

@@ -222,8 +222,11 @@ def _in_s(
     else:
         made = integrator.advance(*given)
     last = (made.dt == remaining) & running
-    return made.after, made.dt, last, _Taken(
-        made.used, made.ds, made.evaluations.to(torch.int64), made.trail
+    return (
+        made.after,
+        made.dt,
+        last,
+        _Taken(made.used, made.ds, made.evaluations.to(torch.int64), made.trail),
     )
 
 

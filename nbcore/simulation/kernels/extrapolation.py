@@ -461,9 +461,7 @@ def _overlooks_nothing(bodies, axes, field, m, x, v, time, trail, last, orbits, 
     return False
 
 
-overlooks_field = either(
-    is_a(fields.Tide), _overlooks_tide, _overlooks_nothing, place=2
-)
+overlooks_field = either(is_a(fields.Tide), _overlooks_tide, _overlooks_nothing, place=2)
 
 
 @njit(**LAW)
