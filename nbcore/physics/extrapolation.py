@@ -278,8 +278,8 @@ class Extrapolation:
         if self.columns is not None:
             return self.columns
         # Seven fill four lanes with chains that end together, and cost least at any error that they
-        # reach. Rounding goes with the sizes of the weights, which sum up to 56 of seven columns, to
-        # 26 of six and 13 of five.
+        # reach. Rounding goes with the sizes of the weights, whose sum is 56 of seven columns, 26 of
+        # six and 13 of five.
         return 7 if tolerance >= STRICT else 6 if tolerance >= STRICTEST else 5
 
     def aim(self, tolerance: PerSystem) -> PerSystem:
