@@ -277,9 +277,9 @@ class Extrapolation:
         """K for a tolerance."""
         if self.columns is not None:
             return self.columns
-        # Seven fill four lanes with chains that end together, and cost least at any error that they
-        # reach. Rounding goes with the sizes of the weights, whose sum is 56 of seven columns, 26 of
-        # six and 13 of five.
+        # Seven fill four lanes with chains that end together, and cost least at any error that
+        # they reach. Rounding goes with the sizes of the weights, whose sum is 56 of seven columns,
+        # 26 of six and 13 of five.
         return 7 if tolerance >= STRICT else 6 if tolerance >= STRICTEST else 5
 
     def aim(self, tolerance: PerSystem) -> PerSystem:
