@@ -345,7 +345,7 @@ class Extrapolation:
             )
             evaluations = evaluations + going * K * (K + 1)
             error = _estimated(state, partner, sums, wrong, noise, closest)
-            error = maximum(error, abs(wrong.work) / energy) / aim
+            error = maximum(error, abs(wrong.work) / (energy + TINY)) / aim  # energy may be 0
             overlooked = (error <= 1) & _overlooks(state, partner, sums, trail, aim)
             error = where(overlooked, OVERLOOKED, error)
             accepted = going & (error <= 1)
