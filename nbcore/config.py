@@ -300,8 +300,8 @@ class Simulation(Section):
     """End of the run [T]; inf together with max_steps."""
     periods: Positive | None = None
     """End of the run in periods of each two-body orbit, instead of t_end."""
-    record_every: CountOrZero = 1
-    """Record every so many steps; 0 for the two ends only."""
+    record_every: CountOrZero | None = None
+    """Record every so many steps; 0 for the two ends only; none: each, and points within gbs's."""
     record_times: CountOrZero = 0
     """Record at so many equidistant times instead of at steps."""
     max_steps: Count | None = None

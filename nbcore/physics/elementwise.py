@@ -13,6 +13,7 @@ import numpy as np
 from nbcore.physics.arrays import is_tensor, namespace
 
 __all__ = [
+    "TINY",
     "absolute",
     "clamp",
     "erf",
@@ -26,6 +27,8 @@ __all__ = [
     "tanh",
     "where",
 ]
+
+TINY = 1e-300  # added where nothing might be divided by nothing
 
 
 def _is_array(value: Any) -> bool:

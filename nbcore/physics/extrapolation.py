@@ -28,23 +28,20 @@ from nbcore.physics.arrays import Array, PerSystem, beside, dot, namespace, norm
 from nbcore.physics.body_errors import StepErrors, partners, plus, triple
 from nbcore.physics.body_errors import dot as product
 from nbcore.physics.clocks import CLOCKS, Clock, get_clock, slowness, term
-from nbcore.physics.elementwise import clamp, inverse_root, maximum, minimum, root, where
+from nbcore.physics.elementwise import TINY, clamp, inverse_root, maximum, minimum, root, where
 from nbcore.physics.external import answer_of
-from nbcore.physics.fields import TidalField
+from nbcore.physics.passages import Trail, overlooks
 from nbcore.physics.state import State
 
 __all__ = [
     "MOST_COLUMNS",
     "Advance",
     "Extrapolation",
-    "Trail",
     "chain_lengths",
     "column_weights",
     "cut",
     "error_weights",
     "growth",
-    "is_fast",
-    "is_overlooked",
     "noise_sizes",
     "pair_errors",
     "rounding",
@@ -55,8 +52,6 @@ SAFETY = 0.75
 LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
 QUIET_GROWTH = 1.25  # of a step whose error is rounding
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
-UNSEEN = 0.5  # of the way between two points of a chain: closest approach that it does not see
-FAST = 8.0  # v² r/μ
 OVERLOOKED = 1e4  # error, in tolerances, of a step that overlooked a passage
 SMALLEST = 1e-12  # step that is still redone, in units of what it was to be
 ROUNDING = 2e-15  # of an estimate with K columns, over 2^K displacements
@@ -67,7 +62,7 @@ TOUCHED = 1e-12  # of what is left of a run, and no more of it
 BEYOND = 1.02  # of what is left of a run, which its last step but those that land goes for
 LANDINGS = 32  # parts of steps to land at a time
 LANDED = 4e-16  # of the time
-TINY = 1e-30  # error below which all are alike
+NEGLIGIBLE = 1e-30  # error below which all are alike
 
 
 def chain_lengths(columns: int) -> tuple[int, ...]:
@@ -119,45 +114,15 @@ def pair_errors(R, V, dR, dV, late, mu, inverse):
     return root(product(place, place)) * inverse, root(product(speed, speed) / pace2)
 
 
-def is_fast(R, V, mu, eps2):
-    """Whether a pair passes much faster than it falls, so that no clock is slow for it."""
-    return product(V, V) * root(product(R, R) + eps2) > FAST * mu
-
-
-def is_overlooked(R, C, T, mu, pull, pace, aim, eps2):
-    """Whether a fast pair may have passed between two points of a chain, too close to be left out.
-
-    Parameters
-    ----------
-    R, C
-        Triples: the pair at the first point, and its way to the second one, in a time T.
-    mu, pull
-        G (m + m'), and G times the mass that pulls.
-    pace
-        Speed of the body that is pulled, by which a change of it is judged.
-    aim
-        Smallest change that counts, relative.
-    """
-    c2 = product(C, C)
-    along = clamp(-product(R, C) / (c2 + TINY), 0.0, 1.0)
-    closest = plus(R, C, along)
-    d2 = product(closest, closest) + eps2
-    unseen = d2 < UNSEEN * UNSEEN * c2
-    fast = c2 * root(d2 + c2) > FAST * mu * T * T
-    # A passage at a distance d and a speed c/T changes that of the body by 2 pull T/(d c).
-    counts = 4 * pull * pull * T * T > aim * aim * pace * pace * d2 * c2
-    return unseen & fast & counts
-
-
 def growth(error, columns):
     """What the next step is longer by, from the error of this one in tolerances."""
-    factor = SAFETY * (error + TINY) ** (-1 / (2 * columns - 1))
+    factor = SAFETY * (error + NEGLIGIBLE) ** (-1 / (2 * columns - 1))
     return where(error > 0, clamp(factor, LEAST_GROWTH, LARGEST_GROWTH), QUIET_GROWTH + 0 * error)
 
 
 def cut(error, columns):
     """What a step is redone with, from its error in tolerances, which may be no number."""
-    factor = SAFETY * (error + TINY) ** (-1 / (2 * columns - 1))
+    factor = SAFETY * (error + NEGLIGIBLE) ** (-1 / (2 * columns - 1))
     smallest = LARGEST_CUT + 0 * columns
     return where(factor > LARGEST_CUT, clamp(factor, LARGEST_CUT, LEAST_CUT), smallest)
 
@@ -175,13 +140,6 @@ def noise_sizes(moved, faster, V, mu, inverse, closest):
     """
     on_the_way, pace2 = moved * closest, product(V, V) + 2 * mu * inverse
     return on_the_way + moved * inverse, on_the_way + faster * inverse_root(pace2)
-
-
-class Trail(NamedTuple):
-    """Points along the longest chain of a step, both ends among them."""
-
-    displacement: Array  # (S, B, N, D)
-    time: Array  # (S, B)
 
 
 class Advance(NamedTuple):
@@ -346,7 +304,9 @@ class Extrapolation:
             evaluations = evaluations + going * K * (K + 1)
             error = _estimated(state, partner, sums, wrong, noise, closest)
             error = maximum(error, abs(wrong.work) / (energy + TINY)) / aim  # energy may be 0
-            overlooked = (error <= 1) & _overlooks(state, partner, sums, trail, aim)
+            overlooked = (error <= 1) & overlooks(
+                state, partner, sums.displacement, sums.change, trail, aim
+            )
             error = where(overlooked, OVERLOOKED, error)
             accepted = going & (error <= 1)
             kept, change = _where(accepted, sums, kept), _where(accepted, wrong, change)
@@ -494,43 +454,3 @@ def _estimated(
         (shift * shift).sum(axis=-1).sum(axis=-1) / (offset * offset).sum(axis=-1).sum(axis=-1)
     )
     return clamp(maximum(worst, whole - noise), 0.0, math.inf)
-
-
-def _overlooks(
-    state: State, partner: Array, sums: _Sums, trail: Trail, aim: PerSystem
-) -> PerSystem:
-    """Whether a step may have gone over a fast passage that no chain has seen, (B,)."""
-    xp, eps2, G = namespace(aim), state.softening**2, state.G
-    i, j = gravity.pair_indices(state.n_bodies, state.mass)
-    first, second = state.mass[:, i], state.mass[:, j]
-    index = xp.broadcast_to(partner[..., None], state.position.shape)
-    alone = partner == xp.arange(state.n_bodies, device=partner.device)
-    R, V = (triple(taken(x, index) - x) for x in (state.position, state.velocity))
-    both = G * (state.mass + taken(state.mass, partner))
-    inverse = inverse_root(product(R, R) + eps2 + alone)
-    pace = root(product(V, V) + 2 * both * inverse)
-    T, aim = (trail.time[1:] - trail.time[:-1])[..., None], aim[:, None]
-
-    apart, speed = (x[:, j] - x[:, i] for x in (state.position, state.velocity))
-    mu, heavy = G * (first + second), G * maximum(first, second)
-    ends = (
-        (apart, speed),
-        (
-            apart + (sums.displacement[:, j] - sums.displacement[:, i]),
-            speed + (sums.change[:, j] - sums.change[:, i]),
-        ),
-    )
-    early, late = (is_fast(triple(x), triple(v), mu, eps2) for x, v in ends)
-    fast = (early | late) & (first + second > 0)
-    light = where(first <= second, pace[:, i], pace[:, j])
-    way = apart + (trail.displacement[:, :, j] - trail.displacement[:, :, i])
-    given = triple(way[:-1]), triple(way[1:] - way[:-1]), T, mu, heavy, light, aim, eps2
-    found = (fast & is_overlooked(*given)).any(axis=0).any(axis=1)
-    if isinstance(state.field, TidalField):
-        Gm = G * state.field.mass * xp.ones_like(pace)
-        places = (state.position + each for each in trail.displacement)
-        times = (state.time + each for each in trail.time)
-        to = xp.stack([state.field.apart(*each) for each in zip(places, times, strict=True)])
-        given = triple(to[:-1]), triple(to[1:] - to[:-1]), T, Gm, Gm, pace, aim, 0.0
-        found = found | is_overlooked(*given).any(axis=0).any(axis=1)
-    return found

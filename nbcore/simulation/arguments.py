@@ -17,6 +17,7 @@ from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed, not_composed
 from nbcore.simulation.choice import extrapolates
+from nbcore.simulation.engine import POINTS
 from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, EXTRAPOLATION, is_left, policy_of
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
@@ -167,11 +168,13 @@ def _t_end(state: State, t_end: Any, max_steps: int | None) -> NDArray[np.float6
     return end
 
 
-def rows_of(record: Any, state: State, t_end: NDArray[np.float64]) -> int | NDArray[np.float64]:
-    """Every how many steps to record (0: ends only), or the output times (T,)."""
+def rows_of(
+    record: Any, state: State, t_end: NDArray[np.float64], scheme: object = None
+) -> int | NDArray[np.float64]:
+    """Every how many steps to record (0: ends only; POINTS), or the output times (T,)."""
     check_plain("record", record)
     if record is None:
-        return 1
+        return POINTS if isinstance(scheme, Extrapolation) else 1
     if isinstance(record, str):
         if record != "ends":
             raise InputError(f"record is {record!r}; give None, a number, times, or 'ends'")
@@ -226,7 +229,8 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         if value is not None and value != stored[name]:
             refuse(path, name, stored[name], value)
     every = stored["record"]
-    recorded = every if isinstance(every, np.ndarray) else every or "ends"
+    if not isinstance(every, np.ndarray):
+        every = {0: "ends", POINTS: None}.get(every, every)
     return (
         begun.state,
         begun.policy(policy),  # pyright: ignore[reportArgumentType]
@@ -234,7 +238,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         accepted,
         stored["stepping"],
         stored["engine"],
-        recorded,
+        every,
         known,
         *(stored[name] for name in names),
     )
@@ -262,4 +266,5 @@ def _short(values: Array) -> float | list[float]:
 def _recorded(record: int | NDArray[np.float64]) -> str:
     if isinstance(record, np.ndarray):
         return f"{len(record)} times from {float(record[0])} to {float(record[-1])}"
-    return f"every {record} steps" if record else "ends"
+    special = {0: "ends", POINTS: "every step and points on its way"}
+    return special.get(record, f"every {record} steps")

@@ -34,8 +34,8 @@ from nbcore.simulation.compile_cache import CompileCache
 from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Room, Standing, Task
 from nbcore.simulation.events import Events, at_start
 from nbcore.simulation.kernels import forces, loop
+from nbcore.simulation.kernels.chains import ExtrapolatedSteps, schedule
 from nbcore.simulation.kernels.events import Unwatched, Watched
-from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, schedule
 from nbcore.simulation.kernels.fields import NoField, Tide
 from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
@@ -214,7 +214,7 @@ def _given(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, .
 
 
 def _records(room: Room) -> Records:
-    return Records(room.every, room.times, room.row, room.offset, **room.arrays)
+    return Records(room.every, room.rows_a_step, room.times, room.row, room.offset, **room.arrays)
 
 
 def _events(systems: Systems, order: np.ndarray) -> Events:

@@ -20,13 +20,27 @@ from nbcore.physics.arrays import Array, PerSystem, norm
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.elementwise import root, where
 from nbcore.physics.integrators import Integrator
+from nbcore.physics.passages import Trail
 from nbcore.physics.state import State
 from nbcore.simulation.events import Events, Watch
 from nbcore.simulation.resumption import Keeper
 from nbcore.stepping.control import Guard
 from nbcore.stepping.policies import Policy
 
-__all__ = ["Engine", "Limits", "Monitor", "Observer", "Outcome", "Room", "Standing", "Step", "Task"]
+__all__ = [
+    "POINTS",
+    "Engine",
+    "Limits",
+    "Monitor",
+    "Observer",
+    "Outcome",
+    "Room",
+    "Standing",
+    "Step",
+    "Task",
+]
+
+POINTS = -1  # in the place of «every so many steps»: every one, and points on its way
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,7 @@ class Step(NamedTuple):
     orbits_before: BodyErrors | None
     orbits_after: BodyErrors | None
     status: Array
+    trail: Trail | None = None
 
 
 class Room(NamedTuple):
@@ -183,6 +198,8 @@ class Room(NamedTuple):
     ----------
     every
         Steps from record to record; 0: only those at `times`, and of what has ended the last.
+    rows_a_step
+        Rows that a step may fill; more than one where points on its way are recorded.
     times
         (T,) output times [T].
     row
@@ -194,6 +211,7 @@ class Room(NamedTuple):
     """
 
     every: int
+    rows_a_step: int
     times: NDArray[np.float64]
     row: NDArray[np.int64]
     offset: int

@@ -21,12 +21,21 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, dot, namespace, norm
 from nbcore.physics.body_errors import dot as product
 from nbcore.physics.body_errors import plus, triple
-from nbcore.physics.elementwise import absolute, clamp, inverse_root, maximum, minimum, root, where
+from nbcore.physics.elementwise import (
+    TINY,
+    absolute,
+    clamp,
+    inverse_root,
+    maximum,
+    minimum,
+    root,
+    where,
+)
 from nbcore.simulation.status import Status
 
 if TYPE_CHECKING:
-    from nbcore.physics.extrapolation import Trail
     from nbcore.physics.integrators import Integrator
+    from nbcore.physics.passages import Trail
     from nbcore.physics.state import State
 
 __all__ = [
@@ -60,7 +69,6 @@ MISSES = 1 / 16
 # A curve is off its chord by an eighth of its second difference; four times that for the rest.
 BEND = 0.5
 PLUNGE = 1.5  # contacts: pericentre of an orbit that others may have turned a little
-TINY = 1e-300
 
 
 class Events(NamedTuple):

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.physics.arrays import Array, PerSystem, beside, to_numpy
+from nbcore.physics.extrapolation import MOST_COLUMNS
 from nbcore.physics.state import State
-from nbcore.simulation.engine import Monitor, Room, Standing, Step, Task
+from nbcore.simulation.engine import POINTS, Monitor, Room, Standing, Step, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.resumption import Begun, Keeper
 from nbcore.simulation.status import Status
@@ -35,7 +36,7 @@ class Recording:
     frame
         That frame.
     record
-        Every so many steps (0: both ends), or the output times (T,).
+        Every so many steps (0: both ends; POINTS), or the output times (T,).
     path
         Where to stream to.
     begun
@@ -52,21 +53,23 @@ class Recording:
         begun: Begun | None = None,
     ) -> None:
         state, limits = task.state, task.limits
-        self._integrator, self._limits, self.record = task.integrator, limits, record
+        self._integrator, self._limits = task.integrator, limits
         self._times = record if isinstance(record, np.ndarray) else None
+        self._every, self._rows_a_step = 0, 1
         if self._times is not None:
             rows = len(self._times)
-        elif self.record > 0:
-            rows = None
+        elif record == POINTS:
+            self._every, self._rows_a_step, rows = 1, 2 * MOST_COLUMNS + 1, None
         else:
-            rows = 2  # both ends
+            self._every, rows = int(record), None if record else 2  # both ends
         known = begun.arrays(to_numpy(limits.t_end), limits.max_steps) if begun is not None else {}
         self.row = np.zeros(state.n_systems, dtype=np.int64)
         going = np.ones(state.n_systems, dtype=bool)
         if known:
             self.row, going = known["record.row"].copy(), known["status"] == Status.RUNNING
         goes_on = None if begun is None else (self.row, going)
-        self.recorder, self._frame = Recorder(state, frame, path, rows, goes_on), frame
+        self.recorder = Recorder(state, frame, path, rows, goes_on, self._rows_a_step)
+        self._frame = frame
         ends = {"t_end": to_numpy(limits.t_end), "max_steps": limits.max_steps}
         self.keeper = (
             None
@@ -110,9 +113,11 @@ class Recording:
             moved = dt > 0
             self._dt = np.where(moved, dt, self._dt)
             self._made += moved
-            if self.record > 0:
+            if self._every > 0:
+                if self._rows_a_step > 1:
+                    self._write_points(step)
                 going = status == Status.RUNNING
-                due = moved & ((self._made % self.record == 0) | ~going)
+                due = moved & ((self._made % self._every == 0) | ~going)
                 of_bodies = None if step.orbits_after is None else step.orbits_after.error
                 self._write(step.after, self._dt, step.errors, of_bodies, due)
                 self.row += due
@@ -125,8 +130,8 @@ class Recording:
         """Rows of the recorder's buffer."""
         offset, arrays = self.recorder.buffer
         if self._times is None:
-            return Room(int(self.record), np.empty(0), self.row, offset, arrays)
-        return Room(0, self._times, self.row, offset, arrays)
+            return Room(self._every, self._rows_a_step, np.empty(0), self.row, offset, arrays)
+        return Room(0, 1, self._times, self.row, offset, arrays)
 
     def filled(self, standing: Standing) -> None:
         """Take note of what an engine wrote into the room."""
@@ -136,32 +141,50 @@ class Recording:
         self.recorder.close(int(self.row[going].min() if going.any() else self.row.max()))
         self._steps = int(n_steps.max())
         self._dt = made.copy()
-        every = 0 if self._times is not None else int(self.record)
+        every = self._every
         # The engine writes the last record of what has ended; of what is interrupted, `finish`.
         missing = going & (n_steps % every != 0 if every else n_steps > 0)
         self._written = np.where(missing, -np.inf, np.inf)
         self._show(at, status)
 
     def _write_times(self, step: Step) -> None:
-        """Records at output times, each by a step of part length from the state before it."""
-        times, before, orbits = self._times, step.before, step.orbits_before
+        """Records at output times within a step."""
+        times, h, ended = self._times, to_numpy(step.dt), to_numpy(step.after.time)
         assert times is not None
-        h, begun, ended = to_numpy(step.dt), to_numpy(before.time), to_numpy(step.after.time)
         while True:
             wanted = times[self.row.clip(max=len(times) - 1)]
             due = (self.row < len(times)) & (h > 0) & (wanted <= ended)
             if not due.any():
                 break
-            part = beside(np.where(due, wanted - begun, 0.0), before.time)
-            told = None if orbits is None else orbits.watch(before)
-            at = self._integrator.step(before, part, told)
-            of_bodies = None
-            if orbits is not None and told is not None:
-                of_bodies = orbits.after(at, told)[0].error
-            reached = beside(np.where(due, wanted, begun), before.time)
-            self._write(at.replace(time=reached), h, None, of_bodies, due)
-            self.row += due
+            self._write_within(step, wanted, due)
         self.recorder.close(int(self.row.min()))
+
+    def _write_points(self, step: Step) -> None:
+        """Records at the points on the way of a step."""
+        if step.trail is None:
+            return
+        begun, ended = to_numpy(step.before.time), to_numpy(step.after.time)
+        moved, latest = to_numpy(step.dt) > 0, begun
+        for passed in to_numpy(step.trail.time)[1:-1]:
+            wanted = begun + passed
+            due = moved & (latest < wanted) & (wanted < ended)
+            self._write_within(step, wanted, due)
+            latest = np.where(due, wanted, latest)
+
+    def _write_within(
+        self, step: Step, times: NDArray[np.float64], systems: NDArray[np.bool_]
+    ) -> None:
+        """A record of some systems at times (B,), by a step of part length from the one before."""
+        before, orbits, begun = step.before, step.orbits_before, to_numpy(step.before.time)
+        part = beside(np.where(systems, times - begun, 0.0), before.time)
+        told = None if orbits is None else orbits.watch(before)
+        at = self._integrator.step(before, part, told)
+        of_bodies = None
+        if orbits is not None and told is not None:
+            of_bodies = orbits.after(at, told)[0].error
+        reached = beside(np.where(systems, times, begun), before.time)
+        self._write(at.replace(time=reached), to_numpy(step.dt), None, of_bodies, systems)
+        self.row += systems
 
     def _write(
         self,
@@ -263,7 +286,7 @@ class EndsOnly:
 
     def room(self) -> Room:
         """One row, which the engine fills at the end."""
-        return Room(0, np.empty(0), self._row, 0, self._arrays)
+        return Room(0, 1, np.empty(0), self._row, 0, self._arrays)
 
     def filled(self, standing: Standing) -> None:
         """Nothing to do."""

@@ -166,4 +166,4 @@ def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suit
 def _record(config: Simulation, state: State, t_end: PerSystem) -> Any:
     if config.record_times:
         return np.linspace(float(state.time.max()), float(t_end.min()), config.record_times + 1)
-    return config.record_every or "ends"
+    return "ends" if config.record_every == 0 else config.record_every

@@ -111,9 +111,10 @@ def simulate(
         of bodies is compiled it takes that, "any_number", and has theirs made beside, for the next
         process; results of the two differ by rounding, and `trajectory.about` says which it was.
     record
-        None: every step; n: every n-th step and both ends; array: these times, by a step of part
-        length aside, so that the steps do not change; "ends": start and end only. Steps of gbs may
-        be a third of an orbit long: for pictures give times.
+        None: every step, and of gbs, whose steps may be a third of an orbit long, points on its
+        way as well; n: every n-th step and both ends; array: these times; "ends": start and end
+        only. What lies within a step is found by a step of part length aside, so that the steps do
+        not change.
     max_steps
         Most steps of each system; 10 million unless given.
     collision_distance, escape_distance
@@ -205,7 +206,7 @@ def simulate(
     most = max_steps or DEFAULT_MAX_STEPS
     # A block: as a decorator it would be a frame of its own, which the warnings would point to.
     with np.errstate(all="ignore"):  # what is no number is told by the status
-        recorded = rows_of(record, state, end)
+        recorded = rows_of(record, state, end, scheme)
         if begun is not None and begun.has_ended and begun.stays(end, most):
             return _as_given(Trajectory.load(begun.path), state)
         given = state.detach().replace(acceleration=None, jerk=None, pace=None)
@@ -327,7 +328,7 @@ def check(
         scheme.check(state)
     if state.field is not None:
         state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
-    rows_of(record, state, plan.t_end)
+    rows_of(record, state, plan.t_end, scheme)
     if engine not in CHOICES:  # which always find one, and to look for it imports the compiler
         _engine(engine, state, plan.policy, scheme)
 

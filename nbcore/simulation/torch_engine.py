@@ -11,8 +11,9 @@ from torch import Tensor
 from nbcore.physics import gravity
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.body_errors import BodyErrors, StepErrors, steps_between_looks
-from nbcore.physics.extrapolation import Extrapolation, Trail
+from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Splitting, checked_step
+from nbcore.physics.passages import Trail
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
 from nbcore.simulation.engine import Limits, Observer, Outcome, Step, Task
@@ -147,7 +148,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
             judged = _judge(status, met, count, last, limits)
             before, worst = state, torch.maximum(max_errors, torch.stack(errors))
             # All at once, so that an interrupt finds a step made or not made.
-            step = Step(before, after, h, errors, orbits, followed, judged)
+            step = Step(before, after, h, errors, orbits, followed, judged, taken.trail)
             state, status, n_steps, max_errors = after, judged, count, worst
             events, orbits = met, followed
             observer.stepped(step)

@@ -364,6 +364,8 @@ class Recorder:
     goes_on
         Of a run that is at the path already: (B,) the next row of each system, all before which are
         there, and (B,) whether it has not ended.
+    rows_a_step
+        Most rows that one step fills.
     """
 
     def __init__(
@@ -373,6 +375,7 @@ class Recorder:
         path: str | Path | None = None,
         rows: int | None = None,
         goes_on: tuple[np.ndarray, np.ndarray] | None = None,
+        rows_a_step: int = 1,
     ):
         self._shapes = storage.shapes(initial)
         self.n_records = np.zeros(initial.n_systems, dtype=np.int64)
@@ -385,7 +388,7 @@ class Recorder:
             self._reopen(Path(path), *goes_on)
         elif path is not None:
             self._store = Store(storage.free(path), initial, self._shapes)
-        self._buffer = self._block(self._offset, rows or self._chunk + 1)
+        self._buffer = self._block(self._offset, rows or self._chunk + rows_a_step)
         self._blocks: list[dict[str, np.ndarray]] = []
 
     def _reopen(self, path: Path, row: np.ndarray, going: np.ndarray) -> None:

@@ -90,7 +90,7 @@ class Steps:
     def __init__(self, settings: Simulation, changed: Callable[[], None]) -> None:
         self._policy = widgets.Combobox(
             value=settings.policy,
-            options=[*shipped_policies(), *CRITERIA, "fixed"],
+            options=["auto", *shipped_policies(), *CRITERIA, "fixed"],
             description="policy",
             continuous_update=False,
             **LOOK,

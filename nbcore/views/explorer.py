@@ -19,6 +19,7 @@ import ipywidgets as widgets
 from nbcore.config import Config, ScenarioConfig, Simulation, make_config, save_config
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
+from nbcore.simulation.engine import ROWS_WITH_POINTS
 from nbcore.simulation.setup import Setup, setup
 from nbcore.simulation.status import Status
 from nbcore.views.background import Newest
@@ -276,8 +277,10 @@ def run_one(
         As `setup` and `simulate`, or the batch has no such system.
     """
     ready = _one_of(setup(settings), number)
-    size = ready.state.n_bodies * ready.state.n_dimensions
-    bound = min(settings.max_steps or MOST_STEPS, MOST_RECORDED // (2 * size))
+    numbers = 2 * ready.state.n_bodies * ready.state.n_dimensions
+    if {"gbs", "auto"} & {settings.integrator, settings.policy}:
+        numbers *= ROWS_WITH_POINTS
+    bound = min(settings.max_steps or MOST_STEPS, MOST_RECORDED // numbers)
     engine = "ready" if settings.engine == "auto" else settings.engine
     options = {"max_steps": bound, "engine": engine, "stop": stop}
     return ready.run(record=None, progress=False, **options).system(0)

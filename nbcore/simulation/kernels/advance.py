@@ -9,17 +9,17 @@ from numba import njit
 from numba.extending import overload
 
 from nbcore.physics.compiled import PLAIN, compiled, holding
-from nbcore.simulation.kernels import extrapolation, fields, transformed
-from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, survey
+from nbcore.simulation.kernels import chains, extrapolation, fields, transformed
+from nbcore.simulation.kernels.chains import ExtrapolatedSteps
 from nbcore.simulation.kernels.forces import accelerate
-from nbcore.simulation.kernels.orbits import measure, span
+from nbcore.simulation.kernels.orbits import measure, span, survey
 from nbcore.simulation.kernels.rules import smooth
 from nbcore.simulation.kernels.shapes import either, is_a, vectors
 from nbcore.simulation.kernels.steps import HermiteSteps, step
 from nbcore.simulation.kernels.transformed import TransformedSteps
 from nbcore.stepping import control
 
-__all__ = ["advance", "again", "goes_on", "refresh", "room_for", "within"]
+__all__ = ["advance", "again", "goes_on", "note_points", "refresh", "room_for", "within"]
 
 is_last = compiled(control.is_last, PLAIN)
 is_extrapolated = is_a(ExtrapolatedSteps)
@@ -159,9 +159,29 @@ def _again_in_time(bodies, axes, scheme, rule, memory, field, b, m, x, v, a, tim
 again = either(in_s, _again_in_s, _again_in_time, place=2, options=PLAIN)
 
 
+@njit(**PLAIN)
+def _points_of_a_trail(scheme, room, b, before, time, points):
+    made = 0
+    for s in range(1, 2 * scheme.columns[b] + 1):
+        later = before + room.trail[s, room.trail.shape[1] - 1]
+        if before < later < time:
+            points[made] = later
+            made += 1
+    points[made] = math.inf
+
+
+@njit(**PLAIN)
+def _no_points(scheme, room, b, before, time, points):
+    points[0] = math.inf
+
+
+# Note the times of the points on the way of a step, and inf after them.
+note_points = either(is_extrapolated, _points_of_a_trail, _no_points, options=PLAIN)
+
+
 @njit(**holding(PLAIN))
 def _room_in_s(bodies, axes, scheme):
-    return extrapolation.room(bodies, axes)
+    return chains.room(bodies, axes)
 
 
 @njit(**holding(PLAIN))

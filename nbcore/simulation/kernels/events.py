@@ -20,7 +20,7 @@ from nbcore.simulation.events import (
     PLUNGE,
 )
 from nbcore.simulation.kernels.advance import within
-from nbcore.simulation.kernels.extrapolation import ExtrapolatedSteps, across
+from nbcore.simulation.kernels.chains import ExtrapolatedSteps, across
 from nbcore.simulation.kernels.orbits import dot, plus
 from nbcore.simulation.kernels.shapes import active, either, is_a, scratch, size, vectors
 from nbcore.simulation.kernels.steps import clear, copy
@@ -69,20 +69,12 @@ def _first_event(
     copy(bodies, x0, xs)
     copy(bodies, v0, vs)
     copy(bodies, a0, as_)
-    part, width, end, tries = 0.0, min(h, until(scheme, room, b, 0.0)), h, 0
-    potential, done = 0.0, 0.0
+    part, width, tries = 0.0, min(h, until(scheme, room, b, 0.0)), 0
+    end, potential, done = width, 0.0, 0.0
     if width < h:
-        end = width
-        copy(bodies, x0, x)
-        copy(bodies, v0, v)
-        copy(bodies, a0, a)
-        copy(bodies, j0, jerk)
-        clear(bodies, xl)
-        clear(bodies, vl)
-        clear(bodies, orbits.gone)
-        potential, done = within(
-            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, end, G, eps2,
-            phi, orbits,
+        potential, done = go_anew(
+            bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, x, v, a, jerk, lows, before,
+            dt, end, G, eps2, phi, orbits,
         )  # fmt: skip
     while True:
         least = NARROWEST if tries < PATIENCE else COARSEST
@@ -106,18 +98,30 @@ def _first_event(
             part, width = end, min(2 * width, until(scheme, room, b, end))
         end = h if width >= h - part else part + width
         width = end - part
-        copy(bodies, x0, x)
-        copy(bodies, v0, v)
-        copy(bodies, a0, a)
-        copy(bodies, j0, jerk)
-        clear(bodies, xl)
-        clear(bodies, vl)
-        clear(bodies, orbits.gone)
-        potential, done = within(
-            bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, end, G, eps2,
-            phi, orbits,
+        potential, done = go_anew(
+            bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, x, v, a, jerk, lows, before,
+            dt, end, G, eps2, phi, orbits,
         )  # fmt: skip
         tries += 1
+
+
+@njit(**PLAIN)
+def go_anew(
+    bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, x, v, a, jerk, lows, before, dt,
+    length, G, eps2, phi, orbits,
+):  # fmt: skip
+    """Go through a part of a step from the state before it; returns potential energy and work."""
+    copy(bodies, x0, x)
+    copy(bodies, v0, v)
+    copy(bodies, a0, a)
+    copy(bodies, j0, jerk)
+    clear(bodies, lows[0])
+    clear(bodies, lows[1])
+    clear(bodies, orbits.gone)
+    return within(
+        bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, before, dt, length, G, eps2,
+        phi, orbits,
+    )  # fmt: skip
 
 
 @njit(**PLAIN)

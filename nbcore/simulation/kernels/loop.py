@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 
 from nbcore.physics import body_errors
 from nbcore.physics.compiled import APART, PLAIN, compiled
+from nbcore.physics.extrapolation import MOST_COLUMNS
 from nbcore.simulation.kernels import fields
-from nbcore.simulation.kernels.advance import advance, again, goes_on, refresh, room_for, within
+from nbcore.simulation.kernels.advance import (
+    advance,
+    again,
+    goes_on,
+    note_points,
+    refresh,
+    room_for,
+    within,
+)
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -130,6 +139,7 @@ class Records(NamedTuple):
     """Where records go; row k of the run is row k − offset of the arrays."""
 
     every: int  # 0: none but those at `times`
+    rows_a_step: int  # more than one: points on its way, too
     times: Array
     row: NDArray[np.int64]  # (B,) next row
     offset: int
@@ -197,13 +207,14 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
     _run(
         bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota, known,
         before, aside, lows, mass, phis, orbits, room_for(bodies, axes, scheme), memory_of(rule),
+        np.empty(2 * MOST_COLUMNS + 1),
     )  # fmt: skip
 
 
 @njit(**PLAIN)
 def _run(
     bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota, known, start,
-    aside, rest, mass, phis, orbits, room, memory,
+    aside, rest, mass, phis, orbits, room, memory, points,
 ):  # fmt: skip
     x, v, a, jerk = known
     x0, v0, a0, j0 = start
@@ -217,6 +228,7 @@ def _run(
     eps2, m, phi = softening * softening, mass[0], phis[0]
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
+    on_the_way = records.rows_a_step > 1
     watched = is_watched(watch)
     # Padding has no mass and stays at rest in the origin.
     clear(bodies, mass)
@@ -264,9 +276,9 @@ def _run(
             worst0, worst1, worst2 = 0.0, 0.0, 0.0
             next_time = times[row] if row < n_times else math.inf
             while good < allowed:
-                if row >= full and (every > 0 or row < n_times):
+                if row + records.rows_a_step > full and (every > 0 or row < n_times):
                     break
-                if next_time < math.inf or looks_back(rule) or guarded or watched:
+                if next_time < math.inf or looks_back(rule) or guarded or watched or on_the_way:
                     copy(bodies, x, x0)
                     copy(bodies, v, v0)
                     copy(bodies, a, a0)
@@ -343,10 +355,18 @@ def _run(
                 if met >= 0:
                     status = COLLISION if other >= 0 else ESCAPE
                 made = h
+                if on_the_way:
+                    note_points(scheme, room, b, before, time, points)
+                    row = between(
+                        bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt,
+                        h, work, G, eps2, records, points, 0, systems.order, row, initial, scale,
+                        orbits,
+                    )  # fmt: skip
                 if next_time <= time:
                     row = between(
                         bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt,
-                        h, work, G, eps2, records, systems.order, row, initial, scale, orbits,
+                        h, work, G, eps2, records, times, row, systems.order, row, initial, scale,
+                        orbits,
                     )  # fmt: skip
                     next_time = times[row] if row < n_times else math.inf
                 if followed:
@@ -428,9 +448,11 @@ def _run(
 @njit(**APART)
 def between(
     bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt, h, work,
-    G, eps2, records, order, row, initial, scale, orbits,
+    G, eps2, records, times, due, order, row, initial, scale, orbits,
 ):  # fmt: skip
-    """Records at output times within a step, by parts of it; returns the next row.
+    """Records at those times, from one on, which lie within a step, by parts of it.
+
+    Returns the next row.
 
     `orbits` is left as the whole step left it, but for the errors at hand.
     """
@@ -452,7 +474,7 @@ def between(
     clear(bodies, off)
     clear(bodies, told)
     at, done, begins = before, 0.0, True
-    while row < len(records.times) and records.times[row] <= time:
+    while due < len(times) and times[due] <= time:
         if begins or not goes_on(scheme):
             copy(bodies, x0, x)
             copy(bodies, v0, v)
@@ -460,7 +482,7 @@ def between(
             copy(bodies, j0, jerk)
             at, done, begins = before, 0.0, False
         span(bodies, part, x0, eps2, part.was)
-        wanted = records.times[row]
+        wanted = times[due]
         tell(bodies, told, gone)
         potential, part_done = within(
             bodies, axes, scheme, room, field, b, m, x, v, a, jerk, lows, at, dt, wanted - at, G,
@@ -479,5 +501,5 @@ def between(
             measure(bodies, part, x, v, eps2)
             commit(bodies, part, off)
         write(bodies, records, order, b, row, wanted, h, de, dp2, dl2, scale, off, x, v)
-        row += 1
+        row, due = row + 1, due + 1
     return row

@@ -39,6 +39,7 @@ __all__ = [
     "measure",
     "pair_up",
     "span",
+    "survey",
     "take_partners",
 ]
 
@@ -286,6 +287,27 @@ def look_for_partners(bodies, orbits, m, x, G, eps2):
                 most, best = pulls[0, j], j
         found[i] = best
     take_partners(bodies, orbits, m, x, G, eps2)
+
+
+@njit(**LAW)
+def survey(bodies, axes, m, x, G, eps2, orbits):
+    """Potential energy of all pairs; and who pulls each body most, into `found`."""
+    potential, most, found = 0.0, orbits.mean, orbits.found
+    for i in range(size(bodies)):
+        most[0, i], found[i] = 0.0, i
+    for i in range(active(bodies)):
+        for j in range(i + 1, size(bodies)):
+            r2 = eps2
+            for d in range(size(axes)):
+                r2 += (x[d, j] - x[d, i]) ** 2
+            inverse = inverse_root(r2)
+            weight = inverse * inverse * inverse
+            potential -= m[i] * m[j] * inverse
+            if m[j] * weight > most[0, i]:
+                most[0, i], found[i] = m[j] * weight, j
+            if m[i] * weight > most[0, j]:
+                most[0, j], found[j] = m[i] * weight, i
+    return G * potential
 
 
 @njit(**LAW)
