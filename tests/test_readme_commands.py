@@ -37,6 +37,7 @@ ELSEWHERE = {
     'pytest -m "not long"': ".ci/run runs all of them",
     "pytest -n 0 -s tests/test_faults.py tests/test_cluster.py tests/test_sweeps.py "
     "tests/test_tracking.py": ".ci/run runs all of them",
+    "pytest -n 0 -s tests/test_long_runs.py -k add_up": ".ci/run runs all of them",
     "python -m nbcore.runs.readme outputs/RUN": "tests/test_readme.py",
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.runs.speed": "five minutes of nothing but timing",
@@ -93,6 +94,7 @@ RUNS = {
     "nbcore both --set train.epochs=20 --set simulate.scenario.source=mine.csv": [],
     "nbcore benchmark --config configs/gains.toml": [],
     "nbcore benchmark --config configs/benchmark.toml": [],
+    "nbcore benchmark --config configs/regularised.toml": [],
     "nbcore train --config configs/default_policy.toml": [FAMILIES],
     "nbcore train --config configs/tune.toml": [FAMILIES],
     "nbcore train --config outputs/RUN/best.toml": [],

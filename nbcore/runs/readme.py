@@ -1,9 +1,9 @@
 """Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
 
-A comparison at equal cost fills one table, a benchmark with peers another, one that judges a method
-that method's, and one without peers those of the shipped policies, in README and in their model
-card. `python -m nbcore.runs.readme ablation` makes and fills the card's table of what each part
-buys.
+A comparison at equal cost fills one table, a benchmark with peers another, and if it judges a
+method that method's, too; one without peers fills those of the shipped policies, in README and in
+their model card. `python -m nbcore.runs.readme ablation` makes and fills the card's table of what
+each part buys.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ def benchmark_table(run: Run) -> str:
         The run holds no benchmark.
     """
     from nbcore.analysis.benchmark import load_table
+    from nbcore.analysis.families import get_family
     from nbcore.analysis.summary import about, short_table, where_peers_win
 
-    table = load_table(run.path)
+    table = _claimed(load_table(run.path))
+    table = table[~table["family"].map(lambda family: get_family(family).is_short)]
     wins = f"Where peers are quicker:\n\n{where_peers_win(table)}"
     return f"{short_table(table)}\n\n{wins}\n\n{about(table.attrs['machine'])}"
 
@@ -83,11 +85,14 @@ def write_equal_errors(run: Run, readme: Path = README) -> None:
     from nbcore.analysis import equal_errors
     from nbcore.analysis.benchmark import load_table
 
-    table = load_table(run.path)
-    is_planetary = table["family"].str.startswith("planets")  # README claims nothing about these
-    text = equal_errors.as_markdown(table.loc[~is_planetary])
+    text = equal_errors.as_markdown(_claimed(load_table(run.path)))
     begin = "<!-- equal_errors: python -m nbcore.runs.readme outputs/RUN -->"
     _replace_between(begin, "<!-- end of equal_errors -->", text, readme)
+
+
+def _claimed(table: Any) -> Any:
+    """Families that README claims something about: planets want methods of their own."""
+    return table.loc[~table["family"].str.startswith("planets")]
 
 
 def write_gains(
@@ -146,9 +151,9 @@ if __name__ == "__main__":
     chosen = Run.open(sys.argv[1])
     if "benchmark" not in chosen.load_metrics():
         write_results(chosen)
-    elif chosen.load_config().benchmark.judged is not None:
-        write_equal_errors(chosen)
     elif chosen.load_config().benchmark.peers == ():
         write_gains(chosen)
     else:
         write_benchmark(chosen)
+        if chosen.load_config().benchmark.judged is not None:
+            write_equal_errors(chosen)

@@ -19,6 +19,7 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, norm
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.elementwise import root, where
+from nbcore.physics.extrapolation import MOST_COLUMNS
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.passages import Trail
 from nbcore.physics.state import State
@@ -29,6 +30,7 @@ from nbcore.stepping.policies import Policy
 
 __all__ = [
     "POINTS",
+    "ROWS_WITH_POINTS",
     "Engine",
     "Limits",
     "Monitor",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 POINTS = -1  # in the place of «every so many steps»: every one, and points on its way
+ROWS_WITH_POINTS = 2 * MOST_COLUMNS + 1  # of such a step, at most
 
 
 @dataclass(frozen=True)

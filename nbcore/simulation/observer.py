@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.physics.arrays import Array, PerSystem, beside, to_numpy
-from nbcore.physics.extrapolation import MOST_COLUMNS
 from nbcore.physics.state import State
-from nbcore.simulation.engine import POINTS, Monitor, Room, Standing, Step, Task
+from nbcore.simulation.engine import POINTS, ROWS_WITH_POINTS, Monitor, Room, Standing, Step, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.resumption import Begun, Keeper
 from nbcore.simulation.status import Status
@@ -59,7 +58,7 @@ class Recording:
         if self._times is not None:
             rows = len(self._times)
         elif record == POINTS:
-            self._every, self._rows_a_step, rows = 1, 2 * MOST_COLUMNS + 1, None
+            self._every, self._rows_a_step, rows = 1, ROWS_WITH_POINTS, None
         else:
             self._every, rows = int(record), None if record else 2  # both ends
         known = begun.arrays(to_numpy(limits.t_end), limits.max_steps) if begun is not None else {}
