@@ -59,6 +59,7 @@ from nbcore.simulation.kernels.rules import (
 from nbcore.simulation.kernels.shapes import padded, scratch, size, vectors, with_active
 from nbcore.simulation.kernels.steps import clear, copy
 from nbcore.simulation.kernels.transformed import enter, leave
+from nbcore.simulation.kernels.whole import as_a_whole
 from nbcore.simulation.status import Status
 from nbcore.stepping import control
 
@@ -190,6 +191,7 @@ def pad(bodies, orbits):
         orbits.pair[0, i] = orbits.pair[1, i] = 1.0
 
 
+@as_a_whole
 @njit(**CALLED)
 def run(bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota):
     """Advance systems first … last − 1 by at most `quota` steps each, or until rows run out."""
