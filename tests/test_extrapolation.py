@@ -409,11 +409,14 @@ def test_records_of_the_torch_engine_lie_on_the_orbit_of_the_compiled_one(record
 @pytest.mark.parametrize("eccentricity", [0.0, 0.9])
 def test_points_on_the_way_make_round_pictures_of_long_steps(engine, eccentricity):
     made = run(two(eccentricity=eccentricity), 2 * YEAR, 1e-6, record=None, engine=engine)
-    assert made.n_steps < 12 < 100 < len(made.time)
-    way = separations(State(made.state.mass, made.position, made.velocity))[:, 0]
-    chords = np.linalg.norm(np.diff(way, axis=0), axis=1)
-    # A chord c of a curve of radius R is off it by c²/8R; the ends of an ellipse are the sharpest.
-    assert (chords**2 / 8 < 0.01 * max(1 - eccentricity**2, 0.3)).all()
+    assert made.n_steps < 12 < 60 < len(made.time)
+    middles = (made.time[1:] + made.time[:-1]) / 2
+    between = run(two(eccentricity=eccentricity), 2 * YEAR, 1e-6, record=middles, engine=engine)
+    way, off = (each.position[:, 1] - each.position[:, 0] for each in (made, between))
+    chords = np.diff(way, axis=0)
+    lengths = np.linalg.norm(chords, axis=1)
+    apart = np.linalg.norm(np.cross(off - way[:-1], chords), axis=1) / lengths
+    assert apart.max() < 0.01
 
 
 @WATCHED
@@ -703,7 +706,7 @@ def test_a_fast_passage_is_not_gone_over_unseen(engine):
 @pytest.mark.parametrize("eccentricity", [0.99, 0.99999])
 def test_no_contact_within_a_long_step_is_missed(engine, eccentricity):
     pericentre = 1 - eccentricity
-    phases = np.linspace(0.05, 0.95, 7 if engine == "torch" else 25)
+    phases = np.linspace(0.05, 0.95, 3 if engine == "torch" else 25)
     states = [two(eccentricity=eccentricity, mass_ratio=0.3, phase=each) for each in phases]
     for contact in (1.01 * pericentre, 10 * pericentre):
         made = run(State.concatenate(states), YEAR, 1e-4, engine=engine, collision_distance=contact)

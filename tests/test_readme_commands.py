@@ -94,7 +94,9 @@ RUNS = {
     "nbcore both --set train.epochs=20 --set simulate.scenario.source=mine.csv": [],
     "nbcore benchmark --config configs/gains.toml": [],
     "nbcore benchmark --config configs/benchmark.toml": [],
-    "nbcore benchmark --config configs/regularised.toml": [],
+    "nbcore benchmark --config configs/regularised.toml": [
+        "benchmark.integrators=['blanes_moan4', 'gbs']"
+    ],
     "nbcore train --config configs/default_policy.toml": [FAMILIES],
     "nbcore train --config configs/tune.toml": [FAMILIES],
     "nbcore train --config outputs/RUN/best.toml": [],
