@@ -39,9 +39,12 @@ def test_a_moon_is_no_planet():
     assert not extrapolates(alone, np.array([60.0]), 1e-4)
 
 
-def test_many_bodies_are_left_to_the_policies():
-    assert not chosen("plummer", 1.0, 1e-4, n_bodies=16)
-    assert chosen("plummer", 1.0, 1e-8, n_bodies=16)
+def test_more_bodies_are_left_to_the_policies_unless_the_tolerance_is_strict():
+    assert chosen("plummer", 1.0, 1e-4, n_bodies=6)
+    assert not chosen("plummer", 1.0, 1e-6, n_bodies=8)
+    assert chosen("plummer", 1.0, 1e-8, n_bodies=8)
+    assert not chosen("plummer", 1.0, 1e-8, n_bodies=16)
+    assert chosen("plummer", 1.0, 1e-9, n_bodies=16)
     assert not chosen("plummer", 1.0, 1e-10, n_bodies=33)
 
 

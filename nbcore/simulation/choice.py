@@ -4,7 +4,8 @@ Extrapolation in regularised time costs least by the errors that a tolerance is 
 energy and of the bodies' orbits, but where
 
 - motion is planetary, and the tolerance loose: steps of the shipped policies are long there;
-- bodies are many, as all of them take part in the steps of the closest two;
+- bodies are more than a few, as all of them take part in the steps of the closest two, unless the
+  tolerance is so strict that the order pays;
 - a run is very long: reversible steps keep the energy for as long as one likes.
 
 Measured by `nbcore benchmark --config configs/regularised.toml`.
@@ -22,8 +23,9 @@ from nbcore.physics.state import State
 
 __all__ = ["extrapolates"]
 
-SOME, MOST = 8, 32  # bodies: up to which at any tolerance, and up to which at all
-LOOSE = 3e-6  # tolerance from which planets, and more than some bodies, are left to the policies
+FEW, MOST = 6, 32  # bodies: up to which at any tolerance, and up to which at all
+STRICT, FALL = 1e-7, 6  # tolerance that more than a few must be below: of 8 bodies; and its power
+LOOSE = 3e-6  # tolerance from which planets are left to the policies
 DOMINANT = 0.9  # share of the mass that makes a star
 LEAST_PLANETS = 3  # bodies with mass beside it
 LONG = 1e4  # shortest periods
@@ -40,7 +42,9 @@ def extrapolates(state: State, t_end: NDArray[np.float64], tolerance: float) -> 
         The strictest one.
     """
     acts = (state.mass > 0).sum(axis=1)
-    if not 1 < state.n_bodies <= MOST or (state.n_bodies > SOME and tolerance > LOOSE):
+    if not 1 < state.n_bodies <= MOST:
+        return False
+    if state.n_bodies > FEW and tolerance > STRICT * (8 / state.n_bodies) ** FALL:
         return False
     suits = ((t_end - state.time) <= LONG * _shortest_period(state)) & np.isfinite(t_end)
     if tolerance > LOOSE:

@@ -87,8 +87,8 @@ def simulate(
         the policy was trained for, otherwise suzuki4; of a suite, None and "auto" take the cheapest
         for the tolerance, of a batch for the strictest one. "gbs" chooses its own steps, and takes
         no policy. "auto" without a policy takes what costs least for these systems at this
-        tolerance: gbs, or for planets at loose tolerances, for more than 32 bodies and very long
-        runs the shipped suite.
+        tolerance: gbs, or for planets at loose tolerances, for more than six bodies at all but
+        strict ones, and for very long runs the shipped suite.
     tolerance
         Relative error that is accepted, in (0, 1), of the energy and of every body's orbit (see
         `Trajectory.body_error`); one number or (B,); 1e-6 unless given. Learned policies aim at it
