@@ -69,8 +69,10 @@ def measured(
     for method in ours:
         reason = _obstacle(method, at)
         if reason is None:
-            setup = _Setup(method, at)
-            runs = (_Batch(method, setting, at, truth, limit, setup) for setting in method.settings)
+            setups = dict[str, _Setup]()
+            runs = (
+                _Batch(method, setting, at, truth, limit, setups) for setting in method.settings
+            )
             timed += _until_exhausted(runs)
         else:
             unfit[method.name] = reason
@@ -109,14 +111,14 @@ class _Setup:
         Of the steps of all systems.
     """
 
-    def __init__(self, method: Method, at: Problem) -> None:
-        self._method, self._at = method, at
+    def __init__(self, method: Method, at: Problem, setting: float) -> None:
+        self._method, self._at, self._setting = method, at, setting
         self._timed: dict[int, _Quickest] = {}
         self.evaluations = float(self._call(1)[0].summary["n_force_evaluations"].sum())
 
     def _call(self, copies: int) -> tuple[Trajectory, float]:
         method = self._method
-        return _simulate(method, method.settings[0], _copied(self._at, copies), max_steps=1)
+        return _simulate(method, self._setting, _copied(self._at, copies), max_steps=1)
 
     def of(self, copies: int) -> _Quickest:
         if copies not in self._timed:
@@ -147,16 +149,17 @@ class _Batch:
 
     Evaluations cost the same in every system, so the time of the call without its set-up is shared
     out by their numbers. The set-up, a call that makes one step, is timed by turns with the call;
-    it is the quickest over all settings, so that noise makes us slower rather than quicker. What
-    it takes off counts as that of its own evaluations, of which some methods make many in a step.
-    Where it is most of the call, a call with several copies of the systems is timed.
+    it is the quickest over all settings, so that noise makes us slower rather than quicker, of
+    "auto" over those that it makes the same steps by. What it takes off counts as that of its own
+    evaluations, of which some methods make many in a step. Where it is most of the call, a call
+    with several copies of the systems is timed.
 
     Parameters
     ----------
     limit
         Most force evaluations of a system.
-    setup
-        Shared by all settings of the method.
+    setups
+        Shared by all settings of the method: by what makes the steps, which "auto" chooses.
     """
 
     def __init__(
@@ -166,7 +169,7 @@ class _Batch:
         at: Problem,
         truth: Array,
         limit: int,
-        setup: _Setup,
+        setups: dict[str, _Setup],
     ) -> None:
         policy = method.policy(setting, at.state, at.t_end)
         each = EVALUATIONS_PER_STEP
@@ -207,6 +210,10 @@ class _Batch:
             for k in range(at.state.n_systems)
         ]
         evaluations = summary["n_force_evaluations"]
+        made_by = str(run.about["integrator"])
+        if made_by not in setups:
+            setups[made_by] = _Setup(method, at, setting)
+        setup = setups[made_by]
         setup.of(1).again()
         copies = _copies_worth(seconds, setup.of(1).seconds)
         many = _copied(at, copies)
