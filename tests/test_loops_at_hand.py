@@ -17,6 +17,7 @@ from nbcore.runs import cli, warming
 from nbcore.simulation import compile_beside, compiled_engine, loops_at_hand
 from nbcore.simulation.kernels import loop
 from nbcore.simulation.resumption import Begun
+from nbcore.simulation.status import Status
 
 STEP = nb.FixedStep(0.01)
 
@@ -51,6 +52,38 @@ def there(monkeypatch):
         compile_beside, "compile_beside", lambda types, folder: asked.append(kind(types))
     )
     return SimpleNamespace(held=held, asked=asked)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"integrator": "gbs"},
+        {"integrator": "gbs", "record": None, "collision_distance": 0.1},
+        {"integrator": "kahan_li8", "clock": "regularised", "policy": STEP},
+        {"integrator": "kahan_li8", "clock": "regularised", "engine": "any_number"},
+        {"integrator": "hermite4", "policy": nb.Criterion("aarseth85", 0.02)},
+        {"policy": "default"},
+        {"policy": "default", "engine": "any_number"},
+        {"policy": "untrained", "integrator": "suzuki4", "stepping": "plain"},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:the untrained")
+def test_one_loop_serves_a_system_and_batches(method, monkeypatch):
+    taken = set()
+
+    def end(*arguments):
+        taken.add(tuple(map(numba.typeof, arguments)))
+        arguments[2].status[:] = Status.SUCCESS
+
+    monkeypatch.setattr(loop, "run", end)
+    state, scalar = (
+        planar(),
+        nb.State.from_arrays([1, 0, 2], [[1, 0], [0, 2], [-1, 0]], [[0, 1]] * 3),
+    )
+    for each in (state, scalar, nb.State.concatenate([state, state, state])):
+        nb.simulate(each, 1.0, **{"record": "ends", **method})
+    assert len(taken) == 1
 
 
 def test_the_loop_for_any_number_finds_what_their_own_does():

@@ -327,12 +327,12 @@ def _scheme(
             np.array([integrator.columns_for(each) for each in tolerance]),
             _array(integrator.aim(tolerance)),
             _array(gravity.energy_size(task.state)),
-            integrator.clock.weights(mass),
+            np.ascontiguousarray(integrator.clock.weights(mass)),
             schedule(MOST_COLUMNS),
         )
     if isinstance(integrator, Transformed):
         clock, pace = integrator.clock, np.zeros((len(mass), 2))
-        weights = clock.weights(mass)
+        weights = np.ascontiguousarray(clock.weights(mass))
         pace[:, 0] = clock.rate(task.state)
         return TransformedSteps(
             clock.roots,
