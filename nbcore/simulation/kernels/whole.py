@@ -44,7 +44,7 @@ def as_a_whole(function: Any) -> Any:
     """Have a function of numba's, which Python calls, compiled so."""
     if not isinstance(function, Dispatcher):  # where nothing is compiled
         return function
-    compiler = function._compiler
+    compiler: Any = function._compiler  # pyright: ignore[reportAttributeAccessIssue]
     compile_each = compiler.compile
 
     def compile_whole(*kinds: Any) -> Any:
