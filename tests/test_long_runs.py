@@ -103,7 +103,7 @@ def triples(*inclinations):
 @pytest.mark.parametrize(
     ("orbit", "many", "most"),  # inner periods, and by how much the maximum error may grow
     [
-        ("e = 0.9", 100_000, 1.1),
+        ("e = 0.9", 25_000, 1.1),
         ("triples, 20 degrees", 25_000, 1.1),
         ("triples, 60 degrees", 25_000, 250.0),
     ],
