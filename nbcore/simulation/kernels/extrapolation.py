@@ -25,6 +25,9 @@ from nbcore.simulation.kernels.shapes import size
 
 __all__ = ["advance", "land"]
 
+# Called now and then, from several places: not to be compiled into each of them.
+OUTSIDE = {**PLAIN, "forceinline": False}
+
 pair_errors, noise_sizes, growth, cut, rounding = (
     compiled(getattr(extrapolation, name))
     for name in ("pair_errors", "noise_sizes", "growth", "cut", "rounding")
@@ -121,7 +124,7 @@ def columns_for(part, most, aim):
     return min(max(math.ceil(wanted / lessened) + 2, LEAST_COLUMNS), most)
 
 
-@njit(**PLAIN)
+@njit(**OUTSIDE)
 def land(
     bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, gone, length, G, eps2, orbits
 ):  # fmt: skip

@@ -231,6 +231,7 @@ def _run(
     times, rows, n_times = records.times, records.row, len(records.times)
     every, full = records.every, records.offset + records.time.shape[1]
     on_the_way = records.rows_a_step > 1
+    wanted = points if on_the_way else times
     watched = is_watched(watch)
     # Padding has no mass and stays at rest in the origin.
     clear(bodies, mass)
@@ -357,17 +358,14 @@ def _run(
                 if met >= 0:
                     status = COLLISION if other >= 0 else ESCAPE
                 made = h
+                at = row
                 if on_the_way:
                     note_points(scheme, room, b, before, time, points)
-                    row = between(
-                        bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt,
-                        h, work, G, eps2, records, points, 0, systems.order, row, initial, scale,
-                        orbits,
-                    )  # fmt: skip
+                    next_time, at = points[0], 0
                 if next_time <= time:
                     row = between(
                         bodies, axes, scheme, room, field, b, m, x0, v0, a0, j0, before, time, dt,
-                        h, work, G, eps2, records, times, row, systems.order, row, initial, scale,
+                        h, work, G, eps2, records, wanted, at, systems.order, row, initial, scale,
                         orbits,
                     )  # fmt: skip
                     next_time = times[row] if row < n_times else math.inf
