@@ -11,6 +11,7 @@ from nbcore.runs.readme import (
     BENCHMARK_BEGIN,
     BENCHMARK_END,
     END,
+    benchmark_table,
     write_ablation,
     write_benchmark,
     write_equal_errors,
@@ -71,6 +72,21 @@ def test_the_benchmark_fills_its_own_marks_and_leaves_the_other_table(run, tmp_p
     assert "old" not in text
     assert "**4.0×** 1 ms kahan_li8 boekholt / 4 ms heyoka" in text
     assert "- 5 unequal bodies: at 1e-04 heyoka is 2.0× quicker" in text
+
+
+def test_the_benchmark_says_nothing_of_planets_nor_of_short_runs(run):
+    made = table(
+        *(
+            rows(family, method, kind, unit, 4, WIDE)
+            for family in ("five_body", "five_body_short", "planets_quiet")
+            for method, kind, unit in (("kahan_li8", "fixed", 1e-4), ("heyoka", "peer", 3e-4))
+        )
+    )
+    write_table(made, run.path / TABLE_FILE)
+    text = benchmark_table(run)
+    assert "| 5 unequal bodies |" in text
+    assert "planets" not in text
+    assert "short" not in text
 
 
 def test_a_run_without_a_benchmark_is_named(run, tmp_path):

@@ -182,6 +182,8 @@ class Step(NamedTuple):
         Errors of the bodies' orbits, if they are followed.
     status
         (B,) numbers of `Status` after it.
+    trail
+        Points on the way, of long steps.
     """
 
     before: State
