@@ -6,11 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError
-from nbcore.physics.arrays import PerSystem, detached, namespace
-from nbcore.physics.elementwise import root
+from nbcore.physics.arrays import PerSystem, detached, dot, namespace, norm, taken
+from nbcore.physics.elementwise import maximum, root, where
 from nbcore.physics.state import State
 
-__all__ = ["about_barycentre", "at_rest", "orbit", "two_body_period"]
+__all__ = [
+    "about_barycentre",
+    "at_rest",
+    "orbit",
+    "pericentre_distance",
+    "pericentre_period",
+    "two_body_period",
+]
 
 Array = NDArray[np.float64]
 
@@ -39,6 +46,52 @@ def two_body_period(state: State) -> PerSystem:
             "of reduced mass) and has no period; give t_end instead"
         )
     return 2 * np.pi * mu / (-2 * energy) ** 1.5
+
+
+def pericentre_period(state: State) -> PerSystem:
+    """Shortest period of a circular orbit at a pericentre about the heaviest body.
+
+    2π √(q³/(G M)) with q of `pericentre_distance` and both masses in M: what an orbit needs its
+    steps for, also an open one. Blind to encounters of the lighter bodies.
+
+    Returns
+    -------
+    (B,) [T]; 0 if a body falls straight onto the heaviest.
+    """
+    q, mu = _pericentres(state)
+    xp, heaviest = namespace(q), _heaviest(state)
+    own = heaviest == xp.arange(state.n_bodies, device=heaviest.device)
+    return 2 * np.pi * root(xp.min(where(own, np.inf, q * q * q / mu), axis=1))
+
+
+def pericentre_distance(state: State) -> Array:
+    """Pericentre of each body's osculating orbit about the heaviest body.
+
+    Softening and an external field are left out.
+
+    Returns
+    -------
+    (B, N) [L], 0 for the heaviest body itself.
+    """
+    return _pericentres(state)[0]
+
+
+def _pericentres(state: State) -> tuple[Array, Array]:
+    """Pericentre distances and G (m + m of the heaviest), (B, N) each."""
+    xp, index = namespace(state.mass), _heaviest(state)
+    mu = state.G * (state.mass + taken(state.mass, index))
+    which = xp.broadcast_to(index[..., None], state.position[:, :1].shape)
+    R, V = (value - taken(value, which) for value in (state.position, state.velocity))
+    r2, v2, rv = dot(R, R), dot(V, V), dot(R, V)
+    r = root(where(r2 == 0, 1.0, r2))
+    # e from its vector: from the energy it would be the root of a difference at e → 0.
+    e = norm((v2 / mu - 1 / r)[..., None] * R - (rv / mu)[..., None] * V)
+    return maximum(r2 * v2 - rv * rv, 0.0) / (mu * (1 + e)), mu
+
+
+def _heaviest(state: State) -> Array:
+    """Index of the heaviest body, (B, 1)."""
+    return namespace(state.mass).argmax(state.mass, axis=1)[:, None]
 
 
 def orbit(
