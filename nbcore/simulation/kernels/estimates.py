@@ -52,7 +52,8 @@ def inverse_root(builder: Any, x: Any) -> Any:
     y = called(builder, f"x86.avx512.rsqrt14.pd.{64 * width}", x, many(0.0), all_of_them)
     e = fma(builder.fneg(builder.fmul(x, y)), y, many(1.0))
     # A term less would leave 2⁻⁵⁵ of one sign, by which the energy of long runs drifts.
-    series = fma(e, fma(e, fma(e, many(35 / 128), many(5 / 16)), many(3 / 8)), many(1 / 2))
+    first, second = fma(e, many(3 / 8), many(1 / 2)), fma(e, many(35 / 128), many(5 / 16))
+    series = fma(builder.fmul(e, e), second, first)
     finer = fma(builder.fmul(y, e), series, y)
     return builder.select(builder.fcmp_ordered("ord", e, e), finer, y)
 

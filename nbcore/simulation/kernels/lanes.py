@@ -28,17 +28,21 @@ __all__ = [
     "Lanes",
     "accumulate",
     "as_numbers",
+    "carried",
     "chosen",
     "clamped",
+    "exact_sum",
     "held",
     "largest",
     "load",
     "of_numbers",
     "place_in",
     "place_of",
+    "preceding",
     "store",
     "total",
     "totals",
+    "whole_part",
 ]
 
 infer_global: Any = templates.infer_global
@@ -154,6 +158,7 @@ def _vector_function(name: str) -> Any:
 
 
 _root, _size = _vector_function("sqrt"), _vector_function("fabs")
+_whole = _vector_function("rint")
 
 
 def _exact(name: str) -> Any:
@@ -172,6 +177,14 @@ def _exact(name: str) -> Any:
 _plus, _minus = _exact("fadd"), _exact("fsub")
 
 
+def exact_sum(a, b):
+    """Sum of two lanes that is rounded once, as it stands."""
+    return a + b
+
+
+overload(exact_sum, jit_options=PLAIN)(lambda a, b: lambda a, b: _plus(a, b))
+
+
 @intrinsic
 def _inverse_root(_context, lanes):
     def codegen(context, builder, made, arguments):
@@ -184,6 +197,26 @@ def _inverse_root(_context, lanes):
     return lanes(lanes), codegen
 
 
+def carried(before, low, change):
+    """Sum of a number and a change, and what is lost to rounding, with what was lost (Kahan 1965).
+
+    `low` is what was lost so far.
+    """
+    due = change + low
+    after = before + due
+    return after, due - (after - before)
+
+
+@overload(carried, jit_options=PLAIN)  # in any order, nothing would be lost and nothing kept
+def _carried(before, low, change):
+    def compensated(before, low, change):
+        due = _plus(change, low)
+        after = _plus(before, due)
+        return after, _minus(due, _minus(after, before))
+
+    return compensated
+
+
 def accumulate(bodies, array, low, row, change):
     """Add a change to a row of an array whose rounding errors are kept in `low` (Kahan 1965)."""
     change = change + low[row]
@@ -192,13 +225,12 @@ def accumulate(bodies, array, low, row, change):
     low[row] = change - (array[row] - before)
 
 
-@overload(accumulate, jit_options=PLAIN)  # in any order, nothing would be lost and nothing kept
+@overload(accumulate, jit_options=PLAIN)
 def _accumulate(bodies, array, low, row, change):
     def compensated(bodies, array, low, row, change):
-        before, due = load(bodies, array, row), _plus(change, load(bodies, low, row))
-        after = _plus(before, due)
+        after, rest = carried(load(bodies, array, row), load(bodies, low, row), change)
         store(bodies, array, row, after)
-        store(bodies, low, row, _minus(due, _minus(after, before)))
+        store(bodies, low, row, rest)
 
     return compensated
 
@@ -367,6 +399,46 @@ def _larger(_context, a, b):
 @overload(elementwise.maximum, jit_options=LAW)
 def _maximum(a, b):
     return (lambda a, b: _larger(a, b)) if isinstance(a, Lanes) else None
+
+
+def whole_part(lanes):
+    """Nearest whole numbers."""
+    return np.rint(lanes)
+
+
+overload(whole_part, jit_options=LAW)(lambda lanes: lambda lanes: _whole(lanes))
+
+
+def preceding(lanes):
+    """Of every lane the sum of those before it."""
+    return np.concatenate([[0.0], np.cumsum(lanes)[:-1]])
+
+
+@intrinsic
+def _preceding(_context, lanes):
+    def codegen(context, builder, made, arguments):
+        zero = ir.Constant(arguments[0].type, [0.0] * lanes.width)
+
+        def moved(value, places):
+            order = [(i - places) % (2 * lanes.width) for i in range(lanes.width)]
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), order)
+            return builder.shuffle_vector(value, zero, mask)
+
+        def add(a, b):
+            return builder.fadd(a, b, flags=FLAGS)
+
+        once = moved(arguments[0], 1)
+        if lanes.width == 4:  # all at once, which none waits for
+            return add(add(once, moved(arguments[0], 2)), moved(arguments[0], 3))
+        sums, places = once, 1
+        while places < lanes.width - 1:
+            sums, places = add(sums, moved(sums, places)), 2 * places
+        return sums
+
+    return lanes(lanes), codegen
+
+
+overload(preceding, jit_options=LAW)(lambda lanes: lambda lanes: _preceding(lanes))
 
 
 def largest(lanes):
