@@ -14,6 +14,7 @@ from .physics.fields import TidalField as TidalField
 from .physics.rebound_io import from_rebound as from_rebound
 from .physics.rebound_io import to_rebound as to_rebound
 from .physics.state import State as State
+from .physics.wisdom_holman import WisdomHolman as WisdomHolman
 from .runs.provenance import start_run as start_run
 from .runs.records import Run as Run
 from .runs.sweeps import sweep as sweep

@@ -67,6 +67,7 @@ def test_what_is_never_compiled_does_not_drop_what_was(copy):
     [
         ("physics/pair_law.py", "return -inverse_root(r2)", "return -2 * inverse_root(r2)"),
         ("simulation/kernels/loop.py", "n_steps += 1", "n_steps += 2"),
+        ("simulation/kernels/planetary.py", "TOUCHED = 1e-12", "TOUCHED = 1e-11"),
         ("stepping/layers.py", "LARGEST_INPUT = 8.0", "LARGEST_INPUT = 9.0"),
         ("simulation/status.py", "NON_FINITE = 4", "NON_FINITE = 14"),
         (

@@ -12,6 +12,7 @@ from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import INTEGRATORS
 from nbcore.physics.state import State
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
@@ -422,7 +423,7 @@ def counted(monkeypatch):
     [
         (name, stepping)
         for name, rule in INTEGRATORS.items()
-        if not isinstance(rule, Extrapolation)  # which takes no policy
+        if not isinstance(rule, (Extrapolation, WisdomHolman))  # which take no such policy
         for stepping in (("plain", "reversible") if rule.reversible else ("plain",))
     ],
 )

@@ -22,6 +22,7 @@ from nbcore.physics.body_errors import StepErrors
 from nbcore.physics.external import answer_of, is_like, unlike
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.state import State
+from nbcore.physics.wisdom_holman import WisdomHolman
 
 __all__ = [
     "INTEGRATORS",
@@ -472,4 +473,5 @@ INTEGRATORS: dict[str, Integrator] = {
     ),
     "hermite4": Hermite(),
     "gbs": Extrapolation(),
+    "wisdom_holman": WisdomHolman(),
 }

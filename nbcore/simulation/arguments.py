@@ -16,9 +16,10 @@ from nbcore.physics.integrators import Integrator, Splitting, get_integrator, na
 from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed, not_composed
-from nbcore.simulation.choice import extrapolates
+from nbcore.physics.wisdom_holman import WisdomHolman
+from nbcore.simulation.choice import method
 from nbcore.simulation.engine import POINTS
-from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, EXTRAPOLATION, is_left, policy_of
+from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, is_left, policy_of
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
 from nbcore.stepping.policies import LearnedPolicy, Policy
@@ -59,8 +60,15 @@ def plan_of(
     stepping: str | None,
     max_steps: int | None,
     clock: str | Clock | None = None,
+    equal_steps: bool = True,
 ) -> Plan:
-    """What a run is to be, or an InputError of what it can't; the arguments are `simulate`'s."""
+    """What a run is to be, or an InputError of what it can't.
+
+    Parameters
+    ----------
+    equal_steps
+        Whether those of planets may be chosen; the others are `simulate`'s.
+    """
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     end = _t_end(state, t_end, max_steps)
@@ -70,8 +78,11 @@ def plan_of(
         raise InputError(f"tolerance is {tolerance}; it must lie between 0 and 1, such as 1e-6")
     strictest, clock = float(accepted.min()), None if clock is None else get_clock(clock)
     if is_left(policy, integrator):
-        free = stepping != "reversible" and extrapolates(state.numpy(), end, strictest)
-        policy, integrator = None, EXTRAPOLATION if free else None
+        policy, integrator = None, None
+        if stepping != "reversible":
+            # Those of planets are equal in time, and none is redone.
+            equal_steps &= clock is None
+            integrator = method(state.numpy(), end, strictest, equal_steps)
     elif isinstance(policy, str) and policy == AUTO:
         policy = None
     chosen, integrator = policy_of(policy, integrator, strictest, clock)
@@ -126,6 +137,11 @@ def _integrator(
             f"use integrator={learned.spec.integrator!r}"
         )
     get_control(stepping)
+    if stepping == "reversible" and isinstance(integrator, WisdomHolman):
+        raise InputError(
+            f"stepping is {stepping!r}, and the steps of {name!r} are equal, so that they run "
+            "backward the way they came; leave stepping out"
+        )
     if stepping == "reversible" and not integrator.reversible:
         raise InputError(
             f"integrator {name!r} is not reversible; use stepping='plain' or another integrator, "

@@ -1,14 +1,15 @@
 """What makes the steps of a run that names neither a policy nor an integrator.
 
-Extrapolation in regularised time costs least by the errors that a tolerance is of, those of the
-energy and of the bodies' orbits, but where
+Of planets that stay apart Wisdom and Holman's steps cost least. Otherwise extrapolation in
+regularised time does, by the errors that a tolerance is of, those of the energy and of the bodies'
+orbits, but where
 
 - motion is planetary, and the tolerance loose: steps of the shipped policies are long there;
 - bodies are more than a few, as all of them take part in the steps of the closest two, unless the
   tolerance is so strict that the order pays;
 - a run is very long: reversible steps keep the energy for as long as one likes.
 
-Measured by `nbcore benchmark --config configs/regularised.toml`.
+Measured by `nbcore benchmark --config configs/regularised.toml` and `configs/planets.toml`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.physics.body_errors import partners
+from nbcore.physics.orbits import pericentre_period
 from nbcore.physics.state import State
+from nbcore.physics.wisdom_holman import jacobi_order
+from nbcore.stepping.encounters import are_apart, longest_between, nearest, neighbours
+from nbcore.stepping.planets import cost_more
 
-__all__ = ["extrapolates"]
+__all__ = ["method"]
+
+PLANETS, EXTRAPOLATION = "wisdom_holman", "gbs"
 
 FEW, MOST = 6, 32  # bodies: up to which at any tolerance, and up to which at all
 STRICT, FALL = 1e-7, 6  # tolerance that more than a few must be below: of 8 bodies; and its power
@@ -29,10 +36,17 @@ LOOSE = 3e-6  # tolerance from which planets are left to the policies
 DOMINANT = 0.9  # share of the mass that makes a star
 LEAST_PLANETS = 3  # bodies with mass beside it
 LONG = 1e4  # shortest periods
+TYPICAL = 0.05  # step of planets over that of a circle at the smallest pericentre
+LAZY = 1e-7  # tolerance below which their kicks are those of the lazy implementer
+RARE = 0.1  # of the distance from the star, within which planets that may meet rarely do
 
 
-def extrapolates(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
-    """Whether a run is extrapolated; of a batch if that suits half of the systems.
+def method(
+    state: State, t_end: NDArray[np.float64], tolerance: float, equal_steps: bool = True
+) -> str | None:
+    """Integrator of a run, or None for those of the shipped policies.
+
+    Of a batch it is the one that suits half of the systems.
 
     Parameters
     ----------
@@ -40,7 +54,35 @@ def extrapolates(state: State, t_end: NDArray[np.float64], tolerance: float) -> 
         Of NumPy arrays.
     tolerance
         The strictest one.
+    equal_steps
+        Whether those of planets will do.
     """
+    if equal_steps and _stays_apart(state, t_end, tolerance):
+        return PLANETS
+    return EXTRAPOLATION if _is_extrapolated(state, t_end, tolerance) else None
+
+
+def _stays_apart(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether planets of most systems come no nearer each other than equal steps follow."""
+    alone = state.softening == 0 and state.field is None and state.n_bodies <= MOST
+    if not alone or state.n_bodies < 3 or not (state.mass.sum(axis=1) > 0).all():
+        return False
+    planetary = _is_planetary(state)
+    if planetary.mean() < 0.5:
+        return False
+    order = jacobi_order(state)
+    pair, each = neighbours(state, order), np.full(state.n_systems, tolerance)
+    dt = TYPICAL * pericentre_period(state)
+    lazy = tolerance < LAZY
+    limit, away = nearest(pair, dt, each, lazy), pair.distance.min(axis=(2, 3))
+    apart = np.where(pair.gap > 0, are_apart(pair), limit < RARE * away).all(axis=1)
+    steps = longest_between(pair, dt, each, lazy=True)
+    apart &= ~cost_more(state, order, t_end, steps)
+    return bool((planetary & apart & (dt > 0)).mean() >= 0.5)
+
+
+def _is_extrapolated(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether extrapolation suits half of the systems."""
     acts = (state.mass > 0).sum(axis=1)
     if not 1 < state.n_bodies <= MOST:
         return False

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import pkgutil
 import shutil
 import sys
 import textwrap
@@ -171,8 +172,10 @@ def what_is_compiled() -> str:
 
 def _kernels() -> list[ModuleType]:
     """Modules of which all is compiled, and the words of the laws."""
-    package = f"{__package__}.kernels."
-    own = [module for name, module in sorted(sys.modules.items()) if name.startswith(package)]
+    package = importlib.import_module(f"{__package__}.kernels")
+    names = sorted(each.name for each in pkgutil.iter_modules(package.__path__))
+    # All of them, since an engine may import its own after the key is made.
+    own = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     return [*own, compiled]
 
 

@@ -30,10 +30,11 @@ from nbcore.physics.integrators import Hermite, Integrator, Splitting
 from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.compile_cache import CompileCache
 from nbcore.simulation.engine import Limits, Monitor, Observer, Outcome, Room, Standing, Task
 from nbcore.simulation.events import Events, at_start
-from nbcore.simulation.kernels import forces, loop
+from nbcore.simulation.kernels import forces, loop, planetary
 from nbcore.simulation.kernels.chains import ExtrapolatedSteps, schedule
 from nbcore.simulation.kernels.events import Unwatched, Watched
 from nbcore.simulation.kernels.fields import NoField, Tide
@@ -41,8 +42,9 @@ from nbcore.simulation.kernels.general import KNOWN, MEMORY, General
 from nbcore.simulation.kernels.learned import INPUTS, OF_PAIRS, SEEN, Learned
 from nbcore.simulation.kernels.loop import Records, Settings, Systems
 from nbcore.simulation.kernels.orbits import ERROR, WORST
+from nbcore.simulation.kernels.planetary import Planetary
 from nbcore.simulation.kernels.rules import FixedSteps, OwnSteps, SmoothRate, rule_of
-from nbcore.simulation.kernels.shapes import Many, Shared, is_known
+from nbcore.simulation.kernels.shapes import Many, Shared, is_a, is_known
 from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.kernels.transformed import TransformedSteps, in_ring
 from nbcore.simulation.resumption import Keeper
@@ -63,7 +65,21 @@ from nbcore.stepping.policies import (
     shares_of,
 )
 
-__all__ = ["compile_for", "integrate", "integrate_any_number", "obstacle", "types_of"]
+__all__ = [
+    "adapted",
+    "as_array",
+    "compile_for",
+    "given_for",
+    "integrate",
+    "integrate_any_number",
+    "loop_of",
+    "obstacle",
+    "outcome_of",
+    "records_in",
+    "says_when_it_compiles",
+    "types_of",
+    "workers",
+]
 
 TURN = 0.05  # seconds that the compiled loop runs before Python looks around
 FIRST_PAIRS = 200_000  # bodies squared, steps and systems of the first turn
@@ -78,7 +94,7 @@ def obstacle(state: State, policy: Policy, integrator: Integrator) -> str | None
         return f"states on {state.time.device}"
     if state.field is not None and type(state.field) is not TidalField:
         return f"the field {name_of(state.field)!r}"
-    if type(integrator) not in (Splitting, Hermite, Extrapolation, Transformed):
+    if type(integrator) not in (Splitting, Hermite, Extrapolation, Transformed, WisdomHolman):
         return f"the integrator {integrator_name(integrator)!r}"
     if type(policy) not in (OwnStep, FixedStep, Criterion, LearnedPolicy, Crowd):
         return f"the policy '{policy}'"
@@ -111,7 +127,7 @@ def integrate(
     state, limits = task.state, task.limits
     if isinstance(task.integrator, (Extrapolation, Hermite, Transformed)):
         task.integrator.check(state)
-    given, order = _given(task, observer.monitor, any_number)
+    given, order = given_for(task, observer.monitor, any_number)
     bodies, axes, systems, scheme, field, settings, rule = given
     arrays = {name: array for name, array in systems._asdict().items() if name != "t_end"}
     if isinstance(rule, General):
@@ -127,11 +143,11 @@ def integrate(
     quota = max(1, FIRST_PAIRS // (state.n_bodies**2 * len(systems.status)))
     with (
         noted(task.interruptible) as interrupted,
-        _says_when_it_compiles(bodies),
-        _workers(isinstance(bodies, Shared)) as spread,
+        says_when_it_compiles(bodies),
+        workers(isinstance(bodies, Shared)) as spread,
     ):
         while (systems.status == Status.RUNNING).any():
-            records = _records(observer.room())
+            records = records_in(observer.room())
             start = time.perf_counter()
             spread(turn, len(systems.status), quota)
             spent = time.perf_counter() - start
@@ -140,10 +156,25 @@ def integrate(
                 keeper.note(arrays)
             if interrupted() or (limits.stop is not None and limits.stop()):
                 systems.status[systems.status == Status.RUNNING] = Status.INTERRUPTED
-            if spent < TURN / 2:
-                quota = min(2 * quota, MOST_QUOTA)
-            elif spent > 2 * TURN:
-                quota = max(quota // 2, 1)
+            quota = adapted(quota, spent)
+    return outcome_of(task, systems, order)
+
+
+def integrate_any_number(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
+    """Likewise, in the loop that is compiled for any number of bodies."""
+    return integrate(task, observer, keeper, any_number=True)
+
+
+def adapted(quota: int, spent: float) -> int:
+    """Steps of a turn, from those of a turn that took so many seconds."""
+    if spent < TURN / 2:
+        return min(2 * quota, MOST_QUOTA)
+    return max(quota // 2, 1) if spent > 2 * TURN else quota
+
+
+def outcome_of(task: Task, systems: Systems, order: np.ndarray) -> Outcome:
+    """Where the loop has left a run, bodies in the order of the user's state."""
+    state = task.state
     evaluations = task.force_evaluations(systems.n_steps, systems.n_redone) + systems.n_more
     d, back = state.n_dimensions, np.argsort(order, axis=1)
 
@@ -170,25 +201,25 @@ def integrate(
     )
 
 
-def integrate_any_number(task: Task, observer: Observer, keeper: Keeper | None = None) -> Outcome:
-    """Likewise, in the loop that is compiled for any number of bodies."""
-    return integrate(task, observer, keeper, any_number=True)
-
-
 def types_of(task: Task, observer: Observer, any_number: bool = False) -> tuple[types.Type, ...]:
     """Types of numba's that the loop is compiled for to make a run; arguments as of `integrate`."""
-    given, _ = _given(task, observer.monitor, any_number)
-    arguments = (*given, _records(observer.room()), 0, 1, 1)
+    given, _ = given_for(task, observer.monitor, any_number)
+    arguments = (*given, records_in(observer.room()), 0, 1, 1)
     return tuple(map(numba.typeof, arguments))
 
 
 def compile_for(kinds: tuple[types.Type, ...]) -> None:
-    """Compile the loop for such types of arguments, unless that was done."""
-    if not CACHE.holds(loop.run, kinds):
-        loop.run.compile(kinds)
+    """Compile the loop that takes such types of arguments, unless that was done."""
+    if not CACHE.holds(run := loop_of(kinds), kinds):
+        run.compile(kinds)
 
 
-def _given(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, ...], np.ndarray]:
+def loop_of(kinds: tuple[types.Type, ...]) -> Any:
+    """The loop that takes such types of arguments."""
+    return planetary.run if any(map(is_a(Planetary), kinds)) else loop.run
+
+
+def given_for(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, ...], np.ndarray]:
     """What the loop takes, up to the records; and the order (B, N) of the bodies."""
     state, limits = task.state, task.limits
     bodies, order = _bodies(state, task.integrator)
@@ -213,7 +244,8 @@ def _given(task: Task, monitor: Monitor, any_number: bool) -> tuple[tuple[Any, .
     return (bodies, axes, systems, scheme, _field(state), settings, rule), order
 
 
-def _records(room: Room) -> Records:
+def records_in(room: Room) -> Records:
+    """Where the loop puts records."""
     return Records(room.every, room.rows_a_step, room.times, room.row, room.offset, **room.arrays)
 
 
@@ -265,10 +297,10 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         jerk=_axis_by_axis(known[-1], order),
         position_low=np.zeros((state.n_systems, 3, state.n_bodies)),
         velocity_low=np.zeros((state.n_systems, 3, state.n_bodies)),
-        time=_array(state.time),
-        dt=_array(dt),
+        time=as_array(state.time),
+        dt=as_array(dt),
         made=np.full(n_systems, np.nan),
-        work=_array(state.work),
+        work=as_array(state.work),
         status=events.ends(np.full(n_systems, int(Status.RUNNING))),
         n_steps=np.zeros(n_systems, dtype=np.int64),
         n_redone=np.zeros(n_systems, dtype=np.int64),
@@ -280,7 +312,7 @@ def _systems(task: Task, monitor: Monitor, order: np.ndarray) -> Systems:
         max_errors=np.zeros((n_systems, 3)),
         initial=initial,
         scale=np.stack(monitor.scales, axis=1),
-        t_end=_array(task.limits.t_end),
+        t_end=as_array(task.limits.t_end),
         event=np.stack([each.astype(float) for each in events], axis=1),
     )
 
@@ -296,9 +328,9 @@ def _guard(guard: Guard | None, state: State) -> tuple[bool, np.ndarray, np.ndar
     if guard is None:
         nothing = np.zeros(state.n_systems)
         return False, nothing, nothing, SmoothRate(nothing, nothing)
-    fall_back = rule_of(FALL_BACK, _array(guard.eta), _unit4(state))
+    fall_back = rule_of(FALL_BACK, as_array(guard.eta), _unit4(state))
     assert isinstance(fall_back, SmoothRate)
-    return True, _array(guard.largest_change), _array(guard.largest_error), fall_back
+    return True, as_array(guard.largest_change), as_array(guard.largest_error), fall_back
 
 
 def _bodies(state: State, integrator: Integrator) -> tuple[Any, np.ndarray]:
@@ -325,8 +357,8 @@ def _scheme(
         return ExtrapolatedSteps(
             integrator.clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
-            _array(integrator.aim(tolerance)),
-            _array(gravity.energy_size(task.state)),
+            as_array(integrator.aim(tolerance)),
+            as_array(gravity.energy_size(task.state)),
             np.ascontiguousarray(integrator.clock.weights(mass)),
             schedule(MOST_COLUMNS),
         )
@@ -362,7 +394,7 @@ def _rule(policy: Policy, state: State, tolerance: PerSystem) -> Any:
     if isinstance(policy, OwnStep):
         return OwnSteps(0)
     if isinstance(policy, EqualSteps):
-        return FixedSteps(_array(policy(state, tolerance)))
+        return FixedSteps(as_array(policy(state, tolerance)))
     if isinstance(policy, FixedStep):
         return FixedSteps(_each(policy.dt, state))
     unit4 = _unit4(state)
@@ -380,7 +412,7 @@ def _unit4(state: State) -> np.ndarray:
     """Fourth power of the time √(R³/G M) of a system, R its rms size; see `SmoothRate`."""
     offset = state.position - gravity.centre_of_mass(state)[0]
     mean_r2 = (offset * offset).sum(axis=-1).mean(axis=1) + state.softening**2
-    return _array(mean_r2**3 / (state.G * state.mass.sum(axis=1)) ** 2)
+    return as_array(mean_r2**3 / (state.G * state.mass.sum(axis=1)) ** 2)
 
 
 def _learned(
@@ -389,18 +421,18 @@ def _learned(
     """The policy's own weights, spread over all that the loop sees and padded to one width."""
     places = [0, *(SEEN.index(name) for name in policy.names)]
     mean, sharpness = np.zeros(INPUTS), np.zeros(INPUTS)
-    mean[places] = _array(policy.network.mean)
-    sharpness[places] = 1 / _array(policy.network.deviation)
+    mean[places] = as_array(policy.network.mean)
+    sharpness[places] = 1 / as_array(policy.network.deviation)
     packed = [_packed(network, places) for network in policy.networks]
     weights, biases, last, last_bias = (np.stack(each) for each in zip(*packed, strict=True))
     width = last.shape[1]
     shares = shares_of(state.n_systems, len(packed))
     return Learned(
-        factor=_array(policy.factor(tolerance)),
+        factor=as_array(policy.factor(tolerance)),
         order=policy.spec.order,
         unit4=unit4,
-        energy_unit=_array(energy_unit(state)),
-        log_tolerance=_array(policy.log_tolerance(tolerance)),
+        energy_unit=as_array(energy_unit(state)),
+        log_tolerance=as_array(policy.log_tolerance(tolerance)),
         mean=mean,
         sharpness=sharpness,
         member=np.repeat(np.arange(len(packed)), [share.stop - share.start for share in shares]),
@@ -439,20 +471,20 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
     memory = policy.begin(state)
     raw = scales_of(state, "raw")
     return General(
-        factor=_array(policy.factor(tolerance)),
+        factor=as_array(policy.factor(tolerance)),
         order=spec.order,
         unit4=unit4,
-        energy_unit=_array(energy_unit(state)),
-        log_tolerance=_array(policy.log_tolerance(tolerance)),
+        energy_unit=as_array(energy_unit(state)),
+        log_tolerance=as_array(policy.log_tolerance(tolerance)),
         sees=(0, 0),
         features=np.array([0, *(KNOWN.index(name) for name in policy.names)]),
-        scales=_array(memory.get("scales", raw)),
+        scales=as_array(memory.get("scales", raw)),
         history=spec.history,
         oldest=spec.history_padding == "oldest",
         deltas=np.zeros((state.n_systems, spec.history, len(DELTA_FEATURES))),
         remembered=np.zeros((state.n_systems, 1)),
-        mean=_array(network.mean),
-        deviation=_array(network.deviation),
+        mean=as_array(network.mean),
+        deviation=as_array(network.deviation),
         frequencies=np.empty((n_inputs, 0)) if waves is None else waves.copy(),
         widths=np.array([network.weights[0].shape[1], *map(len, network.biases)]),
         weights=np.concatenate(parts),
@@ -461,12 +493,13 @@ def _general(policy: LearnedPolicy, state: State, tolerance: PerSystem, unit4: A
     )
 
 
-def _array(value: Any) -> NDArray[np.float64]:
+def as_array(value: Any) -> NDArray[np.float64]:
+    """An array of numbers that is the loop's own."""
     return np.array(to_numpy(value), dtype=np.float64, order="C")
 
 
 def _each(value: Any, state: State) -> np.ndarray:
-    return _array(np.broadcast_to(to_numpy(value), state.n_systems))
+    return as_array(np.broadcast_to(to_numpy(value), state.n_systems))
 
 
 def _axis_by_axis(vectors: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -484,7 +517,7 @@ def _body_by_body(array: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _workers(
+def workers(
     shared: bool,
 ) -> Iterator[Callable[[Callable[[int, int, int], None], int, int], None]]:
     """Spread systems over as many threads as numba may use, unless they share every system."""
@@ -517,7 +550,8 @@ class _Announcement(event.Listener):
 
 
 @contextmanager
-def _says_when_it_compiles(bodies: Any) -> Iterator[None]:
+def says_when_it_compiles(bodies: Any) -> Iterator[None]:
+    """Tell once that a loop is compiled, for what stands for its number of bodies."""
     what = f"{len(bodies)} bodies" if is_known(bodies) else "many bodies"
     text = f"nbcore: compiling the engine for {what}, once; kept in {CACHE.folder}"
     with event.install_listener("numba:compile", _Announcement(text)):
@@ -526,3 +560,4 @@ def _says_when_it_compiles(bodies: Any) -> Iterator[None]:
 
 CACHE = CompileCache()
 CACHE.keep(loop.run)
+CACHE.keep(planetary.run)  # here, as its code is part of what the cache goes by

@@ -29,6 +29,9 @@ from nbcore.stepping.control import Guard
 from nbcore.stepping.policies import Policy
 
 __all__ = [
+    "CLOSE_BY",
+    "DEAR",
+    "LEAVING",
     "POINTS",
     "ROWS_WITH_POINTS",
     "Engine",
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 POINTS = -1  # in the place of «every so many steps»: every one, and points on its way
+CLOSE_BY, DEAR, LEAVING = 1, 2, 3  # why another integrator goes on with a system
 ROWS_WITH_POINTS = 2 * MOST_COLUMNS + 1  # of such a step, at most
 
 
@@ -293,6 +297,12 @@ class Outcome:
         (B, N) the largest of them over every step.
     events
         Contacts and escapes.
+    handed_over
+        (B,) when another integrator first went on with a system, NaN where none did [T]; None where
+        none could.
+    why_handed_over
+        (B,) CLOSE_BY where two bodies came too near each other, DEAR where equal steps would cost
+        more, LEAVING where a body is about to escape; 0 where none went on.
     """
 
     state: State
@@ -304,6 +314,8 @@ class Outcome:
     body_errors: Array
     max_body_errors: Array
     events: Events
+    handed_over: Array | None = None
+    why_handed_over: Array | None = None
 
 
 class Engine(Protocol):

@@ -22,6 +22,7 @@ from nbcore.physics.integrators import name_of as integrator_name
 from nbcore.physics.plain import check_plain
 from nbcore.physics.rebound_io import from_rebound
 from nbcore.physics.state import State
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.stepping.checkpoints import load_policy, shipped_policies, shipped_policy
 from nbcore.stepping.criteria import CRITERIA, CriterionRow
 from nbcore.stepping.policies import (
@@ -41,6 +42,7 @@ from nbcore.stepping.suites import Suite
 __all__ = [
     "AUTO",
     "DEFAULT_INTEGRATOR",
+    "DEFAULT_POLICY",
     "EXTRAPOLATION",
     "check_kinds",
     "is_left",
@@ -233,6 +235,8 @@ def policy_of(
             f"policy is {given!r} and the integrator {integrator_name(asked)!r} chooses its own "
             "steps, by the tolerance; leave the policy out, or name another integrator"
         )
+    if asked is not None and isinstance(get_integrator(asked), WisdomHolman):
+        return _equal_steps(given, asked), integrator
     if clock is not None:
         return _first_step(given, integrator), integrator
     policy = given
@@ -259,6 +263,18 @@ def policy_of(
             "name an integrator, or use nb.load_policy('default')"
         )
     return policy, integrator
+
+
+def _equal_steps(given: Any, asked: str | Integrator) -> Policy:
+    """What chooses equal steps of planets: the tolerance, or a fixed step."""
+    if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
+        return OwnStep()
+    if isinstance(given, FixedStep):
+        return given
+    raise InputError(
+        f"policy is '{given}' and the steps of the integrator {integrator_name(asked)!r} are "
+        "equal, by the tolerance; leave the policy out, or give nb.FixedStep(0.01)"
+    )
 
 
 def _first_step(given: Any, integrator: str | Integrator | None) -> Policy:

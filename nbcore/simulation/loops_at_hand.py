@@ -11,9 +11,10 @@ import math
 import sys
 from typing import Any
 
-from nbcore.simulation import compile_beside, compiled_engine
+from nbcore.physics.wisdom_holman import WisdomHolman
+from nbcore.simulation import compile_beside, compiled_engine, planetary_engine
 from nbcore.simulation.engine import Engine, Observer, Task
-from nbcore.simulation.kernels import loop
+from nbcore.simulation.kernels import loop, planetary
 from nbcore.simulation.kernels.events import Unwatched
 from nbcore.simulation.kernels.fields import NoField
 from nbcore.simulation.kernels.shapes import Many, Shared, is_known
@@ -29,23 +30,25 @@ def ready(task: Task, observer: Observer) -> tuple[str, Engine]:
     What is missing is compiled beside. A process takes the same engine for all runs of a kind, so
     that a run that is made again has the same bits.
     """
-    own = compiled_engine.types_of(task, observer)
+    is_planetary = isinstance(task.integrator, WisdomHolman)
+    of = planetary_engine if is_planetary else compiled_engine
+    own = of.types_of(task, observer)
     if own not in CHOSEN:
-        CHOSEN[own] = _chosen(own, compiled_engine.types_of(task, observer, any_number=True))
+        CHOSEN[own] = _chosen(own, of.types_of(task, observer, any_number=True))
     name = CHOSEN[own]
-    return name, ENGINES[name]
+    return name, of.integrate if name == OWN else of.integrate_any_number
 
 
 def _chosen(own: Any, any_number: Any) -> str:
-    cache = compiled_engine.CACHE
-    if not cache.keeps(loop.run) or cache.holds(loop.run, own) or own == any_number:
+    cache, run = compiled_engine.CACHE, compiled_engine.loop_of(own)
+    if not cache.keeps(run) or cache.holds(run, own) or own == any_number:
         return OWN
-    there = cache.holds(loop.run, any_number)
+    there = cache.holds(run, any_number)
     compile_beside.compile_beside(own if there else any_number, cache.folder)
     if not there:
         return OWN
     print(
-        f"nbcore: {len(own[0])} bodies run at once in the loop for any number, at half the speed; "
+        f"nbcore: {_number(own)} bodies run at once in the loop for any number, at half the speed; "
         "their own is compiled beside it, for the next process",
         file=sys.stderr,
         flush=True,
@@ -58,8 +61,10 @@ def kept_loops() -> list[str]:
 
     Some are alike in that, and differ in the width of a network.
     """
-    found = compiled_engine.CACHE.signatures(loop.run)
-    return list(map(described, sorted(found, key=lambda each: (*map(_known, each[:2]), str(each)))))
+    cache = compiled_engine.CACHE
+    found = sorted(cache.signatures(loop.run), key=lambda each: (*map(_known, each[:2]), str(each)))
+    of_planets = sorted(cache.signatures(planetary.run), key=lambda each: _known(each[0]))
+    return [*map(described, found), *map(_described_of_planets, of_planets)]
 
 
 def described(signature: Any) -> str:
@@ -72,6 +77,17 @@ def described(signature: Any) -> str:
     return f"{number}, {'planar' if len(axes) == 2 else 'spatial'}: {kinds}"
 
 
+def _number(signature: Any) -> int:
+    """Bodies that a loop knows."""
+    return len(signature[0]) + (compiled_engine.loop_of(signature) is planetary.run)
+
+
+def _described_of_planets(signature: Any) -> str:
+    shape = signature[0]
+    number = f"{len(shape) + 1} bodies" if is_known(shape) else WORDS[Many]
+    return f"{number}: Wisdom–Holman"
+
+
 def _known(shape: Any) -> float:
     return len(shape) if is_known(shape) else math.inf
 
@@ -79,7 +95,3 @@ def _known(shape: Any) -> float:
 WORDS = {Many: "any number of bodies", Shared: "any number of bodies on all cores"}
 USUAL = (NoField, Unwatched)
 CHOSEN: dict[Any, str] = {}
-ENGINES: dict[str, Engine] = {
-    OWN: compiled_engine.integrate,
-    ANY_NUMBER: compiled_engine.integrate_any_number,
-}

@@ -15,7 +15,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
-from nbcore.simulation.inputs import AUTO, named_policy
+from nbcore.simulation.inputs import AUTO, DEFAULT_POLICY, named_policy
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.checkpoints import training_systems
@@ -23,6 +23,8 @@ from nbcore.stepping.policies import Policy
 from nbcore.stepping.suites import Suite
 
 __all__ = ["Setup", "initial_state", "setup"]
+
+OWN_STEPS = ("gbs", "wisdom_holman")  # integrators that choose steps where no policy is named
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +148,8 @@ def initial_state(scenario: ScenarioConfig) -> State:
 def _policy(config: Simulation, trained: Policy | Suite | None) -> Policy | Suite | str:
     if config.policy == AUTO:
         return AUTO
+    if config.policy == DEFAULT_POLICY and config.integrator in OWN_STEPS:
+        return DEFAULT_POLICY
     if config.policy == "trained":
         if trained is None:
             raise InputError(

@@ -20,9 +20,10 @@ from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.arguments import CHOICES, READY, agreed, plan_of, rows_of
 from nbcore.simulation.citations import references
-from nbcore.simulation.engine import Engine, Limits, Task
+from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Limits, Outcome, Task
 from nbcore.simulation.frame import Frame
 from nbcore.simulation.inputs import (
     check_kinds,
@@ -38,6 +39,7 @@ from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.control import guard_of
+from nbcore.stepping.planets import bound
 from nbcore.stepping.policies import EqualSteps, LearnedPolicy, OwnStep, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
@@ -86,9 +88,12 @@ def simulate(
         Name in the table of integrators, or an `Integrator` of your own. None takes the one that
         the policy was trained for, otherwise suzuki4; of a suite, None and "auto" take the cheapest
         for the tolerance, of a batch for the strictest one. "gbs" chooses its own steps, and takes
-        no policy. "auto" without a policy takes what costs least for these systems at this
-        tolerance: gbs, or for planets at loose tolerances, for more than six bodies at all but
-        strict ones, and for very long runs the shipped suite.
+        no policy. "wisdom_holman" makes equal steps for planets about one star, by the tolerance
+        or of a FixedStep; where two bodies come near each other gbs goes on until they are apart,
+        with a warning, in the compiled engine alone. "auto" without a policy takes what costs least
+        for these systems at this tolerance: the steps of planets where these stay apart, gbs, or,
+        for planets that don't at loose tolerances, for more than six bodies at all but strict ones,
+        and for very long runs, the shipped suite.
     tolerance
         Relative error that is accepted, in (0, 1), of the energy and of every body's orbit (see
         `Trajectory.body_error`); one number or (B,); 1e-6 unless given. Learned policies aim at it
@@ -190,7 +195,9 @@ def simulate(
     if state is None:
         raise InputError("give a state and t_end, or resume= with the path of a stored run")
     follow = follow is not False
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock)
+    # No other engine looks out for encounters.
+    watched = not guard and engine != "torch"
+    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock, watched)
     end, accepted, chosen, learned, stepping, name, scheme = plan
     if untold:
         warn_of_untrained(chosen, name)
@@ -211,12 +218,21 @@ def simulate(
             return _as_given(Trajectory.load(begun.path), state)
         given = state.detach().replace(acceleration=None, jerk=None, pace=None)
         start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
+        made_by = scheme, chosen
+        if isinstance(scheme, WisdomHolman):
+            scheme.check(given)
+            if engine == "torch":
+                _say(
+                    "nbcore: the torch engine watches neither encounters nor the orbits of bodies "
+                    "where Wisdom and Holman's steps are made; use engine='compiled'"
+                )
+            made_by = bound(scheme, chosen, start, until, each_tolerance)
         frame = Frame.of(start)
         start = frame.enter(start)
         task = Task(
             start,
-            _policy_for(engine, chosen, start, scheme),
-            scheme,
+            _policy_for(engine, made_by[1], start, scheme),
+            made_by[0],
             each_tolerance,
             "plain" if isinstance(scheme, Transformed) else stepping,
             Limits(until, most, collision_distance, escape_distance, stop),
@@ -260,6 +276,7 @@ def simulate(
             "tolerance": accepted,
             "expected_error": _expected(learned, accepted),
             "engine": engine,
+            "handed_over": _times(outcome.handed_over),
             "scenario": state.scenario,
             "references": references(scheme, chosen, stepping, state),
         }
@@ -271,6 +288,7 @@ def simulate(
         )
         trajectory = _as_given(trajectory, state)
         failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
+        _warn_of_encounters(outcome)
         _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
         if guarded or isinstance(chosen, OwnStep):
             warn_of_error(trajectory)
@@ -320,11 +338,12 @@ def check(
     **_: Any,
 ) -> None:
     """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock)
+    watched = not guard and engine != "torch"
+    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock, watched)
     scheme = plan.scheme
     if guard:
         _check_guard(scheme)
-    if isinstance(scheme, (Extrapolation, Hermite, Transformed)):
+    if isinstance(scheme, (Extrapolation, Hermite, Transformed, WisdomHolman)):
         scheme.check(state)
     if state.field is not None:
         state.field.acceleration(state.position, state.time, state.G)  # which asks for dimensions
@@ -338,6 +357,11 @@ def _check_guard(scheme: Integrator) -> None:
         raise InputError(
             "guard is True and a clock is given, whose equal steps would not be equal if some were "
             "redone; leave one of the two out"
+        )
+    if isinstance(scheme, WisdomHolman):
+        raise InputError(
+            "guard is True and the steps of 'wisdom_holman' are equal, which they would not be if "
+            "some were redone; leave guard out, or use another integrator"
         )
 
 
@@ -397,6 +421,34 @@ def _warn(status: NDArray[np.int64], why: str = "") -> None:
     )
 
 
+def _times(handed_over: NDArray[np.float64] | None) -> list[float | None] | None:
+    """When another integrator went on with each system, for those that it went on with."""
+    if handed_over is None:
+        return None
+    return [float(when) if np.isfinite(when) else None for when in handed_over]
+
+
+def _warn_of_encounters(outcome: Outcome) -> None:
+    """Warn of systems that equal steps did not take to their end, and say who did."""
+    if outcome.handed_over is None or outcome.why_handed_over is None:
+        return
+    met, dear = outcome.why_handed_over == CLOSE_BY, outcome.why_handed_over == DEAR
+    words = []
+    if met.any():
+        words.append(
+            f"in {met.sum()} of {len(met)} systems two bodies come too near each other for Wisdom "
+            f"and Holman's steps, first at t = {outcome.handed_over[met].min():.6g}; 'gbs' makes "
+            "the encounters (trajectory.about['handed_over'] says when)"
+        )
+    if dear.any():
+        words.append(
+            f"in {dear.sum()} of {len(met)} systems equal steps would be so short that 'gbs' costs "
+            "less, and makes them; a policy nb.FixedStep(dt) makes equal steps anyway"
+        )
+    for text in words:
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
 def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> tuple[str, Engine]:
     """Engine by its name, or the one that can do the run; and its name."""
     if name not in ENGINES:
@@ -406,10 +458,14 @@ def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> 
     from nbcore.simulation import compiled_engine
 
     obstacle = compiled_engine.obstacle(state, policy, integrator)
+    if obstacle is None and isinstance(integrator, WisdomHolman):
+        from nbcore.simulation import planetary_engine as engine
+    else:
+        engine = compiled_engine
     if obstacle is None and name == "any_number":
-        return name, compiled_engine.integrate_any_number
+        return name, engine.integrate_any_number
     if obstacle is None:
-        return READY if name == READY else "compiled", compiled_engine.integrate
+        return READY if name == READY else "compiled", engine.integrate
     if name not in CHOICES:
         raise InputError(f"the compiled engine does not take {obstacle}; use engine='torch'")
     _say(f"nbcore: {obstacle} runs in the torch engine, which is slower than the compiled one")
