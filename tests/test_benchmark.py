@@ -20,6 +20,7 @@ from nbcore.config import Benchmark
 from nbcore.errors import InputError
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.policies import FixedStep
 
@@ -51,6 +52,7 @@ class Fake:
     times: tuple[float, ...] = (1e-6,)
     status: str = "SUCCESS"
     package: str = "numpy"
+    evaluations: int = 20
     settings: tuple[float, ...] = (1e-3, 1e-6, 1e-9)
     starts: list[float] = field(default_factory=list)
 
@@ -247,6 +249,15 @@ def test_a_method_that_does_not_apply_is_named_with_the_reason():
     assert not others
 
 
+def test_a_peer_that_does_not_take_such_systems_is_named_with_the_reason():
+    table = run_benchmark(small(peers=("whfast", "bs")))
+    assert "bs" in set(table["method"])
+    (name, reason), *others = table.attrs["left_out"].items()
+    assert name == "whfast"
+    assert "give 3 or more" in reason
+    assert not others
+
+
 def test_the_table_is_stamped_and_comes_back_from_disk(tmp_path):
     config = small()
     table = run_benchmark(config, tmp_path)
@@ -312,7 +323,7 @@ def test_an_unknown_name_is_told_before_anything_runs(changes, message, monkeypa
 def test_by_default_everything_that_there_is_takes_part():
     names = {method.name for method in methods(Benchmark())}
     for integrator, scheme in INTEGRATORS.items():
-        if isinstance(scheme, Extrapolation):  # which takes no rule
+        if isinstance(scheme, (Extrapolation, WisdomHolman)):  # which take no rule
             assert integrator in names
             continue
         for rule in (*CRITERIA, "untrained"):

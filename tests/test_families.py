@@ -12,7 +12,8 @@ from nbcore.analysis.families import (
 )
 from nbcore.analysis.peers import PEERS
 from nbcore.errors import InputError
-from nbcore.physics import gravity
+from nbcore.physics import gravity, scenarios
+from nbcore.physics.orbits import pericentre_distance, two_body_period
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import Criterion
 
@@ -113,6 +114,62 @@ def test_kozai_triples_are_driven_to_high_eccentricity():
     closest = np.linalg.norm(run.position[..., 1, :] - run.position[..., 0, :], axis=-1)
     # Semi-major axis 1: most pericentres shrink from 0.8 and more to less than half of it.
     assert np.median(np.nanmin(closest, axis=1)) < 0.4
+
+
+def period(state, body, other):
+    pair = state.replace(
+        mass=state.mass[:, [body, other]],
+        position=state.position[:, [body, other]],
+        velocity=state.velocity[:, [body, other]],
+    )
+    return two_body_period(pair)
+
+
+@pytest.mark.parametrize(
+    "name", ["outer_planets", "solar_system", "resonant_chain", "comet_giants"]
+)
+def test_planets_of_a_family_have_the_same_orbits_and_other_phases(name):
+    state = problem(name, "held_out", 8).state
+    q = pericentre_distance(state)
+    np.testing.assert_allclose(q, np.broadcast_to(q[:1], q.shape), rtol=1e-11)
+    assert (np.ptp(state.position[:, 1:], axis=0).max(axis=-1) > 0.1 * q[0, 1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [("outer_planets", "outer_solar_system"), ("solar_system", "solar_system")],
+)
+def test_mean_orbits_of_planets_are_near_those_of_one_day(name, scenario):
+    ours, theirs = problem(name, "train", 2).state, scenarios.make(scenario)
+    np.testing.assert_array_equal(ours.mass[0, 1:], theirs.mass[0, 1:])
+    # The Sun's way about the centre of mass moves the outer ones' from day to day.
+    for measure in (pericentre_distance, lambda state: period(state, 0, -1)):
+        np.testing.assert_allclose(measure(ours)[:1], measure(theirs), rtol=0.05)
+
+
+def test_a_comet_meets_the_plane_of_the_giants_at_its_pericentre_and_apocentre_alone():
+    state = problem("comet_giants", "train", 8).state
+    R, V = (value[:, 3] - value[:, 0] for value in (state.position, state.velocity))
+    mu, spin = state.mass[:, [0]] + state.mass[:, [3]], np.cross(R, V)
+    towards_pericentre = np.cross(V, spin) / mu - R / np.linalg.norm(R, axis=1, keepdims=True)
+    np.testing.assert_allclose(towards_pericentre, [[0.9, 0, 0]] * 8, atol=1e-12)
+    np.testing.assert_allclose(spin[:, 2] / np.linalg.norm(spin, axis=1), np.cos(np.radians(30)))
+    np.testing.assert_allclose(pericentre_distance(state)[:, 3], 1.0)
+
+
+def test_a_chain_is_near_its_resonances():
+    state = problem("resonant_chain", "train", 2).state
+    periods = [period(state, 0, k)[0] for k in range(1, 8)]
+    ratios = np.array(periods[1:]) / periods[:-1]
+    # Published planets are within 0.7 % of 8:5, 5:3, 3:2, 3:2, 4:3 and 3:2.
+    np.testing.assert_allclose(ratios, [8 / 5, 5 / 3, 3 / 2, 3 / 2, 4 / 3, 3 / 2], rtol=0.02)
+
+
+def test_moons_go_round_jupiter_in_the_days_that_they_take():
+    state = problem("moons_of_jupiter", "train", 8).state
+    days = 365.25 / families.YEAR
+    for body, known in zip(range(2, 6), (1.769, 3.551, 7.155, 16.689), strict=True):
+        np.testing.assert_allclose(days * period(state, 1, body), known, rtol=2e-3)
 
 
 def test_position_errors_are_in_units_of_the_system():

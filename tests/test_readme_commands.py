@@ -40,6 +40,7 @@ ELSEWHERE = {
     "pytest -n 0 -s tests/test_long_runs.py -k add_up": ".ci/run runs all of them",
     "python -m nbcore.runs.readme outputs/RUN": "tests/test_readme.py",
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
+    "python -m nbcore.analysis.planet_steps": "tests/test_planets_law.py",
     "python -m nbcore.runs.speed": "five minutes of nothing but timing",
     "python -c \"import time, nbcore as nb; nb.simulate('figure_eight', 6.3); "
     'print(time.process_time())"': "tests/test_structure.py, but for the timing",
@@ -96,6 +97,11 @@ RUNS = {
     "nbcore benchmark --config configs/benchmark.toml": [],
     "nbcore benchmark --config configs/regularised.toml": [
         "benchmark.integrators=['blanes_moan4', 'gbs']"
+    ],
+    "nbcore benchmark --config configs/planets.toml": [
+        "benchmark.families=['outer_planets']",
+        "benchmark.integrators=['wisdom_holman']",
+        "benchmark.peers=['whfast']",
     ],
     "nbcore train --config configs/default_policy.toml": [FAMILIES],
     "nbcore train --config configs/tune.toml": [FAMILIES],

@@ -12,7 +12,13 @@ from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import norm
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import get_integrator
-from nbcore.physics.orbits import eccentric_anomaly, orbit
+from nbcore.physics.orbits import (
+    at_rest,
+    eccentric_anomaly,
+    orbit,
+    pericentre_distance,
+    pericentre_period,
+)
 from nbcore.physics.scenarios import SCENARIOS, make
 from nbcore.physics.state import State
 
@@ -240,6 +246,49 @@ def test_period_needs_two_bound_bodies():
     fast[1] *= 30
     with pytest.raises(InputError, match="system 1 is not bound"):
         scenarios.two_body_period(state.replace(velocity=fast))
+
+
+def two_planets(e, phase, mass=(1e-3, 3.0, 0.0), G=1.0):
+    """Orbits of the first and the last body about the second, a = 1 and 4."""
+    mass = np.array(mass)
+    inner, outer = (
+        orbit(mass[1] + m, a, e, when, 20.0, 30.0)
+        for m, a, when in ((mass[0], 1.0, phase), (mass[2], 4.0, 0.7))
+    )
+    position, velocity = (
+        at_rest(mass, np.stack([near, 0 * near, far]))
+        for near, far in zip(inner, outer, strict=True)
+    )
+    return State.from_arrays(mass, position, velocity * np.sqrt(G), G)
+
+
+@pytest.mark.parametrize("e", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("phase", [0.0, 0.1, 0.5])
+def test_pericentres_are_about_the_heaviest_body_from_anywhere_on_the_orbit(e, phase):
+    state = two_planets(e, phase, G=2.0)
+    q = (1 - e) * np.array([[1.0, 0.0, 4.0]])
+    # The angular momentum of an orbit of e = 0.99 is a difference of numbers 100 times as large.
+    np.testing.assert_allclose(pericentre_distance(state), q, rtol=1e-11)
+    period = 2 * np.pi * np.sqrt((1 - e) ** 3 / (2.0 * 3.001))
+    np.testing.assert_allclose(pericentre_period(state), period, rtol=1e-11)
+
+
+def test_open_orbits_have_pericentres_and_those_that_fall_straight_have_none():
+    # At pericentre, where r = q, twice as fast as on a circle.
+    fast = State.from_arrays([3.0, 1.0], [[0, 0], [2.0, 0]], [[0, 0], [0, 2 * 2**0.5]])
+    assert pericentre_distance(fast).tolist() == [[0.0, 2.0]]
+    assert pericentre_period(fast).item() == pytest.approx(2 * np.pi * 2**0.5, rel=1e-15)
+    falling = State.from_arrays([3.0, 1.0], [[0, 0], [2.0, 1.0]], np.zeros((2, 2)))
+    assert pericentre_period(falling).item() == 0
+
+
+def test_pericentres_of_a_batch_are_those_of_its_systems():
+    states = [two_planets(0.3, 0.2), two_planets(0.9, 0.4, mass=(2.0, 3.0, 5.0))]
+    batch = State.concatenate(states)
+    for measure in (pericentre_distance, pericentre_period):
+        expected = np.concatenate([measure(state) for state in states])
+        assert np.array_equal(measure(batch), expected)
+        assert np.array_equal(measure(batch.to("cpu")).numpy(), expected)
 
 
 @pytest.mark.parametrize(("n_bodies", "dimensions"), [(2, 2), (3, 2), (3, 3), (20, 2), (100, 3)])

@@ -18,11 +18,11 @@ from nbcore.analysis.frontiers import LEVELS, cheapest, costs, frontiers, is_amo
 from nbcore.analysis.methods import AUTO, KINDS
 from nbcore.tables import markdown_head, markdown_row
 
-__all__ = ["FILE", "as_markdown", "at_equal_errors", "by_family", "floors"]
+__all__ = ["FILE", "as_markdown", "at_equal_errors", "beside_baseline", "by_family", "floors"]
 
 FILE = "equal_errors.csv"  # in a run folder
 OURS = "our best"
-FEW_BODIES = 8  # for as many the judged method is made
+FEW_BODIES = 9  # for as many the judged methods are made
 
 
 class Pair(NamedTuple):
@@ -149,6 +149,14 @@ def by_family(table: pd.DataFrame) -> str:
                 name += f" ({unknown} left out)"
             lines.append(markdown_row(name, *map(_cell, rows.to_dict("records"))))
         parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def beside_baseline(table: pd.DataFrame) -> str:
+    """The judged method beside its baseline: medians over the families, and each of them."""
+    found, judged = at_equal_errors(table), str(_pairs(table)[0])
+    of_judged: Any = found[found["pair"] == judged]
+    parts = _ratios(of_judged), by_family(table), _legend(table)
     return "\n\n".join(parts)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbcore.analysis import planet_systems
 from nbcore.errors import entry
 from nbcore.learning.systems import Problem
 from nbcore.physics import scenarios
@@ -205,6 +206,8 @@ def _drawn(scenario: str, **parameters: Any) -> Callable[..., State]:
     return partial(scenarios.make, scenario, **parameters)
 
 
+YEAR = 2 * np.pi  # in units of au and solar mass
+
 SPLITS = {"train": "train", "held_out": "benchmark"}  # purposes of random numbers
 
 # Few shapes (N, D), because the engine compiles a program for each. Masses are equal where the
@@ -253,6 +256,43 @@ FAMILIES: dict[str, Family] = {
         _drawn("planetary_system", planet_mass=1e-3, spacing=3.0),
         120.0,
         short=30.0,
+    ),
+    "outer_planets": Family(
+        "Sun, 4 outer planets, 1000 years",
+        partial(planet_systems.solar_system, first=4),
+        1000 * YEAR,
+        regular=True,
+    ),
+    "solar_system": Family(
+        "Sun, 8 planets, 100 years",
+        planet_systems.solar_system,
+        100 * YEAR,
+        regular=True,
+        share=0.25,
+    ),
+    "resonant_chain": Family(
+        "7 planets as of TRAPPIST-1",
+        planet_systems.resonant_chain,
+        242 * YEAR,  # periods of the innermost
+        regular=True,
+        share=0.25,
+    ),
+    "comet_giants": Family(
+        "a comet, e = 0.9, Jupiter, Saturn", planet_systems.comet, 300 * YEAR, regular=True
+    ),
+    "circumbinary": Family(
+        "a planet of two stars",
+        planet_systems.circumbinary,
+        31 * YEAR,  # 50 periods of the planet, 276 of the stars
+        regular=True,
+        share=0.25,
+    ),
+    "moons_of_jupiter": Family(
+        "Sun, Jupiter, 4 moons",
+        planet_systems.moons_of_jupiter,
+        1 * YEAR,  # 206 periods of Io
+        regular=True,
+        share=0.25,
     ),
     "five_body": Family(
         "5 unequal bodies",

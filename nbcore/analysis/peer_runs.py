@@ -17,7 +17,10 @@ from nbcore.physics.rebound_io import one_system
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
 
-__all__ = ["Peer", "PeerRun", "Prepared", "Watch", "run_length"]
+__all__ = ["EVALUATIONS_PER_STEP", "Peer", "PeerRun", "Prepared", "Watch", "run_length"]
+
+# A step of what chooses its own counts as many, whether or not it works in these.
+EVALUATIONS_PER_STEP = 20
 
 Array = NDArray[np.float64]
 pair_potential = compiled(pair_law.pair_potential)
@@ -30,7 +33,8 @@ class PeerRun:
     Attributes
     ----------
     max_energy_error, final_energy_error
-        |E − E0|/|E0| over every step, and at the end; infinite where it is not a number.
+        |E − E0|/|E0| over every step, or over many times where bodies are not in step at every one,
+        and at the end; infinite where it is not a number.
     position, velocity
         (N, D) at the end [L], [L/T].
     n_force_evaluations
@@ -59,7 +63,7 @@ class Prepared(Protocol):
         ...
 
     def measure(self, max_steps: int) -> PeerRun:
-        """Run with the energy taken after every step, at most so many."""
+        """Run with the energy taken on the way, at most so many steps."""
         ...
 
     def time(self) -> float:
@@ -83,20 +87,25 @@ class Peer(Protocol):
         """Accuracy settings from loose to strict."""
         ...
 
+    @property
+    def evaluations(self) -> int:
+        """Force evaluations that a step counts as where a run is cut off."""
+        ...
+
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """Make ready to run one system from its time to t_end.
 
         Raises
         ------
         InputError
-            The package is not installed, there are several systems or an external field, or
-            t_end is not later than the state.
+            The package is not installed, there are several systems or an external field, t_end is
+            not later than the state, or the code does not take such a system.
         """
         ...
 
 
 class Watch:
-    """Takes the energy after every step of a run, and says whether to go on."""
+    """Takes the energy after steps of a run, and says whether to go on."""
 
     def __init__(self, state: State, max_steps: int) -> None:
         self.state, self.max_steps = state, max_steps
@@ -110,9 +119,9 @@ class Watch:
     def _energy(self, position: Array, velocity: Array) -> float:
         return _energy(self.mass, position, velocity, self.state.G, self.state.softening)
 
-    def __call__(self, position: Array, velocity: Array, more: bool) -> bool:
-        """Take a step in (N, 3) each; `more` says whether the end is still ahead."""
-        self.n_steps += 1
+    def __call__(self, position: Array, velocity: Array, more: bool, steps: int = 1) -> bool:
+        """Take steps to (N, 3) each; `more` says whether the end is still ahead."""
+        self.n_steps += steps
         error = abs(self._energy(position, velocity) - self.initial) / self.size
         self.final = error if math.isfinite(error) else math.inf
         self.largest = max(self.largest, self.final)

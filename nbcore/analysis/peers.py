@@ -7,10 +7,9 @@ times are theirs; the energy error is judged alike for all, by `physics.pair_law
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,134 +17,34 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nbcore.analysis.peer_runs import Peer, PeerRun, Prepared, Watch, run_length
+from nbcore.analysis.peer_runs import (
+    EVALUATIONS_PER_STEP,
+    Peer,
+    PeerRun,
+    Prepared,
+    Watch,
+    run_length,
+)
+from nbcore.analysis.planetary_peers import PLANETARY
+from nbcore.analysis.rebound_peers import ADAPTIVE, LEAPFROGS
 from nbcore.analysis.timing import clock
 from nbcore.physics import pair_law
 from nbcore.physics.compiled import compiled
-from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
+from nbcore.physics.rebound_io import import_peer, one_system
 from nbcore.physics.state import State
 from nbcore.simulation.status import Status
-from nbcore.stepping.criteria import get_criterion
 
 __all__ = ["PEERS", "Peer", "PeerRun", "Prepared", "missing"]
 
 Array = NDArray[np.float64]
 pair_weight = compiled(pair_law.pair_weight)
 
-FIRST_STEP = 0.01  # of the pair time scale, for REBOUND's adaptive integrators; the rest they find
 MOST_UNROLLED = 8  # bodies; heyoka takes 3 s to compile as many, and ten times as long for 12
 
 
 def missing() -> dict[str, str]:
     """Peers that can't run, with the package that is not installed."""
     return {name: peer.package for name, peer in PEERS.items() if find_spec(peer.package) is None}
-
-
-@dataclass(frozen=True)
-class Rebound:
-    """An integrator of REBOUND, run by its own compiled loop.
-
-    `measure` watches that same loop through a heartbeat, and counts the force evaluations through
-    `additional_forces`, which REBOUND calls after each; neither changes a bit of the motion.
-
-    Attributes
-    ----------
-    configure
-        (simulation, setting, run length, pair time scale at the start) -> None.
-    """
-
-    configure: Callable[[Any, float, float, float], None]
-    settings: tuple[float, ...]
-    package: str = "rebound"
-
-    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
-        """See Peer."""
-        start = clock()
-        import_peer(self.package)
-        span = run_length(state, t_end)
-        tau = float(get_criterion("boekholt").time_scale(state)[0])
-
-        def fresh() -> Any:
-            sim = to_rebound(state)
-            self.configure(sim, setting, span, tau)
-            return sim
-
-        fresh()
-        return _ReboundRun(clock() - start, state, t_end, fresh)
-
-
-def _ias15(sim: Any, setting: float, span: float, tau: float, adaptive_mode: str) -> None:
-    """Use IAS15; the setting is its epsilon.
-
-    References
-    ----------
-    Rein & Spiegel (2015), MNRAS 446, 1424; Pham, Rein & Spiegel (2024), Open Journal of
-    Astrophysics 7, 1 (PRS23, the default); Aarseth (1985), in Multiple Time Scales, p. 377.
-    """
-    _use(sim, FIRST_STEP * tau, "ias15", epsilon=setting, adaptive_mode=adaptive_mode)
-
-
-def _bulirsch_stoer(sim: Any, setting: float, span: float, tau: float) -> None:
-    """Use Gragg, Bulirsch & Stoer; the setting is its tolerance, relative and absolute."""
-    _use(sim, FIRST_STEP * tau, "bs", eps_rel=setting, eps_abs=setting)
-
-
-def _leapfrog(sim: Any, setting: float, span: float, tau: float, order: int) -> None:
-    """Use equal steps; the setting is their length in units of the pair time scale at the start."""
-    _use(sim, span / math.ceil(span / (setting * tau)), "leapfrog", order=order)
-
-
-def _use(sim: Any, dt: float, integrator: str, **options: float | str) -> None:
-    sim.dt, sim.integrator = dt, integrator
-    for name, value in options.items():
-        setattr(sim.integrator, name, value)
-
-
-@dataclass(frozen=True)
-class _ReboundRun:
-    setup_seconds: float
-    state: State
-    t_end: float
-    fresh: Callable[[], Any]
-
-    def measure(self, max_steps: int) -> PeerRun:
-        watch, sim, evaluations = Watch(self.state, max_steps), self.fresh(), 0
-        position, velocity = np.empty((2, sim.N, 3))
-        # Steps of equal length reach the end up to rounding.
-        rounding = 1e-12 * (abs(self.t_end) + abs(sim.t))
-
-        def count(_: Any) -> None:
-            nonlocal evaluations
-            evaluations += 1
-
-        def heartbeat(pointer: Any) -> None:
-            now = pointer.contents
-            if now.steps_done == 0:
-                return
-            now.serialize_particle_data(xyz=position, vxvyvz=velocity)
-            if not watch(position, velocity, self.t_end - now.t > rounding):
-                now.stop()
-
-        sim.additional_forces, sim.heartbeat = count, heartbeat
-        try:
-            _integrate(sim, self.t_end)
-        except (RuntimeError, import_peer("rebound").GenericError) as error:
-            watch.status = str(error)
-        sim.serialize_particle_data(xyz=position, vxvyvz=velocity)
-        return watch.report(position, velocity, evaluations)
-
-    def time(self) -> float:
-        sim = self.fresh()
-        start = clock()
-        _integrate(sim, self.t_end)
-        return clock() - start
-
-
-def _integrate(sim: Any, t_end: float) -> None:
-    with warnings.catch_warnings():
-        # Such as an iteration of IAS15 that does not converge: the energy error tells.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        sim.integrate(t_end)
 
 
 @dataclass(frozen=True)
@@ -162,6 +61,7 @@ class Heyoka:
 
     settings: tuple[float, ...]
     package: str = "heyoka"
+    evaluations: int = EVALUATIONS_PER_STEP
 
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """See Peer."""
@@ -252,6 +152,7 @@ class Dop853:
 
     settings: tuple[float, ...]
     package: str = "scipy"
+    evaluations: int = EVALUATIONS_PER_STEP
 
     def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
         """See Peer."""
@@ -321,17 +222,9 @@ def _rates(mass, y, G, softening):
 
 
 PEERS: dict[str, Peer] = {
-    "ias15 prs23": Rebound(
-        partial(_ias15, adaptive_mode="PRS23"), (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9)
-    ),
-    "ias15 aarseth85": Rebound(
-        partial(_ias15, adaptive_mode="AARSETH85"), (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-    ),
-    "bs": Rebound(_bulirsch_stoer, (1e-4, 1e-6, 1e-8, 1e-10, 1e-12)),
-    "rebound leapfrog2": Rebound(partial(_leapfrog, order=2), (0.1, 0.03, 0.01, 0.003, 0.001)),
-    "rebound leapfrog4": Rebound(partial(_leapfrog, order=4), (0.1, 0.03, 0.01, 0.003, 0.001)),
-    "rebound leapfrog6": Rebound(partial(_leapfrog, order=6), (0.3, 0.1, 0.03, 0.01, 0.003)),
-    "rebound leapfrog8": Rebound(partial(_leapfrog, order=8), (0.3, 0.1, 0.03, 0.01, 0.003)),
+    **ADAPTIVE,
+    **LEAPFROGS,
+    **PLANETARY,
     "heyoka": Heyoka((1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-15)),
     "dop853": Dop853((1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-13)),
 }

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from nbcore.analysis import peers as others
 from nbcore.analysis.families import Problem, end_positions, position_errors, problem
 from nbcore.analysis.methods import Method
+from nbcore.analysis.peer_runs import EVALUATIONS_PER_STEP
 from nbcore.analysis.timing import clock
 from nbcore.config import Benchmark
 from nbcore.errors import InputError
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.integrators import get_integrator
 from nbcore.physics.state import State
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
@@ -29,13 +31,13 @@ __all__ = ["measured"]
 Array = NDArray[np.float64]
 Row = dict[str, Any]
 
-# A step of a peer, or of what chooses its own, counts as many, whether or not it works in these.
-EVALUATIONS_PER_STEP = 20
 # Runs so many times dearer than others as accurate are timed once: a few percent are nothing there.
 NO_CONTEST = 3.0
 MEASURES = ("max_energy_error", "max_body_error", "position_error")  # to be as accurate by
 SET_UPS = 2.0  # that steps are worth, if at most so many copies of the systems suffice
 MOST_COPIES = 64
+EQUAL_STEPS = "wisdom_holman"
+LOOKS = 240  # at energy and orbits, of what does not look at every step
 LEAST_SHARE = 0.1  # of a call that its steps take; less can't be told from the noise of its set-up
 
 
@@ -57,15 +59,15 @@ def measured(
 
     Returns
     -------
-    A row a run of one system, see `benchmark.run_benchmark`, and the methods that don't apply to
-    these systems with the reason.
+    A row a run of one system, see `benchmark.run_benchmark`, and the methods and peers that don't
+    apply to these systems with the reason.
     """
     at = problem(family, "held_out", config.systems, config.seed, config.run_length)
     truth = end_positions(family, at)
     if truth is None:
         truth = np.full(at.state.position.shape, np.nan)
     limit, timed = config.max_evaluations, list[_Timed]()
-    unfit = {}
+    unfit = dict[str, str]()
     for method in ours:
         reason = _obstacle(method, at)
         if reason is None:
@@ -79,9 +81,13 @@ def measured(
         advance()
     for name in peers:
         settings = _thinned(others.PEERS[name].settings, config.settings)
-        timed += _until_exhausted(
+        runs = (
             _OneByOne(name, setting, at, truth, limit, config.peer_systems) for setting in settings
         )
+        try:
+            timed += _until_exhausted(runs)
+        except InputError as error:
+            unfit[name] = str(error)
         advance()
     contenders = _contenders(timed)
     for _ in range(config.repeats - 1):
@@ -172,16 +178,22 @@ class _Batch:
         setups: dict[str, _Setup],
     ) -> None:
         policy = method.policy(setting, at.state, at.t_end)
-        each = EVALUATIONS_PER_STEP
+        each = EVALUATIONS_PER_STEP if method.integrator != EQUAL_STEPS else 1
         if policy is not None:
             each = get_integrator(method.integrator).evaluations + policy.evaluations
         most = limit // each
         run, seconds = _simulate(method, setting, at, most)
-        last, summary = run.n_records - 1, run.summary
+        position = position_errors(to_numpy(run.final.position), truth)
+        summary, evaluations = run.summary, run.summary["n_force_evaluations"]
+        made_by = str(run.about["integrator"])
+        if made_by == EQUAL_STEPS:  # which are timed without looking at them
+            every = max(int(summary["n_steps"].min()) // LOOKS, 1)
+            run, _ = _simulate(method, setting, at, most, record=every)
+            summary = run.summary
+        last = run.n_records - 1
         ends = np.arange(len(last)), last
         final = np.asarray(run.arrays["energy_error"])[ends]
         final_body = np.asarray(run.arrays["body_error"])[ends].max(axis=1)
-        position = position_errors(to_numpy(run.final.position), truth)
         about = {
             "method": method.name,
             "kind": method.kind,
@@ -197,7 +209,7 @@ class _Batch:
                 **_outcome(
                     Status(int(summary["status"][k])).name,
                     int(summary["n_steps"][k]),
-                    float(summary["n_force_evaluations"][k]),
+                    float(evaluations[k]),
                     {
                         "max_energy_error": summary["max_energy_error"][k],
                         "final_energy_error": final[k],
@@ -209,8 +221,6 @@ class _Batch:
             }
             for k in range(at.state.n_systems)
         ]
-        evaluations = summary["n_force_evaluations"]
-        made_by = str(run.about["integrator"])
         if made_by not in setups:
             setups[made_by] = _Setup(method, at, setting)
         setup = setups[made_by]
@@ -248,12 +258,13 @@ class _OneByOne:
         self, name: str, setting: float, at: Problem, truth: Array, limit: int, n_systems: int
     ) -> None:
         self.rows: list[Row] = []
+        peer = others.PEERS[name]
         self._setup, self._runs = list[float](), list[_Quickest | None]()
         about = {"method": name, "kind": "peer", "rule": "", "integrator": "", "stepping": ""}
         for k in range(min(n_systems, at.state.n_systems)):
             one = at.state.select([k])
-            prepared = others.PEERS[name].prepare(one, float(at.t_end[k]), setting)
-            run = prepared.measure(limit // EVALUATIONS_PER_STEP)
+            prepared = peer.prepare(one, float(at.t_end[k]), setting)
+            run = prepared.measure(limit // peer.evaluations)
             (position,) = position_errors(run.position[None], truth[k : k + 1])
             errors = {
                 "max_energy_error": run.max_energy_error,
@@ -336,9 +347,12 @@ def _obstacle(method: Method, at: Problem) -> str | None:
 
 
 def _simulate(
-    method: Method, setting: float, at: Problem, max_steps: int
+    method: Method, setting: float, at: Problem, max_steps: int, record: str | int = "ends"
 ) -> tuple[Trajectory, float]:
     """Run a batch, and the CPU seconds that the call took."""
+    integrator: Any = method.integrator
+    if integrator == EQUAL_STEPS:  # one after the other, as all the others
+        integrator = WisdomHolman(side_by_side=False)
     policy = method.policy(setting, at.state, at.t_end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the table tells what is lost
@@ -347,11 +361,11 @@ def _simulate(
             at.state,
             at.t_end,
             policy,
-            integrator=method.integrator,
+            integrator=integrator,
             tolerance=method.tolerance(setting),
             stepping=method.stepping or None,
             engine="compiled",
-            record="ends",
+            record=record,
             max_steps=max_steps,
         )
         return run, clock() - start

@@ -13,7 +13,7 @@ import torch
 
 from nbcore.config import Training, load_config
 from nbcore.learning.systems import Problem, run_of, training_problems
-from nbcore.physics.integrators import INTEGRATORS
+from nbcore.physics.integrators import INTEGRATORS, Splitting
 from nbcore.stepping.calibration import Calibration, calibration_of
 from nbcore.stepping.policies import LearnedPolicy, untrained
 
@@ -73,7 +73,7 @@ def _print_stretches() -> None:
     config = load_config("default_policy").train
     problems = training_problems(config)
     for name, integrator in INTEGRATORS.items():
-        if integrator.reversible:
+        if isinstance(integrator, Splitting) and integrator.reversible:
             middle = MIDDLES[integrator.order]
             policy = untrained(name, stepping="reversible")
             at = config.model_copy(update={"tolerances": (middle, middle)})

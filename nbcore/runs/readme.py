@@ -1,9 +1,9 @@
 """Write a run's results into README: `python -m nbcore.runs.readme outputs/RUN`.
 
 A comparison at equal cost fills one table, a benchmark with peers another, and if it judges a
-method that method's, too; one without peers fills those of the shipped policies, in README and in
-their model card. `python -m nbcore.runs.readme ablation` makes and fills the card's table of what
-each part buys.
+method that method's, too; a benchmark of planets fills theirs. One without peers fills those of the
+shipped policies, in README and in their model card. `python -m nbcore.runs.readme ablation` makes
+and fills the card's table of what each part buys.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "write_benchmark",
     "write_equal_errors",
     "write_gains",
+    "write_planets",
     "write_results",
 ]
 
@@ -35,6 +36,7 @@ BENCHMARK_END = "<!-- end of benchmark -->"
 FIGURES = SHIPPED / "notebooks" / "figures"
 PICTURE = FIGURES / "comparison.png"
 README = SHIPPED / "README.md"
+PLANETS = "wisdom_holman"  # the judged method of a benchmark of planets
 CARD = Path(__file__).parents[1] / "stepping" / "pretrained" / "default.md"
 
 
@@ -90,8 +92,20 @@ def write_equal_errors(run: Run, readme: Path = README) -> None:
     _replace_between(begin, "<!-- end of equal_errors -->", text, readme)
 
 
+def write_planets(run: Run, readme: Path = README) -> None:
+    """Replace what a benchmark of planets says between README's marks."""
+    from nbcore.analysis import equal_errors
+    from nbcore.analysis.benchmark import load_table
+    from nbcore.analysis.summary import about
+
+    table = load_table(run.path)
+    text = f"{equal_errors.beside_baseline(table)}\n\n{about(table.attrs['machine'])}"
+    begin = "<!-- planets: python -m nbcore.runs.readme outputs/RUN -->"
+    _replace_between(begin, "<!-- end of planets -->", text, readme)
+
+
 def _claimed(table: Any) -> Any:
-    """Families that README claims something about: planets want methods of their own."""
+    """Families that these tables claim something about: planets have a table of their own."""
     return table.loc[~table["family"].str.startswith("planets")]
 
 
@@ -153,6 +167,8 @@ if __name__ == "__main__":
         write_results(chosen)
     elif chosen.load_config().benchmark.peers == ():
         write_gains(chosen)
+    elif chosen.load_config().benchmark.judged == PLANETS:
+        write_planets(chosen)
     else:
         write_benchmark(chosen)
         if chosen.load_config().benchmark.judged is not None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.frontiers import COSTS, ERRORS, Frontier, cost_of, frontiers
+from nbcore.analysis.planetary_peers import PLANETARY
 from nbcore.errors import InputError
 from nbcore.views.style import COLOURS, GREY, Floats, style
 
@@ -162,5 +163,9 @@ PEER_LOOKS: dict[str, dict[str, Any]] = {
     **{
         f"rebound leapfrog{order}": {"marker": f"${order}$", "color": GREY, "lw": 0.4}
         for order in (2, 4, 6, 8)
+    },
+    **{
+        name: {"marker": f"${letter}$", "color": COLOURS[6], "lw": 0.4}
+        for letter, name in zip("abcdefghijk", PLANETARY, strict=True)
     },
 }
