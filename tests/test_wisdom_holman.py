@@ -418,6 +418,9 @@ def test_what_it_cant_follow_is_refused_with_a_remedy():
     WisdomHolman.check(state)
     WisdomHolman.check(state.to("cpu"))
     refused = {
+        "there are 129 bodies": State.from_arrays(
+            [1.0, *[0.0] * 128], np.eye(129, 3), np.zeros((129, 3))
+        ),
         "softening is 0.1": state.replace(softening=0.1),
         "external field": state.replace(field=TidalField(1.0, (9.0, 0.0, 0.0))),
         "no body of system 0 has mass": state.replace(mass=0 * state.mass),

@@ -52,6 +52,7 @@ __all__ = [
 
 SETTINGS = ("plain", "corrected", "lazy")
 LEAST_SHARE = 0.9  # of the total mass, that the heaviest body has
+MOST_BODIES = 128  # whose pairs are all looked at beforehand
 STAGES = 8  # pairs of the corrector; its order is twice that and one more
 SPACING = Fraction(7, 40)  # square of the distance of its kicks, in steps: Wisdom (2006)
 SERIES = 4.0  # |β s²| up to which c2 and c3 are summed, from which on they are not differences
@@ -499,10 +500,15 @@ class WisdomHolman:
     def check(state: State) -> None:
         """Raise InputError for a state that this splitting can't take.
 
-        It has softening or a field, or a system whose heaviest body has less than nine tenths of
-        the mass.
+        It has too many bodies, softening or a field, or a system whose heaviest body has less than
+        nine tenths of the mass.
         """
         remedy = "use another integrator, such as 'gbs' or 'suzuki4'"
+        if state.n_bodies > MOST_BODIES:
+            raise InputError(
+                f"there are {state.n_bodies} bodies, and Wisdom and Holman's splitting takes "
+                f"{MOST_BODIES} at most; {remedy}, or run test particles in several runs"
+            )
         if state.softening != 0:
             raise InputError(
                 f"softening is {state.softening:g}, and Wisdom and Holman's splitting follows "
