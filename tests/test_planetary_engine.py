@@ -15,10 +15,11 @@ from nbcore.physics.arrays import is_tensor
 from nbcore.physics.compiled import LAW
 from nbcore.physics.elementwise import inverse_root
 from nbcore.physics.fields import TidalField
+from nbcore.physics.kepler import drift
 from nbcore.physics.orbits import orbit
 from nbcore.physics.rebound_io import to_rebound
 from nbcore.physics.state import State
-from nbcore.physics.wisdom_holman import SETTINGS, WisdomHolman, drift, jacobi_order
+from nbcore.physics.wisdom_holman import SETTINGS, WisdomHolman, jacobi_order
 from nbcore.simulation import compiled_engine, planetary_engine, storage
 from nbcore.simulation.kernels import kepler
 from nbcore.simulation.kernels.beside import SYSTEMS, WIDTH
@@ -160,7 +161,7 @@ def _drifted(start, made):
 
 
 def drifted(mu, position, velocity, h):
-    """As `physics.wisdom_holman.drift`, in groups of lanes; all (n, …)."""
+    """As `physics.kepler.drift`, in groups of lanes; all (n, …)."""
     rows = np.concatenate([mu[:, None], position, velocity, h[:, None]], axis=1)
     groups = -(-len(rows) // WIDTH)
     start = np.resize(rows, (groups, WIDTH, 8)).transpose(0, 2, 1).copy()

@@ -13,6 +13,7 @@ from nbcore.physics import gravity, scenarios
 from nbcore.physics.arrays import is_tensor, to_numpy
 from nbcore.physics.fields import TidalField
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.kepler import drift
 from nbcore.physics.orbits import orbit
 from nbcore.physics.rebound_io import to_rebound
 from nbcore.physics.state import State
@@ -20,7 +21,6 @@ from nbcore.physics.wisdom_holman import (
     SETTINGS,
     WisdomHolman,
     corrector,
-    drift,
     from_jacobi,
     interaction,
     jacobi_order,

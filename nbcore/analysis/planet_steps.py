@@ -27,7 +27,7 @@ from nbcore.physics.wisdom_holman import WisdomHolman, jacobi_order
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.outlook import Outlook, look_ahead
-from nbcore.stepping.planets import ENDLESS, GROWTH, SPREAD
+from nbcore.stepping.planets import ENDLESS, FEW_STEPS, GROWTH, PASSED, too_few
 from nbcore.stepping.policies import FixedStep
 
 __all__ = ["orbit_errors", "quality", "systems", "terms"]
@@ -51,8 +51,13 @@ DRAWN = {  # number of planets, range of masses, spacing, eccentricity, length i
     "8 light": (8, (1e-8, 1e-6), 12.0, 0.01, 100),
     "8 mixed": (8, (1e-7, 1e-4), 14.0, 0.01, 300),
 }
-TERMS = ("plain", "corrected", "lazy", "few steps")
-MEASURED_AT = {"plain": 0.02, "corrected": 0.02, "lazy": 0.035, "few steps": 0.09}  # f
+TERMS = {  # setting, and f at which a term is measured
+    "plain": ("plain", 0.02),
+    "corrected": ("corrected", 0.02),
+    "lazy": ("lazy", 0.035),
+    "few steps": ("lazy", 0.09),
+    "passages": ("lazy", 0.09),
+}
 
 
 def systems(split: str, n_systems: int) -> Iterator[tuple[str, Problem]]:
@@ -94,15 +99,20 @@ def orbit_errors(state: State, run: Trajectory, truth: Trajectory) -> Array:
 
 
 def terms(outlook: Outlook) -> dict[str, Array]:
-    """Terms of the law without their constants, at the f of each, (B,)."""
+    """Terms of the law without their constants, at the f of each, (B,).
+
+    Of those for too few steps there is the one that counts, and NaN for the other.
+    """
     grown = outlook.second * (1 + outlook.periods / GROWTH)
-    f = MEASURED_AT["few steps"]
-    few = outlook.boundary * (1 + outlook.periods / SPREAD)
+    f = {name: np.full_like(grown, each) for name, (_, each) in TERMS.items()}
+    few, passages = too_few(outlook, f["few steps"])
+    is_regular = FEW_STEPS * few > PASSED * passages
     return {
-        "plain": outlook.boundary * MEASURED_AT["plain"] ** 2,
-        "corrected": grown * MEASURED_AT["corrected"] ** 2,
-        "lazy": grown * MEASURED_AT["lazy"] ** 4,
-        "few steps": few * np.exp(-outlook.steepness / f),
+        "plain": outlook.boundary * f["plain"] ** 2,
+        "corrected": grown * f["corrected"] ** 2,
+        "lazy": grown * f["lazy"] ** 4,
+        "few steps": np.where(is_regular, few, np.nan),
+        "passages": np.where(is_regular, np.nan, passages),
     }
 
 
@@ -121,8 +131,8 @@ def ratios(at: Problem) -> dict[str, Array]:
     outlook = look_ahead(at.state, jacobi_order(at.state), at.t_end, ENDLESS)
     found = {}
     for name, term in terms(outlook).items():
-        setting = name if name != "few steps" else "lazy"
-        policy = FixedStep(MEASURED_AT[name] * period)
+        setting, f = TERMS[name]
+        policy = FixedStep(f * period)
         run = simulate(
             at.state, at.t_end, policy, integrator=WisdomHolman(setting), record=_times(at)
         )

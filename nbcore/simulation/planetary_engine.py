@@ -22,7 +22,7 @@ from nbcore.physics.arrays import to_numpy
 from nbcore.physics.body_errors import partners
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.state import State
-from nbcore.physics.wisdom_holman import WisdomHolman, corrector, to_jacobi
+from nbcore.physics.wisdom_holman import WisdomHolman, about_star, corrector, to_jacobi
 from nbcore.simulation import compiled_engine
 from nbcore.simulation.engine import (
     CLOSE_BY,
@@ -337,9 +337,7 @@ class _Run:
         steps.since[index] = systems.n_steps[index]
         steps.stretch[index] = np.where(early, 2 * steps.stretch[index], STRETCH)
         limits = self._task.limits
-        R = state.position - np.take_along_axis(
-            state.position, self._bodies(index)[:, :1, None], axis=1
-        )
+        R, _ = about_star(state, self._bodies(index))
         far = np.linalg.norm(R, axis=2).max(axis=1)
         leaves = far > 0.99 * ALL_BUT * (limits.escape_distance or math.inf)
         why = np.where(leaves, LEAVING, np.where(self._dear[index], DEAR, CLOSE_BY))

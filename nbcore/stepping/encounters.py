@@ -17,9 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nbcore.physics.elementwise import TINY
 from nbcore.physics.state import State
 
-__all__ = ["Neighbours", "are_apart", "longest_between", "nearest", "neighbours", "passage_error"]
+__all__ = [
+    "Neighbours",
+    "are_apart",
+    "longest_between",
+    "nearest",
+    "neighbours",
+    "passage_error",
+    "unseen",
+]
 
 Array = NDArray[np.float64]
 
@@ -129,8 +138,12 @@ def passage_error(pair: Neighbours, r: Array, dt: Array, lazy: bool) -> Array:
     turned = 2 * pair.heavier / (r * v * np.sqrt(pair.star / pair.distance))
     force = dt * dt * pair.both / (12 * r**3)
     missed = 2 * force * ((force + 0.1 * (v * dt / r) ** 2) if lazy else 1.0)
-    z = 2 * np.pi * r / (v * dt)
-    return turned * (missed + np.sqrt(1 + 2 * np.pi * z) * np.exp(-z) * np.maximum(1, 1 / z))
+    return turned * (missed + unseen(2 * np.pi * r / (v * dt)))
+
+
+def unseen(z: Array) -> Array:
+    """Share of what a passage does that steps of dt miss, with z = 2π r/(v dt)."""
+    return np.sqrt(1 + 2 * np.pi * z) * np.exp(-z) * np.maximum(1, 1 / np.maximum(z, TINY))
 
 
 def nearest(pair: Neighbours, dt: Array, tolerance: Array, lazy: bool, least: float = 0.0) -> Array:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from nbcore.physics.arrays import taken
 from nbcore.physics.body_errors import orbit_changes, orbit_sizes, partners, triple
 from nbcore.physics.elementwise import TINY
+from nbcore.physics.kepler import drift
 from nbcore.physics.orbits import pericentre_period
 from nbcore.physics.state import State
-from nbcore.physics.wisdom_holman import Jacobi, drift, from_jacobi, interaction, to_jacobi
+from nbcore.physics.wisdom_holman import Jacobi, from_jacobi, interaction, to_jacobi
+from nbcore.stepping.orbit_shapes import Orbits, cross, dot, imaginary_times, orbits_of
 
 __all__ = ["Outlook", "look_ahead", "terms_at"]
 
@@ -29,8 +31,6 @@ REACH = 0.5  # r/v, up to which times are moved to where planets are nearest
 CLOSEST = 3  # of all these times, at which forces are looked at; and the start
 GOLDEN = 0.6180339887498949  # whose multiples fill an interval evenly
 SMALL = 1e-5  # displacement that derivatives are taken by, relative: rounding is below 1e-10
-NEARLY_PARABOLIC = 0.94  # imaginary part of the time, 2√2/3, at which a parabola comes to r = 0
-PASSING = 0.75  # likewise of two planets that pass each other, in d/v; as measured
 
 
 class Outlook(NamedTuple):
@@ -51,8 +51,13 @@ class Outlook(NamedTuple):
     coupling
         Largest rate at which others change a body's orbit, times r/v.
     steepness
-        How fast the error falls that comes of too few steps from alignment to alignment, or from
-        pericentre to pericentre: as exp(−steepness/f).
+        (B, N) how fast the error of a body's orbit falls that comes of too few steps from alignment
+        to alignment, or from pericentre to pericentre: as exp(−steepness/f).
+    turns
+        (B, N) by how much, relative, a passage of a planet whose orbit crosses its own turns a
+        body's velocity at most; 0 where there is none.
+    passing
+        (B, N) d/v of that passage, times 2π, over the period; infinite where there is none.
     """
 
     period: Array
@@ -61,6 +66,8 @@ class Outlook(NamedTuple):
     seconds: Array
     coupling: Array
     steepness: Array
+    turns: Array
+    passing: Array
 
     @property
     def boundary(self) -> Array:
@@ -71,17 +78,6 @@ class Outlook(NamedTuple):
     def second(self) -> Array:
         """Largest of `seconds`, (B,)."""
         return self.seconds.max(axis=1)
-
-
-class Orbits(NamedTuple):
-    """Jacobi orbits (B, N − 1): shape and where planets are."""
-
-    is_bound: NDArray[np.bool_]
-    axis: Array
-    shape: Array  # e
-    motion: Array  # 2π/period [1/T]
-    anomaly: Array  # mean
-    longitude: Array  # mean, from any direction
 
 
 def look_ahead(state: State, order: NDArray[np.int64], t_end: Array, endless: float) -> Outlook:
@@ -103,28 +99,41 @@ def look_ahead(state: State, order: NDArray[np.int64], t_end: Array, endless: fl
     period = np.where(period > 0, period, TINY)
     if state.n_bodies < 3:  # alone with its star, a planet is never off
         none, periods = 0 * state.mass, (t_end - state.time) / period
-        return Outlook(period, periods, none, none, 0 * period, 0 * period + NEARLY_PARABOLIC)
+        never = none + np.inf
+        return Outlook(period, periods, none, none, 0 * period, never, none, never)
     with np.errstate(all="ignore"):
         span = np.where(np.isfinite(t_end), t_end - state.time, endless * period)
         jacobi = to_jacobi(state, order)
-        orbits = _orbits(jacobi)
-        crossed = _cross(orbits)
-        terms, passing = np.empty((3, *state.mass.shape)), np.empty_like(period)
+        orbits = orbits_of(jacobi)
+        crossing = cross(orbits)
+        crossed = crossing.any(axis=1)
+        terms, passages = np.empty((3, *state.mass.shape)), np.empty((2, *orbits.axis.shape))
         for systems, others in ((~crossed, OTHERS), (crossed, OTHERS_CROSSED)):
             if systems.any():
                 some = Jacobi(*(value[systems] for value in jacobi))
-                moved, passing[systems] = _at_their_closest(
-                    some, Orbits(*(value[systems] for value in orbits)), span[systems], others
+                moved, passages[:, systems] = _at_their_closest(
+                    some,
+                    Orbits(*(value[systems] for value in orbits)),
+                    crossing[systems],
+                    span[systems],
+                    others,
                 )
                 acts = (some.mass[:, 1:] > 0).any(axis=1)[:, None]  # otherwise terms are rounding
                 found = _terms(state.select(systems), some, moved, period[systems])
                 terms[:, systems] = [acts * term for term in found]
+        radian = period / (2 * math.pi)
+        times = imaginary_times(orbits, jacobi.mass[:, 1:], crossing, radian)
+        planets = np.stack([times / radian[:, None], passages[0], passages[1] / radian[:, None]])
+    index = order[:, 1:]
+    each = np.zeros((3, *state.mass.shape))
+    np.put_along_axis(each, index[None], planets, axis=2)
+    star = order[:, :1]
+    partner = np.take_along_axis(partners(state), star, axis=1)
+    np.put_along_axis(each, star[None], np.take_along_axis(each, partner[None], axis=2), axis=2)
     boundaries, seconds, coupling = (terms[k] for k in range(3))
-    alignment = _alignment(orbits, period)
-    passing = PASSING * 2 * math.pi * passing / period
-    steepness = np.minimum(np.minimum(alignment, passing), NEARLY_PARABOLIC)
-    coupling = coupling.max(axis=1)
-    return Outlook(period, span / period, boundaries, seconds, coupling, steepness)
+    steepness, turns, passing = (each[k] for k in range(3))
+    periods, coupling = span / period, coupling.max(axis=1)
+    return Outlook(period, periods, boundaries, seconds, coupling, steepness, turns, passing)
 
 
 def terms_at(state: State, order: NDArray[np.int64], period: Array) -> tuple[Array, Array]:
@@ -150,39 +159,14 @@ def _in_space(state: State) -> State:
     return state.replace(position=position, velocity=velocity, acceleration=None, jerk=None)
 
 
-def _dot(a: Array, b: Array) -> Array:
-    return (a * b).sum(axis=-1)
-
-
-def _orbits(jacobi: Jacobi) -> Orbits:
-    x, v, mu = jacobi.position, jacobi.velocity, jacobi.mu
-    r, rv = np.sqrt(_dot(x, x)), _dot(x, v)
-    inverse = 2 / r - _dot(v, v) / mu
-    is_bound = inverse > 0
-    inverse = np.where(is_bound, inverse, 1 / r)
-    motion = np.sqrt(mu * inverse**3)
-    sine, cosine = rv * np.sqrt(inverse / mu), 1 - r * inverse  # e times those of E
-    e = np.minimum(np.hypot(sine, cosine), 1.0)
-    E = np.arctan2(sine, cosine)
-    true = 2 * np.arctan2(np.sqrt(1 + e) * np.sin(E / 2), np.sqrt(1 - e) * np.cos(E / 2))
-    # Longitudes are those in the plane of the mean orbit.
-    pole = np.cross(x, v)
-    pole = (pole / (np.sqrt(_dot(pole, pole)) + TINY)[..., None]).sum(axis=1)
-    axis = np.eye(3)[np.abs(pole).argmin(axis=1)]
-    ahead = np.cross(axis, pole)
-    aside = np.cross(pole, ahead) / (np.sqrt(_dot(pole, pole)) + TINY)[:, None]
-    place = np.arctan2(_dot(x, aside[:, None]), _dot(x, ahead[:, None]))
-    return Orbits(is_bound, 1 / inverse, e, motion, E - sine, place - true + E - sine)
-
-
 def _at_their_closest(
-    jacobi: Jacobi, orbits: Orbits, span: Array, others: int
-) -> tuple[tuple[Array, Array], Array]:
+    jacobi: Jacobi, orbits: Orbits, crossing: NDArray[np.bool_], span: Array, others: int
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Places and velocities (B, S, N − 1, 3) at the start and when most is to be expected.
 
     Returns
     -------
-    These, and the least d/v (B,) [T] of planets that pass each other.
+    These; and `_passages` at those times.
     """
     n_systems, n = orbits.motion.shape
     motion, longitude = orbits.motion, orbits.longitude
@@ -196,13 +180,16 @@ def _at_their_closest(
     times = np.where(times <= span[:, None], times, spread * span[:, None])
     near, at_pericentre = times[:, :-n], times[:, -n:]
     start = np.zeros((n_systems, 1))
-    near = np.clip(near + _encounters(jacobi, *_moved(jacobi, near))[1], 0, span[:, None])
+    x, v = _moved(jacobi, near)
+    near = np.clip(near + _strongest(jacobi, v, *_closest(x, v))[1], 0, span[:, None])
     x, v = _moved(jacobi, np.concatenate([start, near, at_pericentre], axis=1))
-    strength, _, passing = _encounters(jacobi, x, v)
+    ahead, d2, v2 = _closest(x, v)
+    passages = _passages(jacobi, v, d2, v2, crossing)
+    strength = _strongest(jacobi, v, ahead, d2, v2)[0]
     strength[:, 0] = np.inf
     chosen = np.argsort(-strength, axis=1, stable=True)[:, : CLOSEST + 1, None, None]
     x, v = (np.take_along_axis(value, chosen, axis=1) for value in (x, v))
-    return (x, v), passing.min(axis=1)
+    return (x, v), passages
 
 
 def _moved(jacobi: Jacobi, times: Array) -> tuple[Array, Array]:
@@ -215,33 +202,49 @@ def _moved(jacobi: Jacobi, times: Array) -> tuple[Array, Array]:
     return drift(mu, x, v, h)
 
 
-def _encounters(jacobi: Jacobi, x: Array, v: Array) -> tuple[Array, Array, Array]:
-    """How strongly planets pull at each other, when they are nearest, and their least d/v.
-
-    Returns
-    -------
-    (B, S) each: the largest m (v/d³)/V of a pair, where it is nearest; how far ahead that is [T];
-    and [T].
-    """
-    n = jacobi.mu.shape[1]
-    i, j = np.triu_indices(n, 1)
+def _closest(x: Array, v: Array) -> tuple[Array, Array, Array]:
+    """When pairs of planets are nearest (B, S, P) [T]; squares of distance and speed then."""
+    i, j = np.triu_indices(x.shape[2], 1)
     R, V = x[:, :, j] - x[:, :, i], v[:, :, j] - v[:, :, i]
-    speed = np.sqrt(_dot(v, v))
-    while_ = np.sqrt(_dot(x, x)) / speed
-    v2 = _dot(V, V) + TINY
+    while_ = np.sqrt(dot(x, x) / dot(v, v))
+    v2 = dot(V, V) + TINY
     reach = REACH * np.minimum(while_[..., i], while_[..., j])
-    ahead = np.clip(-_dot(R, V) / v2, -reach, reach)
+    ahead = np.clip(-dot(R, V) / v2, -reach, reach)
     nearest = R + ahead[..., None] * V
-    d2 = _dot(nearest, nearest) + TINY
+    return ahead, dot(nearest, nearest) + TINY, v2
+
+
+def _strongest(jacobi: Jacobi, v: Array, ahead: Array, d2: Array, v2: Array) -> tuple[Array, Array]:
+    """Largest m (v/d³)/V of a pair (B, S), where it is nearest; and how far ahead that is [T]."""
+    i, j = np.triu_indices(v.shape[2], 1)
+    speed = np.sqrt(dot(v, v))
     mass = np.maximum(jacobi.mass[:, 1 + i], jacobi.mass[:, 1 + j])[:, None]
     strength = mass * np.sqrt(v2 / d2**3) / np.minimum(speed[..., i], speed[..., j])
     pair = strength.argmax(axis=-1)[..., None]
-    passing = np.where(mass > 0, np.sqrt(_dot(R, R) / v2), np.inf)
-    return (
-        np.take_along_axis(strength, pair, axis=-1)[..., 0],
-        np.take_along_axis(ahead, pair, axis=-1)[..., 0],
-        passing.min(axis=-1),
-    )
+    strength, ahead = (np.take_along_axis(each, pair, axis=-1) for each in (strength, ahead))
+    return strength[..., 0], ahead[..., 0]
+
+
+def _passages(
+    jacobi: Jacobi, v: Array, d2: Array, v2: Array, crossing: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """The largest 2 G m/(d v V) of a planet (B, N − 1) by one that it crosses; d/v then [T]."""
+    first, second = np.triu_indices(v.shape[2], 1)
+    Gm = jacobi.mu[:, :1] / jacobi.mass[:, :2].sum(axis=1, keepdims=True) * jacobi.mass[:, 1:]
+    turns, passing = np.zeros_like(Gm), np.full_like(Gm, np.inf)
+    if not crossing.any():
+        return turns, passing
+    time = (d2 * v2).argmin(axis=1)[:, None]
+    speed = np.sqrt(dot(v, v))
+    d2, v2 = (np.take_along_axis(each, time, axis=1)[:, 0] for each in (d2, v2))
+    for p in np.flatnonzero(crossing.any(axis=0)):
+        for own, other in ((first[p], second[p]), (second[p], first[p])):
+            its = np.take_along_axis(speed[..., own], time[:, 0, p, None], axis=1)[:, 0]
+            turn = 2 * Gm[:, other] / (np.sqrt(d2[:, p] * v2[:, p]) * its)
+            more = crossing[:, p] & (turn > turns[:, own])
+            turns[:, own] = np.where(more, turn, turns[:, own])
+            passing[:, own] = np.where(more, np.sqrt(d2[:, p] / v2[:, p]), passing[:, own])
+    return turns, passing
 
 
 def _terms(
@@ -253,11 +256,11 @@ def _terms(
     each = np.repeat(np.arange(n_systems), n_times)
     state, h = state.select(each), period[each][:, None, None]
     there = Jacobi(*(value[each] for value in jacobi))._replace(position=x, velocity=v)
-    size, speed = (np.sqrt(_dot(value, value)) for value in (x, v))
+    size, speed = (np.sqrt(dot(value, value)) for value in (x, v))
     pull = interaction(there.mass, x, state.G)
     little = SMALL * (size / speed).min(axis=1)[:, None, None]
     change = (interaction(there.mass, x + little * v, state.G) - pull) / little
-    strongest = np.sqrt(_dot(pull, pull)).max(axis=1)[:, None, None] + TINY
+    strongest = np.sqrt(dot(pull, pull)).max(axis=1)[:, None, None] + TINY
     little = SMALL * size.min(axis=1)[:, None, None] / strongest
     second = (interaction(there.mass, x + little * pull, state.G) - pull) / little
 
@@ -294,26 +297,3 @@ def _terms(
         largest(still, h * h / 12 * second, while_),
         largest(still, pull, while_),
     )
-
-
-def _cross(orbits: Orbits) -> Array:
-    """Whether two planets come as near to the star as each other, (B,)."""
-    near = orbits.axis * (1 - orbits.shape)
-    far = np.where(orbits.is_bound, orbits.axis * (1 + orbits.shape), np.inf)
-    overlap: Array = (near[:, :, None] < far[:, None]) & (near[:, None] < far[:, :, None])
-    i, j = np.triu_indices(near.shape[1], 1)
-    return np.any(np.asarray(overlap)[:, i, j], axis=1)
-
-
-def _alignment(orbits: Orbits, period: Array) -> Array:
-    """Least steepness of neighbours on orbits that don't cross, (B,).
-
-    The k-th harmonic of two planets falls as α^k with the ratio α of their axes, and its frequency
-    is k times the difference of their motions.
-    """
-    by_size = np.argsort(np.where(orbits.is_bound, orbits.axis, np.inf), axis=1)
-    axis, bound = (np.take_along_axis(x, by_size, axis=1) for x in (orbits.axis, orbits.is_bound))
-    motion = np.take_along_axis(orbits.motion, by_size, axis=1)
-    ratio = np.minimum(axis[:, :-1] / axis[:, 1:], 1 - SMALL)
-    steepness = -np.log(ratio) / (1 - ratio**1.5) * 2 * math.pi / (motion[:, :-1] * period[:, None])
-    return np.where(bound[:, 1:], steepness, np.inf).min(axis=1, initial=np.inf)

@@ -8,8 +8,9 @@ expected is made of four terms, from what an `Outlook` knows at the start:
   others change an orbit much, for what errs in phase are their places, too;
 - with it, what the lazy implementer's kick changes orbits by, as f², growing with time;
 - with that kick, the same as f⁴;
-- always, what comes of too few steps from one alignment or pericentre to the next, as
-  exp(−steepness/f), which limits f where tolerances are loose or masses small.
+- always, what comes of too few steps from one alignment or pericentre to the next: body by body
+  that first term at f = steepness, times (1 + x) exp(−x) with x = steepness/f; and what steps miss
+  of passages of planets whose orbits cross. It limits f where tolerances are loose.
 
 The constants are such that 9 of 10 runs keep the tolerance. `python -m
 nbcore.analysis.planet_steps` measures them, and what comes of them.
@@ -26,27 +27,27 @@ from nbcore.physics.arrays import PerSystem, beside, namespace, to_numpy
 from nbcore.physics.elementwise import TINY
 from nbcore.physics.orbits import pericentre_distance
 from nbcore.physics.state import State
-from nbcore.physics.wisdom_holman import SETTINGS, WisdomHolman, jacobi_order
-from nbcore.stepping.encounters import nearest, neighbours
+from nbcore.physics.wisdom_holman import SETTINGS, WisdomHolman, about_star, jacobi_order
+from nbcore.stepping.encounters import nearest, neighbours, unseen
 from nbcore.stepping.outlook import Outlook, look_ahead
 from nbcore.stepping.policies import FixedStep, OwnStep, Policy
 
-__all__ = ["PlanetSteps", "bound", "expected_error", "limits_of", "longest_step"]
+__all__ = ["PlanetSteps", "bound", "expected_error", "limits_of", "longest_step", "too_few"]
 
 Array = NDArray[np.float64]
 
 BOUNDARY, COUPLED = 2.8, 0.3
 SECOND, FOURTH, GROWTH = 5.0, 9.0, 50.0  # the last one in periods
-FEW_STEPS, SPREAD = 30.0, 30.0  # as is the last one here
-# The corrector diverges beyond about 0.15. Without it errors rise steeply from 0.2 on, up to
-# 20-fold from there to 0.25; longer steps were not measured.
-LONGEST = {"plain": 0.25, "corrected": 0.12, "lazy": 0.12}
+FEW_STEPS, SPREAD, PASSED = 7.0, 30.0, 1.0  # the middle one in periods, too
+NEVER = 100.0  # exponents from which on nothing is missed
+# The corrector diverges beyond about 0.15. Without it the law was found to hold up to 0.45.
+LONGEST = {"plain": 0.4, "corrected": 0.12, "lazy": 0.12}
 PERICENTRES = 0.9  # of its first pericentre, nearer than which a planet may come to the star
 # Microseconds of a step for each body, and of one of extrapolation for each pair; and how many of
 # the latter an orbit takes.
 STEP, EXTRAPOLATED, A_PERIOD = 0.02, 0.11, 4.0
 SHORTEST = 0.002  # for tolerances that are out of reach
-HALVINGS = 24
+HALVINGS = 17  # which leave 4e-5 of f
 ENDLESS = 1000.0  # periods that a run without an end is taken for
 # Costs in plain steps: of one step, and of the corrector, which comes once at each end of a run and
 # twice where a run is looked at in between.
@@ -93,11 +94,11 @@ def bound(
 
     Notes
     -----
-    On 2208 runs of systems that nothing here was fitted to, at tolerances of 1e-3 to 1e-10, of 15
+    On 1472 runs of systems that nothing here was fitted to, at tolerances of 1e-3 to 1e-10, of 15
     to 1000 periods, the largest true error of a body's orbit was 0.2 tolerances in the median, at
-    most 1 in 90 % and at most 10 in 99 %. Most of those beyond are light planets on orbits that
-    cross. Errors of close planets and of comets grow faster than is expected here over 1000 periods
-    and more: to 10 and, seldom, to 300 tolerances.
+    most 1 in 89 % and at most 10 in 99 %, and 36 of them at most. Errors of close planets and of
+    comets grow faster than is expected here over 1000 periods and more: to 10 and, seldom, to 300
+    tolerances.
     """
     state, like = state.numpy(), state.time
     t_end, tolerance = to_numpy(t_end), to_numpy(tolerance)
@@ -139,11 +140,7 @@ def cost_more(
 
     They are as short as the smallest pericentre asks for, all the time.
     """
-    star = order[:, :1]
-    R, V = (
-        each - np.take_along_axis(each, star[..., None], axis=1)
-        for each in (state.position, state.velocity)
-    )
+    star, (R, V) = order[:, :1], about_star(state, order)
     mass = state.G * (state.mass + np.take_along_axis(state.mass, star, axis=1))
     others = np.arange(state.n_bodies) != star
     r = np.where(others, np.sqrt((R * R).sum(axis=2)), 1.0)
@@ -189,12 +186,29 @@ def expected_error(setting: str, outlook: Outlook, f: Array) -> Array:
         (B,) steps over `pericentre_period`.
     """
     periods = outlook.periods
-    few = FEW_STEPS * outlook.boundary * (1 + periods / SPREAD)
-    few = few * np.exp(-outlook.steepness / f)
+    regular, passages = too_few(outlook, f)
+    few = np.maximum(FEW_STEPS * regular, PASSED * passages)
     if setting == "plain":
         return few + BOUNDARY * outlook.boundary * f**2 * (1 + COUPLED * outlook.coupling * periods)
     growth = outlook.second * (1 + periods / GROWTH)
     return few + growth * (FOURTH * f**4 if setting == "lazy" else SECOND * f**2)
+
+
+def too_few(outlook: Outlook, f: Array) -> tuple[Array, Array]:
+    """What comes of too few steps, (B,) each without its constant: regularly, and by passages.
+
+    Parameters
+    ----------
+    f
+        (B,) steps over `pericentre_period`.
+    """
+    f, periods = f[:, None], outlook.periods[:, None]
+    x = np.minimum(outlook.steepness / f, NEVER)
+    own = outlook.boundaries * (x * f) ** 2  # at steps that are as long as the force is steep
+    regular = (own * (1 + x) * np.exp(-x) * (1 + periods / SPREAD)).max(axis=1)
+    if not outlook.turns.any():
+        return regular, 0 * regular
+    return regular, (outlook.turns * unseen(np.minimum(outlook.passing / f, NEVER))).max(axis=1)
 
 
 def limits_of(

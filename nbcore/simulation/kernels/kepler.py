@@ -1,4 +1,4 @@
-"""Kepler motion of several bodies at once, one in each lane; see `physics.wisdom_holman.drift`.
+"""Kepler motion of several bodies at once, one in each lane; see `physics.kepler.drift`.
 
 In universal variables: with β = 2μ/r − v² (μ/a of an ellipse) and Stumpff's functions,
 G_k(X) = X^k c_k(βX²), the time that belongs to X is r X + (r·v) G₂ + (μ − βr) G₃ = h. It is solved
