@@ -60,12 +60,12 @@ TERMS = {  # setting, and f at which a term is measured
 }
 
 
-def systems(split: str, n_systems: int) -> Iterator[tuple[str, Problem]]:
+def systems(split: str, n_systems: int, seed: int = 0) -> Iterator[tuple[str, Problem]]:
     """Planets of all kinds, by name."""
     for name in AS_THEY_ARE:
-        yield name, problem(name, split, n_systems)
+        yield name, problem(name, split, n_systems, seed)
     for k, (name, (n, mass, spacing, e, length)) in enumerate(DRAWN.items()):
-        seed = stream(k, SPLITS[split])
+        drawn = stream(k + len(DRAWN) * seed, SPLITS[split])
         state = scenarios.make(
             "planetary_system",
             n_systems=n_systems,
@@ -73,7 +73,7 @@ def systems(split: str, n_systems: int) -> Iterator[tuple[str, Problem]]:
             planet_mass=mass,
             spacing=spacing,
             eccentricity=e,
-            seed=seed,
+            seed=drawn,
         )
         yield name, Problem(state, state.time + 2 * np.pi * length)
 
@@ -156,8 +156,8 @@ def quality(at: Problem) -> Array:
     return np.stack(found, axis=1)
 
 
-def main(n_systems: int) -> None:
-    """Print both tables."""
+def main(n_systems: int, seed: int) -> None:
+    """Print both tables; the seed is that of the systems by which the law is judged."""
     print("true error over the term without its constant: median, 90 %, largest")
     every: dict[str, list[Array]] = {name: [] for name in TERMS}
     for kind, at in systems("train", n_systems):
@@ -170,7 +170,7 @@ def main(n_systems: int) -> None:
     print("\ntrue error over the tolerance: median, and share of runs within 10 tolerances")
     print(" " * 15, "  ".join(f"{tolerance:11.0e}" for tolerance in TOLERANCES))
     total = []
-    for kind, at in systems("held_out", n_systems):
+    for kind, at in systems("held_out", n_systems, seed):
         found = quality(at)
         total.append(found.ravel())
         cells = (f"{np.median(x):5.2g} {100 * (x <= 10).mean():4.0f}%" for x in found.T)
@@ -189,4 +189,5 @@ def _spread(values: Array) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 16)
+    given = [int(each) for each in sys.argv[1:3]]
+    main(*given, *(16, 1)[len(given) :])
