@@ -77,7 +77,7 @@ def passing():
 @pytest.mark.parametrize("setting", ["plain", "corrected", "lazy"])
 @pytest.mark.filterwarnings("ignore:.*the orbit of body")
 def test_an_encounter_is_handed_over_before_it_and_taken_back_after(setting, engine):
-    state, t_end, dt = passing(), 6000.0, 0.1
+    state, t_end, dt = passing(), 12_000.0, 0.1
     options = {"record": "ends", "tolerance": 1e-6}
     steps = nb.FixedStep(dt)
     with pytest.warns(RuntimeWarning, match=HANDED):
@@ -140,12 +140,22 @@ def test_contacts_and_escapes_are_those_of_extrapolation(engine):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_no_equal_steps_are_begun_for_what_little_is_left():
+    """2000 steps of extrapolation come first, of some 2.8 units each."""
+    options = {"integrator": "wisdom_holman", "tolerance": 1e-6, "record": "ends"}
+    short, long = (simulate(passing(), t_end, nb.FixedStep(0.1), **options) for t_end in (8e3, 2e4))
+    assert short.status is Status.SUCCESS
+    assert 2000 < short.n_steps < 4000
+    assert long.n_steps > 100_000
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_run_with_encounters_goes_on_bit_for_bit(tmp_path):
     state = passing()
     options = {"integrator": "wisdom_holman", "tolerance": 1e-7, "record": 50}
-    whole = simulate(state, 3000.0, **options)
+    whole = simulate(state, 20_000.0, **options)
     path = tmp_path / "run.zarr"
-    simulate(state, 3000.0, path=path, max_steps=700, **options)
+    simulate(state, 20_000.0, path=path, max_steps=700, **options)
     made = simulate(resume=path, max_steps=10_000_000)
     assert np.array_equal(made.position, whole.position)
     assert np.array_equal(made.body_error, whole.body_error)

@@ -30,7 +30,7 @@ from nbcore.stepping.outlook import Outlook, look_ahead
 from nbcore.stepping.planets import ENDLESS, FEW_STEPS, GROWTH, PASSED, too_few
 from nbcore.stepping.policies import FixedStep
 
-__all__ = ["orbit_errors", "quality", "systems", "terms"]
+__all__ = ["orbit_errors", "orbits_apart", "quality", "systems", "terms"]
 
 Array = NDArray[np.float64]
 
@@ -80,6 +80,24 @@ def systems(split: str, n_systems: int, seed: int = 0) -> Iterator[tuple[str, Pr
 
 def orbit_errors(state: State, run: Trajectory, truth: Trajectory) -> Array:
     """Largest difference of the orbits of two runs, (B,): as `Trajectory.body_error` is meant."""
+    places = (run.position, run.velocity), (truth.position, truth.velocity)
+    return orbits_apart(state, *places).max(axis=1)
+
+
+def orbits_apart(state: State, run: tuple[Array, Array], truth: tuple[Array, Array]) -> Array:
+    """Difference of the orbits of two runs at each time, of the body that is off most.
+
+    Parameters
+    ----------
+    state
+        At the start, which tells beside whom each body is seen.
+    run, truth
+        Positions and velocities (B, T, N, D).
+
+    Returns
+    -------
+    (B, T), relative.
+    """
     partner = partners(state)
     mu = (state.G * (state.mass + taken(state.mass, partner)))[:, None]
 
@@ -87,15 +105,15 @@ def orbit_errors(state: State, run: Trajectory, truth: Trajectory) -> Array:
         index = np.broadcast_to(partner[:, None, :, None], vectors.shape)
         return triple(np.take_along_axis(vectors, index, axis=2) - vectors)
 
-    def seen(of: Trajectory) -> Any:
-        R, V = beside(of.position), beside(of.velocity)
+    def seen(position: Array, velocity: Array) -> Any:
+        R, V = beside(position), beside(velocity)
         inverse = 1 / np.sqrt(sum(x * x for x in R))
         return orbit(R, V, mu, inverse), orbit_sizes(R, V, mu, inverse)
 
-    (energy, shape), _ = seen(run)
-    (true_energy, true_shape), (depth, size) = seen(truth)
+    (energy, shape), _ = seen(*run)
+    (true_energy, true_shape), (depth, size) = seen(*truth)
     apart = np.sqrt(sum((a - b) ** 2 for a, b in zip(shape, true_shape, strict=True)))
-    return np.maximum(np.abs(energy - true_energy) / depth, apart / size).max(axis=(1, 2))
+    return np.maximum(np.abs(energy - true_energy) / depth, apart / size).max(axis=2)
 
 
 def terms(outlook: Outlook) -> dict[str, Array]:

@@ -60,7 +60,9 @@ AT_A_TIME = 4096  # records whose errors are found together
 WAITING = -1  # status of a system while the other loop is at work
 ALL_BUT = 0.9  # of the distance of an escape, at which extrapolation looks out for it
 CLOSE = 2.0  # collision distances, likewise
-STRETCH = 400  # steps of extrapolation until equal ones are tried: some 50 to 150 periods
+# Steps of extrapolation until equal ones are tried, some 250 to 900 periods: to begin those costs
+# as much. Where fewer are left it is not worth it.
+STRETCH = 2000
 
 
 def integrate(
@@ -98,13 +100,23 @@ def integrate(
         planetary.run(shape, bodies, axes, systems, steps, settings, records, first, last, quota)
 
     def extrapolate(first: int, last: int, quota: int) -> None:
-        for b in range(first, last):
-            left = int(steps.since[b] + steps.stretch[b] - systems.n_steps[b])
-            if systems.status[b] == Status.RUNNING and left > 0:
-                loop.run(
-                    *(bodies, axes, systems, scheme, field, settings, rule, records),
-                    *(b, b + 1, min(quota, left)),
-                )
+        def go(first: int, last: int, quota: int) -> None:
+            loop.run(
+                *(bodies, axes, systems, scheme, field, settings, rule, records),
+                *(first, last, quota),
+            )
+
+        # Together where they may, as a call costs as much as thirty steps.
+        some = slice(first, last)
+        status, left = systems.status[some], (steps.since + steps.stretch - systems.n_steps)[some]
+        together = (status == Status.RUNNING) & (left >= quota)
+        for b in np.flatnonzero((status == Status.RUNNING) & (left > 0) & ~together):
+            go(first + int(b), first + int(b) + 1, int(left[b]))
+        if together.any():
+            others = (status == Status.RUNNING) & ~together
+            status[others] = WAITING
+            go(first, last, quota)
+            status[others] = Status.RUNNING
 
     quota = max(1, compiled_engine.FIRST_PAIRS // (state.n_bodies**2 * state.n_systems))
     with (
@@ -250,6 +262,9 @@ class _Run:
         running = systems.status == Status.RUNNING
         near, handed = steps.halted == NEAR, steps.since >= 0
         quiet = near & handed & (systems.n_steps - steps.since >= steps.stretch)
+        few = quiet & (self._task.limits.t_end - systems.time < STRETCH * systems.made)
+        steps.stretch[few] *= 2
+        quiet &= ~few
         over = np.flatnonzero(running & ((steps.halted == OVER) | quiet))
         if len(over):
             steps.since[over] = -1
