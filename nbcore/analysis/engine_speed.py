@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import Criterion, FixedStep, Policy
 
-__all__ = ["TARGETS", "ratios"]
+__all__ = ["TARGETS", "Side", "ratios", "seconds_a_step"]
 
 DT, ETA = 1e-5, 1e-4  # so small that a run gets nowhere
 PAIR_FORCES = 2e7  # of a long run, a good tenth of a second
@@ -76,6 +76,21 @@ def ratios(n_bodies: Iterable[int], repeats: int = 5, progress: bool = False) ->
     if contests:
         contests |= {**_step_control(), **_cores()}
     sides = [side for pair in contests.values() for side in pair]
+    times = seconds_a_step(sides, repeats, progress)
+    rows = zip(contests, times[::2], times[1::2], strict=True)
+    table = pd.DataFrame(rows, columns=["what", "ours", "beside"])
+    table["ratio"] = table["ours"] / table["beside"]
+    table["target"] = [_target(what) for what in contests]
+    return table
+
+
+def seconds_a_step(sides: Sequence[Side], repeats: int, progress: bool = False) -> list[float]:
+    """Time runs in turns, see above.
+
+    Returns
+    -------
+    Seconds a step of each.
+    """
     best = {}
     rounds = tqdm(range(repeats), desc="engine speed", disable=not progress)
     for _ in rounds:
@@ -88,11 +103,7 @@ def ratios(n_bodies: Iterable[int], repeats: int = 5, progress: bool = False) ->
     for i, side in enumerate(sides):
         short = side.steps // SHORTER
         times.append((best[i, side.steps] - best[i, short]) / (side.steps - short))
-    rows = zip(contests, times[::2], times[1::2], strict=True)
-    table = pd.DataFrame(rows, columns=["what", "ours", "beside"])
-    table["ratio"] = table["ours"] / table["beside"]
-    table["target"] = [_target(what) for what in contests]
-    return table
+    return times
 
 
 def _against_rebound(n_bodies: Iterable[int]) -> dict[str, tuple[Side, Side]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbcore.analysis.peer_runs import Peer, PeerRun, Prepared, Watch, run_length
+from nbcore.analysis.peer_runs import PeerRun, Watch, run_length
 from nbcore.analysis.rebound_peers import use
 from nbcore.analysis.timing import clock
 from nbcore.errors import InputError
@@ -21,7 +21,7 @@ from nbcore.physics.orbits import pericentre_distance, pericentre_period
 from nbcore.physics.rebound_io import import_peer, one_system, to_rebound
 from nbcore.physics.state import State
 
-__all__ = ["PLANETARY", "Planetary"]
+__all__ = ["PLANETARY", "Planetary", "PlanetaryRun"]
 
 Array = NDArray[np.float64]
 Options = Mapping[str, int | str]
@@ -58,7 +58,7 @@ class Planetary:
     sampled: Options = field(default_factory=dict)
     package: str = "rebound"
 
-    def prepare(self, state: State, t_end: float, setting: float) -> Prepared:
+    def prepare(self, state: State, t_end: float, setting: float) -> PlanetaryRun:
         """See Peer.
 
         Raises
@@ -91,11 +91,13 @@ class Planetary:
         except refusals as error:
             raise InputError(f"REBOUND does not run it: {error}") from None
         seconds = clock() - start
-        return _PlanetaryRun(seconds, state, n_steps, order, fresh, self.sampled, refusals)
+        return PlanetaryRun(seconds, state, n_steps, order, fresh, self.sampled, refusals)
 
 
 @dataclass(frozen=True)
-class _PlanetaryRun:
+class PlanetaryRun:
+    """A system that is ready to run, see `peer_runs.Prepared`."""
+
     setup_seconds: float
     state: State
     n_steps: int
@@ -105,6 +107,7 @@ class _PlanetaryRun:
     refusals: tuple[type[Exception], ...]
 
     def measure(self, max_steps: int) -> PeerRun:
+        """See Prepared."""
         watch, sim = Watch(self.state, max_steps), self.fresh(self.sampled)
         count = min(self.n_steps, max_steps)
         marks = np.unique(np.linspace(0, count, SAMPLES + 1).round().astype(int)).tolist()
@@ -121,10 +124,31 @@ class _PlanetaryRun:
         return watch.report(*self._bodies(sim, 0), math.nan)
 
     def time(self) -> float:
+        """See Prepared."""
         sim = self.fresh()
         start = clock()
         _advance(sim, self.n_steps)
         return clock() - start
+
+    def follow(self, marks: Iterable[int]) -> Iterator[tuple[float, State]]:
+        """Run with the bodies brought in step on the way.
+
+        Parameters
+        ----------
+        marks
+            Numbers of steps after which that is done, growing.
+
+        Yields
+        ------
+        CPU seconds spent until then, and the system.
+        """
+        sim, spent, made = self.fresh(self.sampled), 0.0, 0
+        for mark in marks:
+            start = clock()
+            _advance(sim, int(mark) - made)
+            spent, made = spent + clock() - start, int(mark)
+            position, velocity = self._bodies(sim, 0)
+            yield spent, self.state.replace(position=position[None], velocity=velocity[None])
 
     def _bodies(self, sim: Any, steps: int) -> tuple[Array, Array]:
         """Position and velocity (N, 3) after so many steps, in the state's order."""
@@ -183,7 +207,7 @@ CORRECTED = (0.13, 0.1, 0.07, 0.05, 0.035, 0.02, 0.01, 0.005)
 LONG = (0.8, 0.5, 0.3, 0.2, 0.1, 0.06, 0.03)  # steps of several stages
 HYBRID = (0.2, 0.1, 0.05, 0.02, 0.01, 0.004)
 
-PLANETARY: dict[str, Peer] = {
+PLANETARY: dict[str, Planetary] = {
     "whfast": _whfast(PLAIN),
     "whfast c5": _whfast(PLAIN, corrector=5),
     "whfast c17": _whfast(CORRECTED, corrector=17),
