@@ -148,7 +148,7 @@ def _drifted(start, made):
         x0, x1, x2 = load(SYSTEMS, row, 1), load(SYSTEMS, row, 2), load(SYSTEMS, row, 3)
         r2 = x0 * x0 + x1 * x1 + x2 * x2
         changes = kepler.drift(
-            load(SYSTEMS, row, 0), r2, inverse_root(r2), x0, x1, x2,
+            load(SYSTEMS, row, 0), r2 * inverse_root(r2), inverse_root(r2), x0, x1, x2,
             load(SYSTEMS, row, 4), load(SYSTEMS, row, 5), load(SYSTEMS, row, 6),
             load(SYSTEMS, row, 7),
         )  # fmt: skip

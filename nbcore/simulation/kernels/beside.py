@@ -38,6 +38,8 @@ class Group(NamedTuple):
     a: Array  # (3 n, lanes)
     c: Array  # (3 n, lanes) accelerations in Jacobi coordinates
     there: Array  # (3 n, lanes) places that the lazy implementer looks at
+    own: Array  # (2 n, lanes) r and 1/r of the places
+    due: Array  # (3 n, lanes) what the last drift changes velocities by
     near: Array  # (1, lanes)
 
 
@@ -49,7 +51,7 @@ def room(planets, n):
         np.empty((1, wide)), np.empty((ROWS * n, wide)), np.empty((n * (n - 1) + 1, wide)),
         np.empty((6 * n, wide)), np.empty((6 * n, wide)), np.empty((3 * n, wide)),
         np.empty((3 * n, wide)), np.empty((3 * n, wide)), np.empty((3 * n, wide)),
-        np.zeros((1, wide)),
+        np.empty((2 * n, wide)), np.empty((3 * n, wide)), np.zeros((1, wide)),
     )  # fmt: skip
 
 
@@ -120,7 +122,8 @@ def _pull(n, group, X, step):
             load(SYSTEMS, a, 3 * i) - s0, load(SYSTEMS, a, 3 * i + 1) - s1,
             load(SYSTEMS, a, 3 * i + 2) - s2,
         )  # fmt: skip
-        inverse = inverse_root(x0 * x0 + x1 * x1 + x2 * x2)
+        own = load(SYSTEMS, group.own, 2 * i + 1)
+        inverse = own if step == 6 else inverse_root(x0 * x0 + x1 * x1 + x2 * x2)
         w = load(SYSTEMS, known, ROWS * i + 3) * (inverse * inverse * inverse)
         store(SYSTEMS, c, 3 * i, w * x0 + (a0 - before * p0))
         store(SYSTEMS, c, 3 * i + 1, w * x1 + (a1 - before * p1))
@@ -129,23 +132,32 @@ def _pull(n, group, X, step):
     store(SYSTEMS, group.near, 0, near)
 
 
-@njit(**PLAIN)
+@njit(**LAW)
+def _measure(group, i, x0, x1, x2):
+    """Note how far a planet is."""
+    r2 = x0 * x0 + x1 * x1 + x2 * x2
+    inverse = inverse_root(r2)
+    store(SYSTEMS, group.own, 2 * i, r2 * inverse)
+    store(SYSTEMS, group.own, 2 * i + 1, inverse)
+
+
+@njit(**LAW)
 def _drift(n, group, h):
-    known, Y, low = group.known, group.Y, group.low
+    """Move places; what velocities change by is left in `due`, and goes in with a kick."""
+    known, Y, low, own, due = group.known, group.Y, group.low, group.own, group.due
     for i in range(n):
         p = 6 * i
-        x0, x1, x2 = load(SYSTEMS, Y, p), load(SYSTEMS, Y, p + 1), load(SYSTEMS, Y, p + 2)
-        r2 = x0 * x0 + x1 * x1 + x2 * x2
-        changes = drift(
-            load(SYSTEMS, known, ROWS * i + 3), r2, inverse_root(r2), x0, x1, x2,
-            load(SYSTEMS, Y, p + 3), load(SYSTEMS, Y, p + 4), load(SYSTEMS, Y, p + 5), h,
+        d0, d1, d2, e0, e1, e2 = drift(
+            load(SYSTEMS, known, ROWS * i + 3), load(SYSTEMS, own, 2 * i),
+            load(SYSTEMS, own, 2 * i + 1), load(SYSTEMS, Y, p), load(SYSTEMS, Y, p + 1),
+            load(SYSTEMS, Y, p + 2), load(SYSTEMS, Y, p + 3), load(SYSTEMS, Y, p + 4),
+            load(SYSTEMS, Y, p + 5), h,
         )  # fmt: skip
-        _add(Y, low, p, changes[0])
-        _add(Y, low, p + 1, changes[1])
-        _add(Y, low, p + 2, changes[2])
-        _add(Y, low, p + 3, changes[3])
-        _add(Y, low, p + 4, changes[4])
-        _add(Y, low, p + 5, changes[5])
+        store(SYSTEMS, due, 3 * i, e0)
+        store(SYSTEMS, due, 3 * i + 1, e1)
+        store(SYSTEMS, due, 3 * i + 2, e2)
+        x0, x1, x2 = _add(Y, low, p, d0), _add(Y, low, p + 1, d1), _add(Y, low, p + 2, d2)
+        _measure(group, i, x0, x1, x2)
 
 
 @njit(**PLAIN)
@@ -153,10 +165,12 @@ def _add(Y, low, row, change):
     value, rest = carried(load(SYSTEMS, Y, row), load(SYSTEMS, low, row), change)
     store(SYSTEMS, Y, row, value)
     store(SYSTEMS, low, row, rest)
+    return value
 
 
 @njit(**PLAIN)
 def _kick(n, group, g, lazy):
+    """Kick velocities, and add what the drift before has left."""
     Y, low, there, c = group.Y, group.low, group.there, group.c
     _pull(n, group, Y, 6)
     if largest(lazy) > 0.0:
@@ -168,7 +182,8 @@ def _kick(n, group, g, lazy):
         _pull(n, group, there, 3)
     for i in range(n):
         for d in range(3):
-            _add(Y, low, 6 * i + 3 + d, g * load(SYSTEMS, c, 3 * i + d))
+            change = load(SYSTEMS, group.due, 3 * i + d) + g * load(SYSTEMS, c, 3 * i + d)
+            _add(Y, low, 6 * i + 3 + d, change)
 
 
 @njit(**PLAIN)
@@ -180,6 +195,12 @@ def go(planets, n, group, dt, ahead, drifts, kicks, counts, last, lazy, heeds):
     step, flags = load(SYSTEMS, dt, 0), load(SYSTEMS, lazy, 0)
     left, no = load(SYSTEMS, counts, 0), step * 0.0
     store(SYSTEMS, group.near, 0, no)
+    for i in range(n):
+        p = 6 * i
+        x0, x1, x2 = (
+            load(SYSTEMS, group.Y, p), load(SYSTEMS, group.Y, p + 1), load(SYSTEMS, group.Y, p + 2)
+        )  # fmt: skip
+        _measure(group, i, x0, x1, x2)
     h, k, going = load(SYSTEMS, ahead, 0), 0, left - 0.5
     while largest(going) > 0.0:
         _drift(n, group, chosen(going, h * step, no))
@@ -195,6 +216,9 @@ def go(planets, n, group, dt, ahead, drifts, kicks, counts, last, lazy, heeds):
     after = load(SYSTEMS, last, 0) * step
     if largest(absolute(after)) > 0.0:
         _drift(n, group, after)
+        for i in range(n):
+            for d in range(3):
+                _add(group.Y, group.low, 6 * i + 3 + d, load(SYSTEMS, group.due, 3 * i + d))
 
 
 @njit(**PLAIN)

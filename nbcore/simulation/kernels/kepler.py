@@ -92,14 +92,14 @@ def _bounded(beta, X):
 
 
 @njit(**LAW)
-def drift(mu, r2, inverse, x0, x1, x2, v0, v1, v2, h):
+def drift(mu, r, inverse, x0, x1, x2, v0, v1, v2, h):
     """Changes of place and velocity in a time h; none, exactly, where h is 0.
 
-    `r2` and `inverse` are r² and 1/r at the start. A lane has the same bits whatever is in the
-    others: so it is left as it is where it is exact, and each has its own way to begin and to go
-    on.
+    `r` and `inverse`, which is 1/r, are to be made together: a compiler that sees how one comes
+    from the other rounds r once, and circles keep their energy. A lane has the same bits whatever
+    is in the others: so it is left as it is where it is exact, and each has its own way to begin
+    and to go on.
     """
-    r = r2 * inverse
     eta = x0 * v0 + x1 * v1 + x2 * v2
     beta = 2.0 * mu * inverse - (v0 * v0 + v1 * v1 + v2 * v2)
     zeta = mu - beta * r

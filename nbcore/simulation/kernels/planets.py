@@ -75,7 +75,7 @@ def pull(planets, Gm0, known, x0, x1, x2, near):
 
     Returns
     -------
-    Three of them; by how much limits are passed, squared, where that is above 1; r² and 1/r.
+    Three of them; by how much limits are passed, squared, where that is above 1; r and 1/r.
     """
     Gm, share, before = load(planets, known, 0), load(planets, known, 1), load(planets, known, 2)
     mu = load(planets, known, 3)
@@ -103,7 +103,7 @@ def pull(planets, Gm0, known, x0, x1, x2, near):
         w * x0 + (a0 - before * preceding(Gm * a0)),
         w * x1 + (a1 - before * preceding(Gm * a1)),
         w * x2 + (a2 - before * preceding(Gm * a2)),
-        near, r2, own,
+        near, r2 * own, own,
     )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ class Alone(NamedTuple):
 
     Gm0: Array  # (1,)
     known: Array  # (KNOWN + rows of pairs, lanes)
-    Y: Array  # (8, lanes) places and velocities; r² and 1/r to the last bit, or 0 where not known
+    Y: Array  # (8, lanes) places and velocities; r and 1/r to the last bit, or 0 where not known
     low: Array  # (6, lanes) what was lost to rounding
 
 
@@ -155,13 +155,14 @@ def go(planets, n, system, dt, ahead, drifts, kicks, counts, last, lazy, heeds):
     w0, w1, w2 = load(planets, low, 3), load(planets, low, 4), load(planets, low, 5)
     near, k, left, halted = one * 0.0, 0, int(counts[0, 0]), False
     h = ahead[0, 0] * step if left > 0 else last[0, 0] * step
-    r2, inverse = load(planets, Y, 6), load(planets, Y, 7)
+    r, inverse = load(planets, Y, 6), load(planets, Y, 7)
     if largest(inverse) == 0.0:
         r2 = x0 * x0 + x1 * x1 + x2 * x2
         inverse = inverse_root(r2)
+        r = r2 * inverse
     while True:
         if h != 0.0:
-            d0, d1, d2, e0, e1, e2 = drift(mu, r2, inverse, x0, x1, x2, v0, v1, v2, h * one)
+            d0, d1, d2, e0, e1, e2 = drift(mu, r, inverse, x0, x1, x2, v0, v1, v2, h * one)
             x0, l0 = carried(x0, l0, d0)
             x1, l1 = carried(x1, l1, d1)
             x2, l2 = carried(x2, l2, d2)
@@ -173,7 +174,7 @@ def go(planets, n, system, dt, ahead, drifts, kicks, counts, last, lazy, heeds):
                 inverse = one * 0.0
             break
         g = kicks[k] * step
-        c0, c1, c2, near, r2, inverse = pull(planets, Gm0, known, x0, x1, x2, near)
+        c0, c1, c2, near, r, inverse = pull(planets, Gm0, known, x0, x1, x2, near)
         if is_lazy:
             e = g * g * (1 / 12)
             c0, c1, c2, near, _, _ = pull(
@@ -193,7 +194,7 @@ def go(planets, n, system, dt, ahead, drifts, kicks, counts, last, lazy, heeds):
     store(planets, Y, 3, v0)
     store(planets, Y, 4, v1)
     store(planets, Y, 5, v2)
-    store(planets, Y, 6, r2)
+    store(planets, Y, 6, r)
     store(planets, Y, 7, inverse)
     store(planets, low, 0, l0)
     store(planets, low, 1, l1)
