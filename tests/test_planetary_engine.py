@@ -353,8 +353,8 @@ def test_errors_of_the_energy_do_not_grow(engine, setting):
 def test_two_bodies_go_along_their_orbit_at_any_step(mass_ratio, setting, engine):
     """Each step rounds the energy off at the pericentre, and by that the phase.
 
-    Processors with and without vectors of eight numbers differ by a factor of two there. With a
-    corrector there are 128 drifts more, the longest of three steps.
+    On 60 orbits drawn at random it was up to 6e-13. With a corrector there are 128 drifts more, the
+    longest of three steps.
     """
     rounding = 1e-12 if setting == "plain" else 3e-12
     for e in (0.0, 0.5, 0.9, 0.99):

@@ -134,11 +134,11 @@ def solar_system(years: float) -> pd.DataFrame:
     n_steps = max(EPOCHS, round(years * STEPS_A_YEAR))
     marks = np.linspace(0, n_steps, EPOCHS + 1).round().astype(int)[1:]
     t_end, setting = n_steps * dt, dt / float(pericentre_period(state)[0])
-    scheme = WisdomHolman("corrected")
-    simulate(state, dt, FixedStep(dt), integrator=scheme, record=[dt])  # compiles
+    options = {"integrator": WisdomHolman("corrected"), "max_steps": n_steps}
+    simulate(state, dt, FixedStep(dt), record=[dt], **options)  # compiles
     with on_threads(1):
         start = clock()
-        run = simulate(state, t_end, FixedStep(dt), integrator=scheme, record=marks * dt)
+        run = simulate(state, t_end, FixedStep(dt), record=marks * dt, **options)
         seconds = clock() - start
     made = {"ours": []}
     for place, velocity in zip(run.position, run.velocity, strict=True):
