@@ -319,7 +319,7 @@ def use_the_explorer(page):
     message = page.locator(".nb-message")
     expect(message).to_contain_text("set dimensions=3", timeout=10_000)
     control(page, "dimensions", "select").select_option("3")
-    expect(message).to_have_count(0, timeout=60_000)  # the engine is compiled
+    expect(message).to_have_count(0, timeout=300_000)  # the engine is compiled
     page.wait_for_timeout(300)
     before = picture(page)
     box = page.locator("canvas.nb-orbits").first.bounding_box()

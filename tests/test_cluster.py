@@ -357,13 +357,13 @@ def test_a_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(outputs):
     """Here, where a limit of a minute means one; SLURM counts in steps of half a minute.
 
     The training takes so many seconds, whatever else the machine does, which is more than a job is
-    given and less than all of them are.
+    given and less than two of them are, once they have begun.
     """
     options = [part for setting in TINY if "epochs" not in setting for part in ("-s", setting)]
     result = nbcore(
         *("submit", "train", "-c", "smoke", "--run", "limit", "--cluster", "local", *options),
-        *("-s", "train.epochs=1000000", "-s", "train.max_seconds=30"),
-        *("-s", "cluster.minutes=1", "-s", "cluster.grace=30"),
+        *("-s", "train.epochs=1000000", "-s", "train.max_seconds=91"),
+        *("-s", "cluster.minutes=2", "-s", "cluster.grace=30"),
     )
     assert result.exit_code == 0, result.output
     array = arrays.opened("limit")

@@ -712,7 +712,7 @@ def test_a_batch_is_made_of_its_systems(setting):
             assert made.summary["n_steps"][k] == alone[k].n_steps
             assert made.final.position[k] == pytest.approx(alone[k].final.position[0], abs=1e-12)
             assert made.position[k] == pytest.approx(alone[k].position[0], abs=1e-12)
-        if n > 3:  # side by side
+        if n > 4:  # side by side
             assert np.array_equal(made.final.position, whole.final.position[:n])
             assert np.array_equal(made.position, whole.position[:n])
 
@@ -824,8 +824,11 @@ def test_few_systems_are_in_the_lanes_and_many_side_by_side(monkeypatch):
         run(*given, **options)
         return set(taken)
 
-    assert kind(four(3), 1.0, 0.1) == {"tuple"}
-    assert kind(four(4), 1.0, 0.1) == {"Many"}
+    assert kind(four(4), 1.0, 0.1) == {"tuple"}
+    assert kind(four(5), 1.0, 0.1) == {"Many"}
+    assert kind(four(9), 1.0, 0.1) == {"Many"}
+    for n_systems, n_bodies, pays in ((2, 2, True), (10, 8, False), (16, 8, True), (10, 5, True)):
+        assert planetary_engine._pays_side_by_side(n_systems, n_bodies) is pays
     assert kind(many(17), 1.0, 0.1) == {"Many"}
     assert kind(four(), 1.0, 0.1, engine="any_number") == {"Many"}
 

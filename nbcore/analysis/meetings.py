@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.analysis.families import problem
-from nbcore.physics.orbits import at_rest
+from nbcore.physics.orbits import at_rest, orbital_period
 from nbcore.physics.seeds import stream
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
@@ -75,7 +75,7 @@ def meeting(state: State, visitor: float, rng: np.random.Generator) -> Meeting:
     flat = ((0, 0), (0, 0), (0, 3 - state.n_dimensions))
     x, v, mass = np.pad(state.position, flat)[0], np.pad(state.velocity, flat)[0], state.mass[0]
     star = int(mass.argmax())
-    period = _periods(state.G * (mass + mass[star]), x, v, star)
+    period = orbital_period(state.G * (mass + mass[star]), x - x[star], v - v[star])
     fit = np.flatnonzero((mass > 0) & (period <= SLOWEST * period.min()))
     planet, visitor = int(rng.choice(fit)), visitor * mass[star]
     both, orbit_speed = mass[planet] + visitor, float(np.linalg.norm(v[planet] - v[star]))
@@ -94,12 +94,3 @@ def meeting(state: State, visitor: float, rng: np.random.Generator) -> Meeting:
     back = simulate(met, lead, integrator="gbs", tolerance=1e-12, record="ends").final
     begin = back.replace(velocity=-back.velocity, time=0 * back.time)
     return Meeting(begin, planet, lead, float(period[planet]), float(hill))
-
-
-def _periods(mu: Array, x: Array, v: Array, star: int) -> Array:
-    """Of orbits about the star (N,); infinite of its own, and of those that are not bound."""
-    R, V = x - x[star], v - v[star]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 2 / np.sqrt((R * R).sum(axis=1)) - (V * V).sum(axis=1) / mu
-        period = 2 * math.pi / np.sqrt(inverse**3 * mu)
-    return np.where(np.isfinite(period) & (period > 0), period, math.inf)

@@ -14,6 +14,7 @@ __all__ = [
     "about_barycentre",
     "at_rest",
     "orbit",
+    "orbital_period",
     "pericentre_distance",
     "pericentre_period",
     "two_body_period",
@@ -46,6 +47,20 @@ def two_body_period(state: State) -> PerSystem:
             "of reduced mass) and has no period; give t_end instead"
         )
     return 2 * np.pi * mu / (-2 * energy) ** 1.5
+
+
+def orbital_period(mu: Array, R: Array, V: Array, softening: float = 0.0) -> Array:
+    """Period of osculating orbits, (…) [T] for R, V (…, D) and mu (…); infinite of open ones.
+
+    So it is where there is no orbit, with mu or R zero.
+    """
+    r2, v2 = (R * R).sum(axis=-1) + softening**2, (V * V).sum(axis=-1)
+    is_orbit = (mu > 0) & (r2 > 0)
+    mu, r = np.where(is_orbit, mu, 1.0), np.sqrt(np.where(is_orbit, r2, 1.0))
+    inverse = 2 / r - v2 / mu  # 1/a
+    is_bound = is_orbit & (inverse > 0)
+    inverse = np.where(is_bound, inverse, 1.0)
+    return np.where(is_bound, 2 * np.pi / np.sqrt(inverse**3 * mu), np.inf)
 
 
 def pericentre_period(state: State) -> PerSystem:

@@ -319,8 +319,8 @@ class WisdomHolman:
         run.
     side_by_side
         Whether systems of a batch go through their steps together in the compiled engine, one in
-        each lane of its vectors, which is two to three times as fast as one after the other, and
-        rounds otherwise; None: from four systems on.
+        each lane of its vectors, which rounds otherwise; None: where that is quicker than one after
+        the other, for many systems and few bodies most of all.
     bodies
         (B, N) order of the bodies, from `jacobi_order`, which a run must keep from its start;
         None takes that of each step's start.

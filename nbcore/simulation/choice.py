@@ -14,13 +14,11 @@ Measured by `nbcore benchmark --config configs/regularised.toml` and `configs/pl
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.physics.body_errors import partners
-from nbcore.physics.orbits import pericentre_period
+from nbcore.physics.orbits import orbital_period, pericentre_period
 from nbcore.physics.state import State
 from nbcore.physics.wisdom_holman import jacobi_order
 from nbcore.stepping.encounters import are_apart, longest_between, nearest, neighbours
@@ -108,10 +106,5 @@ def _shortest_period(state: State) -> NDArray[np.float64]:
     index = np.broadcast_to(partner[..., None], state.position.shape)
     R, V = (np.take_along_axis(x, index, axis=1) - x for x in (state.position, state.velocity))
     mu = state.G * (state.mass + np.take_along_axis(state.mass, partner, axis=1))
-    r2 = (R * R).sum(axis=-1) + state.softening**2
     alone = partner == np.arange(state.n_bodies)
-    depth = 2 / np.sqrt(r2 + alone) - (V * V).sum(axis=-1) / np.where(mu > 0, mu, 1.0)  # 1/a
-    bound = (depth > 0) & ~alone
-    a = 1 / np.where(bound, depth, 1.0)
-    period = np.where(bound, 2 * math.pi * np.sqrt(a**3 / np.where(bound, mu, 1.0)), math.inf)
-    return period.min(axis=1)
+    return np.where(alone, np.inf, orbital_period(mu, R, V, state.softening)).min(axis=1)

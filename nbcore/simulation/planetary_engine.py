@@ -53,7 +53,7 @@ __all__ = ["integrate", "integrate_any_number", "types_of"]
 Array = NDArray[np.float64]
 
 MOST_IN_LANES = 16  # planets
-FEW = 4  # systems, from which on they go side by side
+BESIDE = 0.1, 0.9  # of a system alone, what each lane costs for each of its bodies, and at most
 LOOKS = {False: 512, True: 1024}  # steps from look to look, without and with a corrector
 ENDLESS = 1 << 62  # steps
 AT_A_TIME = 4096  # records whose errors are found together
@@ -208,7 +208,9 @@ class _Run:
         assert isinstance(scheme, WisdomHolman)
         self._task, self._systems, self._order, self._scheme = task, systems, order, scheme
         n_systems, n = state.n_systems, state.n_bodies - 1
-        together = n_systems >= FEW if scheme.side_by_side is None else scheme.side_by_side
+        together = scheme.side_by_side
+        if together is None:
+            together = _pays_side_by_side(n_systems, n + 1)
         alone = not any_number and n <= MOST_IN_LANES and not together
         self.shape: Any = (0,) * n if alone else Many(n, n)
         wide = rounded_up(n) if alone else 1
@@ -388,7 +390,7 @@ class _Run:
         assert policy.outlook is not None
         assert policy.are_dear is not None
         own, steps, limits = to_numpy(scheme.bodies), self.steps, self._task.limits
-        self.errors.start(index, state, own, policy.outlook, dt, before)
+        self.errors.start(index, state.time, policy.outlook, dt, before)
         n_systems, n, d = state.n_systems, state.n_bodies - 1, state.n_dimensions
         jacobi = to_jacobi(state, own)
         Gm, within = state.G * jacobi.mass, state.G * np.cumsum(jacobi.mass, axis=1)
@@ -431,6 +433,13 @@ class _Run:
         self._dear[index] = policy.are_dear
         steps.centre[index, :d] = jacobi.centre[:, 0]
         steps.centre[index, 3 : 3 + d] = jacobi.centre_velocity[:, 0]
+
+
+def _pays_side_by_side(n_systems: int, n_bodies: int) -> bool:
+    """Whether systems in as many lanes as whole vectors have cost less than one after another."""
+    share, most = BESIDE
+    lanes = -(-n_systems // len(SYSTEMS)) * len(SYSTEMS)
+    return lanes * min(share * n_bodies, most) < n_systems
 
 
 def _padded(rows: Array) -> Array:

@@ -33,7 +33,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 SHIFTS = np.linspace(0.0, 1.0, 5)  # of a place where two orbits may meet, over where they can
-HALVINGS = 30  # of nine decades, to 2 in 100
+HALVINGS = 10  # of nine decades, to 2 in 100
 SLOW = 5.0  # Hill radii over √(r³/GM): speed below which a passage may be a capture
 CAPTURED = 2.0  # Hill radii, nearer than which it may
 APART = 3.0  # Hill radii between orbits whose planets only pass each other regularly
@@ -186,7 +186,7 @@ def longest_between(pair: Neighbours, dt: Array, tolerance: Array, lazy: bool) -
         return (np.where(regular, WITH_TIME * error, 0.0) > tolerance[:, None]).any(axis=1)
 
     fine = ~errs(high)
-    for _ in range(HALVINGS // 2):
+    for _ in range(HALVINGS):  # of three decades, to 1 in 100
         middle = np.sqrt(low * high)
         bad = errs(middle)
         low, high = np.where(bad, low, middle), np.where(bad, middle, high)

@@ -48,6 +48,8 @@ class Outlook(NamedTuple):
     seconds
         (B, N) largest rate at which the lazy implementer's kick changes a body's orbit, times r/v,
         at f = 1: of second order in the masses.
+    first
+        (B, N) `boundaries` as they are at the start.
     coupling
         Largest rate at which others change a body's orbit, times r/v.
     steepness
@@ -64,6 +66,7 @@ class Outlook(NamedTuple):
     periods: Array
     boundaries: Array
     seconds: Array
+    first: Array
     coupling: Array
     steepness: Array
     turns: Array
@@ -100,14 +103,14 @@ def look_ahead(state: State, order: NDArray[np.int64], t_end: Array, endless: fl
     if state.n_bodies < 3:  # alone with its star, a planet is never off
         none, periods = 0 * state.mass, (t_end - state.time) / period
         never = none + np.inf
-        return Outlook(period, periods, none, none, 0 * period, never, none, never)
+        return Outlook(period, periods, none, none, none, 0 * period, never, none, never)
     with np.errstate(all="ignore"):
         span = np.where(np.isfinite(t_end), t_end - state.time, endless * period)
         jacobi = to_jacobi(state, order)
         orbits = orbits_of(jacobi)
         crossing = cross(orbits)
         crossed = crossing.any(axis=1)
-        terms, passages = np.empty((3, *state.mass.shape)), np.empty((2, *orbits.axis.shape))
+        terms, passages = np.empty((4, *state.mass.shape)), np.empty((2, *orbits.axis.shape))
         for systems, others in ((~crossed, OTHERS), (crossed, OTHERS_CROSSED)):
             if systems.any():
                 some = Jacobi(*(value[systems] for value in jacobi))
@@ -120,7 +123,9 @@ def look_ahead(state: State, order: NDArray[np.int64], t_end: Array, endless: fl
                 )
                 acts = (some.mass[:, 1:] > 0).any(axis=1)[:, None]  # otherwise terms are rounding
                 found = _terms(state.select(systems), some, moved, period[systems])
-                terms[:, systems] = [acts * term for term in found]
+                first = found[0][:, 0]
+                largest = (term.max(axis=1) for term in found)
+                terms[:, systems] = [acts * term for term in (*largest, first)]
         radian = period / (2 * math.pi)
         times = imaginary_times(orbits, jacobi.mass[:, 1:], crossing, radian)
         planets = np.stack([times / radian[:, None], passages[0], passages[1] / radian[:, None]])
@@ -130,10 +135,10 @@ def look_ahead(state: State, order: NDArray[np.int64], t_end: Array, endless: fl
     star = order[:, :1]
     partner = np.take_along_axis(partners(state), star, axis=1)
     np.put_along_axis(each, star[None], np.take_along_axis(each, partner[None], axis=2), axis=2)
-    boundaries, seconds, coupling = (terms[k] for k in range(3))
+    boundaries, seconds, coupling, first = (terms[k] for k in range(4))
     steepness, turns, passing = (each[k] for k in range(3))
     periods, coupling = span / period, coupling.max(axis=1)
-    return Outlook(period, periods, boundaries, seconds, coupling, steepness, turns, passing)
+    return Outlook(period, periods, boundaries, seconds, first, coupling, steepness, turns, passing)
 
 
 def terms_at(state: State, order: NDArray[np.int64], period: Array) -> tuple[Array, Array]:
@@ -148,7 +153,7 @@ def terms_at(state: State, order: NDArray[np.int64], period: Array) -> tuple[Arr
     with np.errstate(all="ignore"):
         jacobi = to_jacobi(state, order)
         here = jacobi.position[:, None], jacobi.velocity[:, None]
-        boundaries, seconds, _ = _terms(state, jacobi, here, period)
+        boundaries, seconds, _ = (term[:, 0] for term in _terms(state, jacobi, here, period))
     acts = (jacobi.mass[:, 1:] > 0).any(axis=1)[:, None]
     return acts * boundaries, acts * seconds
 
@@ -250,7 +255,7 @@ def _passages(
 def _terms(
     state: State, jacobi: Jacobi, moved: tuple[Array, Array], period: Array
 ) -> tuple[Array, Array, Array]:
-    """`boundaries`, `seconds` and `coupling` of an outlook, (B, N) each."""
+    """What `boundaries`, `seconds` and `coupling` of an outlook are the largest of, (B, S, N)."""
     n_systems, n_times = moved[0].shape[:2]
     x, v = (value.reshape(-1, *value.shape[2:]) for value in moved)
     each = np.repeat(np.arange(n_systems), n_times)
@@ -284,16 +289,16 @@ def _terms(
     energy_size, shape_size = orbit_sizes(R, V, mu, inverse)
     while_ = r / np.sqrt(sum(part * part for part in V) + TINY)
 
-    def largest(places: Array, velocities: Array, times: Array | float = 1.0) -> Array:
+    def relative(places: Array, velocities: Array, times: Array | float = 1.0) -> Array:
         dR, dV = (beside(each) for each in of_bodies(places, velocities))
         energy, shape = orbit_changes(R, V, dR, dV, mu, inverse)
         shape = np.sqrt(sum(part * part for part in shape))
         change = np.maximum(np.abs(energy) / energy_size, shape / shape_size) * times
-        return np.nan_to_num(change).reshape(n_systems, n_times, -1).max(axis=1)
+        return np.nan_to_num(change).reshape(n_systems, n_times, -1)
 
     still = 0 * pull
     return (
-        largest(-h * h / 24 * pull, h * h / 24 * change),
-        largest(still, h * h / 12 * second, while_),
-        largest(still, pull, while_),
+        relative(-h * h / 24 * pull, h * h / 24 * change),
+        relative(still, h * h / 12 * second, while_),
+        relative(still, pull, while_),
     )

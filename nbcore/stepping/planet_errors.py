@@ -83,18 +83,17 @@ class PlanetErrors(NamedTuple):
     def start(
         self,
         index: NDArray[np.int64],
-        state: State,
-        order: NDArray[np.int64],
+        time: Array,
         outlook: Outlook,
         dt: Array,
         before: Array,
     ) -> None:
-        """Note where equal steps begin in some systems."""
-        self.begin[index], self.period[index] = state.time, outlook.period
+        """Note that equal steps begin in some systems at times (B,)."""
+        self.begin[index], self.period[index] = time, outlook.period
         self.steepness[index] = np.minimum(outlook.steepness, PASSING * outlook.passing)
         self.f[index] = dt / outlook.period
-        self.first[index] = terms_at(state, order, outlook.period)[0]
-        self.boundaries[index], self.seconds[index] = outlook.boundaries, outlook.seconds
+        self.first[index], self.boundaries[index] = outlook.first, outlook.boundaries
+        self.seconds[index] = outlook.seconds
         self.before[index] = self.error[index] = before
 
     def look(

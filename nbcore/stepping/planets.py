@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from nbcore.physics.arrays import PerSystem, beside, namespace, to_numpy
 from nbcore.physics.elementwise import TINY
-from nbcore.physics.orbits import pericentre_distance
+from nbcore.physics.orbits import orbital_period, pericentre_distance
 from nbcore.physics.state import State
 from nbcore.physics.wisdom_holman import SETTINGS, WisdomHolman, about_star, jacobi_order
 from nbcore.stepping.encounters import nearest, neighbours, unseen
@@ -143,12 +143,10 @@ def cost_more(
     """
     star, (R, V) = order[:, :1], about_star(state, order)
     mass = state.G * (state.mass + np.take_along_axis(state.mass, star, axis=1))
-    others = np.arange(state.n_bodies) != star
-    r = np.where(others, np.sqrt((R * R).sum(axis=2)), 1.0)
-    depth = np.where(others, 2 / np.maximum(r, TINY) - (V * V).sum(axis=2) / mass, 0.0)  # 1/a
-    periods = 2 * np.pi / np.sqrt(np.maximum(depth, 0.0) ** 3 * mass + TINY)
-    span = np.where(np.isfinite(t_end), t_end - state.time, periods.min(axis=1))
-    turns = (span[:, None] / periods).sum(axis=1) + state.n_bodies
+    rate = 1 / orbital_period(mass, R, V)
+    shortest = 1 / np.maximum(rate.max(axis=1), TINY)
+    span = np.where(np.isfinite(t_end), t_end - state.time, shortest)
+    turns = span * rate.sum(axis=1) + state.n_bodies
     pairs = state.n_bodies * (state.n_bodies - 1) / 2
     ours = STEP * state.n_bodies * span / np.maximum(dt, TINY)
     return ours > EXTRAPOLATED * pairs * A_PERIOD * turns

@@ -56,6 +56,22 @@ def room(planets, n):
 
 
 @njit(**LAW)
+def _vector(rows, first):
+    return (
+        load(SYSTEMS, rows, first),
+        load(SYSTEMS, rows, first + 1),
+        load(SYSTEMS, rows, first + 2),
+    )
+
+
+@njit(**LAW)
+def _put(rows, first, x0, x1, x2):
+    store(SYSTEMS, rows, first, x0)
+    store(SYSTEMS, rows, first + 1, x1)
+    store(SYSTEMS, rows, first + 2, x2)
+
+
+@njit(**LAW)
 def _pull(n, group, X, step):
     """Accelerations by all but the Kepler motion into `c`, of planets whose rows in X are apart."""
     known, q, a, c, pairs = group.known, group.q, group.a, group.c, group.pairs
@@ -64,15 +80,10 @@ def _pull(n, group, X, step):
     t0, t1, t2, s0, s1, s2 = no, no, no, no, no, no
     for i in range(n):
         Gm, share = load(SYSTEMS, known, ROWS * i), load(SYSTEMS, known, ROWS * i + 1)
-        x0, x1, x2 = (
-            load(SYSTEMS, X, step * i), load(SYSTEMS, X, step * i + 1),
-            load(SYSTEMS, X, step * i + 2),
-        )  # fmt: skip
+        x0, x1, x2 = _vector(X, step * i)
         q0, q1, q2 = x0 + t0, x1 + t1, x2 + t2
         t0, t1, t2 = t0 + share * x0, t1 + share * x1, t2 + share * x2
-        store(SYSTEMS, q, 3 * i, q0)
-        store(SYSTEMS, q, 3 * i + 1, q1)
-        store(SYSTEMS, q, 3 * i + 2, q2)
+        _put(q, 3 * i, q0, q1, q2)
         r2 = q0 * q0 + q1 * q1 + q2 * q2
         inverse = inverse_root(r2)
         u = inverse * inverse
@@ -80,54 +91,37 @@ def _pull(n, group, X, step):
         near = maximum(near, load(SYSTEMS, known, ROWS * i + 5) * r2)
         f, w = Gm * (inverse * u), Gm0 * (inverse * u)
         s0, s1, s2 = s0 + f * q0, s1 + f * q1, s2 + f * q2
-        store(SYSTEMS, a, 3 * i, -(w * q0))
-        store(SYSTEMS, a, 3 * i + 1, -(w * q1))
-        store(SYSTEMS, a, 3 * i + 2, -(w * q2))
+        _put(a, 3 * i, -(w * q0), -(w * q1), -(w * q2))
     k = 0
     for i in range(n):
         Gm = load(SYSTEMS, known, ROWS * i)
-        q0, q1, q2 = (
-            load(SYSTEMS, q, 3 * i), load(SYSTEMS, q, 3 * i + 1), load(SYSTEMS, q, 3 * i + 2)
-        )  # fmt: skip
-        a0, a1, a2 = (
-            load(SYSTEMS, a, 3 * i), load(SYSTEMS, a, 3 * i + 1), load(SYSTEMS, a, 3 * i + 2)
-        )  # fmt: skip
+        q0, q1, q2 = _vector(q, 3 * i)
+        a0, a1, a2 = _vector(a, 3 * i)
         for j in range(i + 1, n):
-            R0, R1, R2 = (
-                load(SYSTEMS, q, 3 * j) - q0, load(SYSTEMS, q, 3 * j + 1) - q1,
-                load(SYSTEMS, q, 3 * j + 2) - q2,
-            )  # fmt: skip
+            R0, R1, R2 = _vector(q, 3 * j)
+            R0, R1, R2 = R0 - q0, R1 - q1, R2 - q2
             inverse = inverse_root(R0 * R0 + R1 * R1 + R2 * R2 + load(SYSTEMS, pairs, k))
             u = inverse * inverse
             w = u * inverse
             near = maximum(near, load(SYSTEMS, pairs, k + 1) * u)
             ours, yours = load(SYSTEMS, known, ROWS * j) * w, Gm * w
             a0, a1, a2 = a0 + ours * R0, a1 + ours * R1, a2 + ours * R2
-            store(SYSTEMS, a, 3 * j, load(SYSTEMS, a, 3 * j) - yours * R0)
-            store(SYSTEMS, a, 3 * j + 1, load(SYSTEMS, a, 3 * j + 1) - yours * R1)
-            store(SYSTEMS, a, 3 * j + 2, load(SYSTEMS, a, 3 * j + 2) - yours * R2)
+            b0, b1, b2 = _vector(a, 3 * j)
+            _put(a, 3 * j, b0 - yours * R0, b1 - yours * R1, b2 - yours * R2)
             k += 2
         # All pairs of this planet are met.
-        store(SYSTEMS, a, 3 * i, a0)
-        store(SYSTEMS, a, 3 * i + 1, a1)
-        store(SYSTEMS, a, 3 * i + 2, a2)
+        _put(a, 3 * i, a0, a1, a2)
     p0, p1, p2 = no, no, no
     for i in range(n):
         Gm, before = load(SYSTEMS, known, ROWS * i), load(SYSTEMS, known, ROWS * i + 2)
-        x0, x1, x2 = (
-            load(SYSTEMS, X, step * i), load(SYSTEMS, X, step * i + 1),
-            load(SYSTEMS, X, step * i + 2),
-        )  # fmt: skip
-        a0, a1, a2 = (
-            load(SYSTEMS, a, 3 * i) - s0, load(SYSTEMS, a, 3 * i + 1) - s1,
-            load(SYSTEMS, a, 3 * i + 2) - s2,
-        )  # fmt: skip
+        x0, x1, x2 = _vector(X, step * i)
+        a0, a1, a2 = _vector(a, 3 * i)
+        a0, a1, a2 = a0 - s0, a1 - s1, a2 - s2
         own = load(SYSTEMS, group.own, 2 * i + 1)
         inverse = own if step == 6 else inverse_root(x0 * x0 + x1 * x1 + x2 * x2)
         w = load(SYSTEMS, known, ROWS * i + 3) * (inverse * inverse * inverse)
-        store(SYSTEMS, c, 3 * i, w * x0 + (a0 - before * p0))
-        store(SYSTEMS, c, 3 * i + 1, w * x1 + (a1 - before * p1))
-        store(SYSTEMS, c, 3 * i + 2, w * x2 + (a2 - before * p2))
+        c0, c1, c2 = a0 - before * p0, a1 - before * p1, a2 - before * p2
+        _put(c, 3 * i, w * x0 + c0, w * x1 + c1, w * x2 + c2)
         p0, p1, p2 = p0 + Gm * a0, p1 + Gm * a1, p2 + Gm * a2
     store(SYSTEMS, group.near, 0, near)
 
@@ -147,15 +141,13 @@ def _drift(n, group, h):
     known, Y, low, own, due = group.known, group.Y, group.low, group.own, group.due
     for i in range(n):
         p = 6 * i
+        x0, x1, x2 = _vector(Y, p)
+        v0, v1, v2 = _vector(Y, p + 3)
         d0, d1, d2, e0, e1, e2 = drift(
             load(SYSTEMS, known, ROWS * i + 3), load(SYSTEMS, own, 2 * i),
-            load(SYSTEMS, own, 2 * i + 1), load(SYSTEMS, Y, p), load(SYSTEMS, Y, p + 1),
-            load(SYSTEMS, Y, p + 2), load(SYSTEMS, Y, p + 3), load(SYSTEMS, Y, p + 4),
-            load(SYSTEMS, Y, p + 5), h,
+            load(SYSTEMS, own, 2 * i + 1), x0, x1, x2, v0, v1, v2, h,
         )  # fmt: skip
-        store(SYSTEMS, due, 3 * i, e0)
-        store(SYSTEMS, due, 3 * i + 1, e1)
-        store(SYSTEMS, due, 3 * i + 2, e2)
+        _put(due, 3 * i, e0, e1, e2)
         x0, x1, x2 = _add(Y, low, p, d0), _add(Y, low, p + 1, d1), _add(Y, low, p + 2, d2)
         _measure(group, i, x0, x1, x2)
 

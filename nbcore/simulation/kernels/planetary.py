@@ -131,15 +131,18 @@ def until_stop(b, systems, steps, max_steps, records):
 
 
 @njit(**PLAIN)
-def to_bodies(shape, lot, w, n, order, centre, t, x, v):
-    """Places and velocities of the bodies, from Jacobi coordinates."""
+def to_bodies(shape, lot, w, n, own, systems, steps, t, m, x, v):
+    """Masses, places and velocities of the bodies of a system in a lane, t after the begin."""
+    order, centre = steps.order[own], steps.centre[own]
+    for i in range(n + 1):
+        m[i] = systems.mass[own, i]
     for d in range(6):
         known, axis = (x, d) if d < 3 else (v, d - 3)
         mean = 0.0  # of star and planets so far, relative to the star
         for p in range(n):
-            own = coordinate(shape, lot, w, p, d)
-            known[axis, order[p + 1]] = own + mean
-            mean += share(shape, lot, w, p) * own
+            alone = coordinate(shape, lot, w, p, d)
+            known[axis, order[p + 1]] = alone + mean
+            mean += share(shape, lot, w, p) * alone
         at = centre[d] - mean
         if d < 3:
             at += t * centre[d + 3]
@@ -339,9 +342,8 @@ def look(
                 time = t_end
             elif is_over:
                 steps.halted[own] = OVER
-            to_bodies(shape, aside, w, n, steps.order[own], steps.centre[own], t, x, v)
+            to_bodies(shape, aside, w, n, own, systems, steps, t, m, x, v)
             for i in range(n + 1):
-                m[i] = systems.mass[own, i]
                 for d in range(3):
                     systems.position[own, d, i], systems.velocity[own, d, i] = x[d, i], v[d, i]
             # Where it went back to a look that was taken, all is written.
@@ -392,9 +394,7 @@ def look(
                 t = time - steps.begin[own]
                 systems.n_more[own] += 1 + steps.lazy[own]
                 systems.n_more[own] += 2 * len(steps.kicks) * steps.corrected[own]
-                to_bodies(shape, other, w, n, steps.order[own], steps.centre[own], t, x, v)
-                for i in range(n + 1):
-                    m[i] = systems.mass[own, i]
+                to_bodies(shape, other, w, n, own, systems, steps, t, m, x, v)
                 bodies = with_active(whole, systems.n_active[own])
                 conclude(bodies, axes, own, systems, steps, settings, records, m, x, v, time)
     for w in range(len(stops)):
