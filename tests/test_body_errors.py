@@ -93,9 +93,9 @@ def test_a_massless_body_errs_as_a_light_one_does(engine):
 
 SYSTEMS = {
     "solar_system": lambda: scenarios.make("solar_system"),
-    "few_bodies": lambda: scenarios.make("few_body", n_systems=3, n_bodies=5, dimensions=3, seed=3),
+    "few_bodies": lambda: scenarios.make("few_body", n_systems=3, n_bodies=9, dimensions=3, seed=3),
     "many": lambda: scenarios.make("plummer", n_bodies=20, seed=1),
-    "softened": lambda: scenarios.make("plummer", n_bodies=5, seed=1, softening=0.3),
+    "softened": lambda: scenarios.make("plummer", n_bodies=9, seed=1, softening=0.3),
     "massless": lambda: scenarios.make("planetary_system", planet_mass=0.0, n_systems=2),
     "planar": lambda: scenarios.make("few_body", n_systems=2, seed=1),
 }
