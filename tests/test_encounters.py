@@ -140,6 +140,24 @@ def test_contacts_and_escapes_are_those_of_extrapolation(engine):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_no_contact_with_the_star_is_stepped_over():
+    """Of bodies so light that a step leads from far before the one to far behind it."""
+    # The straight line at speed 1 comes as near as 0.05, at t = 10.
+    state = State.from_arrays([1e-6, 1e-6], [[0, 0], [-10, 0.05]], [[0, 0], [1.0, 0]])
+    for distance in (0.06, 0.3, 2.0):
+        made = simulate(
+            state, 20.0, integrator="wisdom_holman", tolerance=1e-6, collision_distance=distance
+        )
+        assert made.status is Status.COLLISION
+        assert made.summary["event_time"] == pytest.approx(
+            10 - np.sqrt(distance**2 - 0.05**2), rel=1e-4
+        )
+    # It passes where nothing is near enough.
+    made = simulate(state, 20.0, integrator="wisdom_holman", collision_distance=0.04)
+    assert made.status is Status.SUCCESS
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_equal_steps_are_begun_for_what_little_is_left():
     """2000 steps of extrapolation come first, of some 2.8 units each."""
     options = {"integrator": "wisdom_holman", "tolerance": 1e-6, "record": "ends"}

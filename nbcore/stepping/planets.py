@@ -224,7 +224,7 @@ def limits_of(
     dt, tolerance
         (B,) [T], (B,).
     least
-        Distance that is to be noticed anyhow [L].
+        Distance that is to be noticed anyhow [L], also of a body that passes it within a step.
 
     Returns
     -------
@@ -240,7 +240,14 @@ def limits_of(
     mass = state.G * np.take_along_axis(state.mass, order, axis=1)
     q = np.take_along_axis(pericentre_distance(state), order, axis=1)[:, 1:]
     most = dt / (2 * np.pi * LONGEST[scheme.setting or "plain"])
-    needed = np.cbrt((mass[:, :1] + mass[:, 1:]) * most[:, None] ** 2)
-    return np.maximum(apart, apart.transpose(0, 2, 1)), np.maximum(
-        np.minimum(needed, PERICENTRES * q), least
-    )
+    mu = mass[:, :1] + mass[:, 1:]
+    needed = np.minimum(np.cbrt(mu * most[:, None] ** 2), PERICENTRES * q)
+    if least > 0:
+        # As far out as a step that leads there may begin: farther in it would be faster.
+        bodies = order[:, 1:, None]
+        R, V = (np.take_along_axis(each, bodies, axis=1) for each in about_star(state, order))
+        r = np.sqrt((R * R).sum(axis=2))
+        speed2 = (V * V).sum(axis=2) + 2 * mu * (1 / least - 1 / r)
+        reach = least + np.sqrt(np.maximum(speed2, 0.0)) * dt[:, None]
+        needed = np.maximum(needed, np.where(q < least, reach, least))
+    return np.maximum(apart, apart.transpose(0, 2, 1)), needed
