@@ -448,6 +448,44 @@ def test_the_end_is_reached_exactly_and_on_the_orbit(t_end):
 # Ends
 
 
+def eccentric():
+    """Orbits that a step of a loose tolerance takes a large part of; 40 times to stop at, each."""
+    eccentricity = np.repeat([0.9, 0.97, 0.99, 0.996], 40)
+    ends = np.tile(np.linspace(1.0, 4.0, 41)[1:] * 2 * np.pi, 4)
+    states = [two(eccentricity=each, mass_ratio=1e-6) for each in eccentricity]
+    names = ("mass", "position", "velocity")
+    values = (np.concatenate([getattr(each, name) for each in states]) for name in names)
+    return State.from_arrays(*values), ends
+
+
+@ENGINES
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+def test_steps_over_half_an_orbit_end_anywhere(engine, tolerance):
+    state, ends = eccentric()
+    made = run(state, ends, tolerance=tolerance, engine=engine)
+    assert (made.status == Status.SUCCESS).all()
+    assert (made.max_body_error < 10 * tolerance).all()
+
+
+def test_who_is_watched_errs_by_no_more():
+    state, ends = eccentric()
+    alone, watched = (
+        run(state, ends, tolerance=1e-3, collision_distance=distance) for distance in (None, 1e-4)
+    )
+    assert np.array_equal(watched.final.position, alone.final.position)
+    assert np.array_equal(watched.max_body_error, alone.max_body_error)
+
+
+@WATCHED
+def test_contacts_are_found_where_they_are_in_steps_of_a_loose_tolerance():
+    state, ends = eccentric()
+    q = 1 - np.repeat([0.9, 0.97, 0.99, 0.996], 40)
+    for share, status in ((0.9, Status.SUCCESS), (1.1, Status.COLLISION)):
+        for k in range(0, 160, 40):
+            made = run(state.select([k]), ends[k], tolerance=1e-3, collision_distance=share * q[k])
+            assert made.status == status
+
+
 @ENGINES
 @pytest.mark.parametrize("t_end", [1e-3, 1e-9, 1e-15])
 def test_a_run_much_shorter_than_a_step_costs_one(engine, t_end):

@@ -28,7 +28,7 @@ from nbcore.physics.arrays import Array, PerSystem, beside, dot, namespace, norm
 from nbcore.physics.body_errors import StepErrors, partners, plus, triple
 from nbcore.physics.body_errors import dot as product
 from nbcore.physics.clocks import CLOCKS, Clock, get_clock, slowness, term
-from nbcore.physics.elementwise import TINY, clamp, inverse_root, maximum, minimum, root, where
+from nbcore.physics.elementwise import TINY, clamp, inverse_root, maximum, root, where
 from nbcore.physics.external import answer_of
 from nbcore.physics.passages import Trail, overlooks
 from nbcore.physics.state import State
@@ -60,7 +60,8 @@ SHARE = 0.02  # of the tolerance of a run, which its steps may err by
 FINEST = 1e-13  # tolerance of steps that are to be exact
 TOUCHED = 1e-12  # of what is left of a run, and no more of it
 BEYOND = 1.02  # of what is left of a run, which its last step but those that land goes for
-LANDINGS = 32  # parts of steps to land at a time
+LANDINGS = 64  # parts of steps to land at a time
+RETRIES = 8  # of such a part that errs by too much
 LANDED = 4e-16  # of the time
 NEGLIGIBLE = 1e-30  # error below which all are alike
 
@@ -295,8 +296,8 @@ class Extrapolation:
         most = BEYOND * remaining * rate
         ds = where(ds > 1.5 * most, most, ds)
         H, first, going = ds, ds, remaining > 0
-        evaluations, kept = 0 * ds, _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
-        change, ahead, ways = kept, ds, None
+        nothing = _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
+        evaluations, kept, change, ahead, ways = 0 * ds, nothing, nothing, ds, None
         while bool(going.any()):
             sums, wrong, closest, trail = self._chains(
                 state, where(going, H, 0.0), weights, columns
@@ -320,18 +321,29 @@ class Extrapolation:
             errors.estimate(after, change.displacement, change.change)
         rest = remaining - dt
         landing = (dt > 0) & (dt >= (1 - TOUCHED) * remaining)  # no run without an end
+        # Of s, between which the time lies; and the next part, where one erred by too much.
+        low, high, shorter = where(rest > 0, 0.0, -H), where(rest > 0, H, 0.0), 0 * H
+        tries = 0 * H
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
                 return Advance(after, where(landing, remaining, dt), ahead, H, evaluations, ways)
             part = rest * clock.rate(after)
-            part = where(open_, maximum(minimum(part, H), -H), 0.0)
-            sums, wrong, _, _ = self._chains(after, part, weights, columns)
+            # Newton's method may lead elsewhere, where Ω changes by much.
+            part = where((low < part) & (part < high), part, (low + high) / 2)
+            part = where(open_, where(tries > 0, shorter, part), 0.0)
+            sums, wrong, closest, _ = self._chains(after, part, weights, columns)
             evaluations = evaluations + open_ * K * (K + 1)
+            error = _estimated(after, partner, sums, wrong, noise, closest) / aim
+            good = open_ & ((error <= 1) | (tries + 1 >= RETRIES))
+            shorter, tries = part * cut(error, K), where(good, 0.0, tries + open_)
+            sums, wrong = _where(good, sums, nothing), _where(good, wrong, nothing)
             after, dt = _moved(after, sums), dt + sums.time
             if errors is not None:
                 errors.estimate(after, wrong.displacement, wrong.change)
             rest = rest - sums.time
+            part = where(good, part, 0.0)
+            low, high = where(rest > 0, 0.0, low - part), where(rest > 0, high - part, 0.0)
         lost = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
         return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations, ways)
 

@@ -64,8 +64,9 @@ def _first_event(
         return h, -1, -1, math.nan, 0.0, 0.0
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
     xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
-    lows, told = (xl, vl), scratch(bodies, 4, 1, 0.0)
+    lows, told, spans = (xl, vl), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
     tell(bodies, orbits.gone, told)
+    tell(bodies, orbits.now, spans)
     copy(bodies, x0, xs)
     copy(bodies, v0, vs)
     copy(bodies, a0, as_)
@@ -90,6 +91,7 @@ def _first_event(
             width /= 2
         elif end >= h:
             tell(bodies, told, orbits.gone)
+            tell(bodies, spans, orbits.now)
             return h, -1, -1, math.nan, potential, done
         else:
             copy(bodies, x, xs)

@@ -15,6 +15,7 @@ from nbcore.physics.extrapolation import (
     LANDINGS,
     LEAST_COLUMNS,
     OVERLOOKED,
+    RETRIES,
     SMALLEST,
     TOUCHED,
 )
@@ -128,7 +129,7 @@ def columns_for(part, most, aim):
 def land(
     bodies, axes, scheme, room, field, b, m, x, v, lows, time, ds, gone, length, G, eps2, orbits
 ):  # fmt: skip
-    """Go to a time, by parts of a step of ds.
+    """Go to a time, by parts of a step of ds, none of which errs by more than steps may.
 
     Parameters
     ----------
@@ -139,23 +140,36 @@ def land(
     -------
     The work of a moving field, evaluations. Where they don't get there, nothing is a number.
     """
-    wide, made, work = size(axes) * size(bodies), 0, 0.0
+    wide, made, work, aim = size(axes) * size(bodies), 0, 0.0, scheme.aim[b]
+    low, high = (0.0, ds) if gone < length else (-ds, 0.0)  # of s, between which the time lies
     for _ in range(LANDINGS):
         rest = length - gone
         if abs(rest) <= LANDED * (abs(time + length) + abs(length)):
             return work, made
         separate(bodies, x, lows[0], room.apart)
         omega = rate(bodies, axes, scheme.roots, b, room.apart, scheme.weights, eps2)
-        part = min(max(rest * omega, -ds), ds)
-        columns = columns_for(abs(part) / ds, scheme.columns[b], scheme.aim[b])
-        chains(
-            bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room, G,
-            eps2, False,
-        )  # fmt: skip
-        made += columns * (columns + 1)
+        part = rest * omega
+        if not low < part < high:  # as Newton's method may, where Ω changes by much
+            part = (low + high) / 2
+        columns = columns_for(abs(part) / ds, scheme.columns[b], aim)
+        for tries in range(RETRIES):
+            chains(
+                bodies, axes, columns, scheme, field, b, m, x, v, time + gone, omega, part, room,
+                G, eps2, False,
+            )  # fmt: skip
+            made += columns * (columns + 1)
+            closest = slowest(scheme.roots, room)
+            error = estimated(
+                bodies, axes, orbits, x, v, room.new, room.change, rounding(columns), closest, eps2
+            )
+            if error <= aim or tries + 1 == RETRIES:
+                break
+            columns = scheme.columns[b]
+            part *= cut(error / aim, columns)
         move(bodies, axes, x, v, lows, room.new)
         gone += room.new[2 * wide]
         work += room.new[2 * wide + 1]
+        low, high = (0.0, high - part) if gone < length else (low - part, 0.0)
         if orbits.followed:
             note(bodies, axes, orbits, x, v, room.change, eps2)
     x[0, 0] = math.nan
