@@ -322,8 +322,8 @@ class Extrapolation:
         rest = remaining - dt
         landing = (dt > 0) & (dt >= (1 - TOUCHED) * remaining)  # no run without an end
         # Of s, between which the time lies; and the next part, where one erred by too much.
-        low, high, shorter = where(rest > 0, 0.0, -H), where(rest > 0, H, 0.0), 0 * H
-        tries = 0 * H
+        low, high = where(rest > 0, 0.0, -BEYOND * H), where(rest > 0, BEYOND * H, 0.0)
+        shorter, tries = 0 * H, 0 * H
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):

@@ -141,7 +141,8 @@ def land(
     The work of a moving field, evaluations. Where they don't get there, nothing is a number.
     """
     wide, made, work, aim = size(axes) * size(bodies), 0, 0.0, scheme.aim[b]
-    low, high = (0.0, ds) if gone < length else (-ds, 0.0)  # of s, between which the time lies
+    # Of s, between which the time lies: some more than the step, whose end may be meant.
+    low, high = (0.0, BEYOND * ds) if gone < length else (-BEYOND * ds, 0.0)
     for _ in range(LANDINGS):
         rest = length - gone
         if abs(rest) <= LANDED * (abs(time + length) + abs(length)):
