@@ -1,4 +1,6 @@
 import json
+import tempfile
+from pathlib import Path
 
 import jupytext
 import nbformat
@@ -84,6 +86,14 @@ run_dir = None
 # %%
 import os
 os._exit(1)
+""",
+    "93_tells_its_kernel": """\
+# %% tags=["parameters"]
+run_dir = None
+# %%
+import json
+import ipykernel
+print(json.loads(ipykernel.get_connection_info())["transport"], ipykernel.get_connection_file())
 """,
 }
 
@@ -205,6 +215,21 @@ def test_a_kernel_that_dies_is_an_error(folder, run):
     with pytest.raises(NotebookError, match="the kernel died") as caught:
         notebooks.execute("92_dies", run, progress=False)
     assert caught.value.notebook.exists()
+
+
+def test_kernels_that_start_together_do_not_meet_at_a_port(folder, run, tmp_path, monkeypatch):
+    """Of a port that was free a moment ago, a training of an array died."""
+    notebook = notebooks.execute("93_tells_its_kernel", run, progress=False)
+    transport, file = cells(notebook)[-1].outputs[0].text.split()
+    assert transport == "ipc"
+    assert not Path(file).parent.exists()  # nothing is left of it
+
+    long = tmp_path / ("of a long name" * 8)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))  # sockets can't lie in it
+    notebook = notebooks.execute("93_tells_its_kernel", run, progress=False)
+    assert cells(notebook)[-1].outputs[0].text.startswith("tcp ")
+    assert not list(long.iterdir())
 
 
 def test_a_kernel_that_never_answers_is_an_error(folder, run, monkeypatch):

@@ -6,10 +6,12 @@ The kernel is started first, and imports what every notebook needs while papermi
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nbcore.atomic import replacing
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CellError", "KernelDied", "run"]
 
 START_SECONDS = 900  # nbclient gives 60, in which a kernel that imports torch may not be there
+LONGEST_BESIDE_SOCKETS = 95  # characters of a path, where the system allows sockets 104
 WHOLE = "whole:"  # what marks a path that papermill hands to _WholeFiles
 AT_THE_START = (
     # A batch system signals all processes of a job; the one that runs the notebook passes it on.
@@ -70,10 +73,35 @@ def run(
         It ended before its end.
     """
     from jupyter_client.manager import AsyncKernelManager
+
+    with TemporaryDirectory(prefix="nbcore-") as folder:
+        kernel: Any = AsyncKernelManager(kernel_name="python3", **_connection(Path(folder)))
+        _run(kernel, read, path, parameters, signals, progress)
+
+
+def _connection(folder: Path) -> dict[str, str]:
+    """How a kernel is spoken to: by sockets that are files, which nobody else can be given.
+
+    A port is looked for, let go, and opened by the kernel seconds later, when one that was
+    started beside it may have it.
+    """
+    file = folder / "kernel.json"
+    if os.name == "posix" and len(str(file)) <= LONGEST_BESIDE_SOCKETS:
+        return {"connection_file": str(file), "transport": "ipc"}
+    # Without the setting, ipykernel warns of TCP without encryption.
+    return {"connection_file": str(file), "transport_encryption": "auto"}
+
+
+def _run(
+    kernel: Any,
+    read: Callable[[], NotebookNode],
+    path: Path,
+    parameters: Mapping[str, Any],
+    signals: Signals,
+    progress: bool,
+) -> None:
     from jupyter_core.utils import ensure_event_loop
 
-    # Without the setting, ipykernel warns of TCP without encryption.
-    kernel: Any = AsyncKernelManager(kernel_name="python3", transport_encryption="auto")
     lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
     quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
     with signals.held_back():
