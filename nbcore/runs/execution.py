@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,77 +73,67 @@ def run(
     CellError, KernelDied
         It ended before its end.
     """
-    from jupyter_client.manager import AsyncKernelManager
+    with _kernel(signals) as kernel:
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError, strip_color
 
-    with TemporaryDirectory(prefix="nbcore-") as folder:
-        kernel: Any = AsyncKernelManager(kernel_name="python3", **_connection(Path(folder)))
-        _run(kernel, read, path, parameters, signals, progress)
+        bar: Any = {"desc": path.stem, "leave": False, "file": sys.stderr} if progress else False
+        logging.getLogger("papermill").setLevel(logging.ERROR)
+        try:
+            papermill.execute_notebook(
+                read(),
+                # papermill formats its paths
+                WHOLE + str(path).replace("{", "{{").replace("}", "}}"),
+                parameters,
+                engine_name=_engine(),
+                kernel_name="python3",
+                language="python",
+                progress_bar=bar,
+                stderr_file=sys.stderr if progress else None,
+                coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
+                kernel=kernel,
+                on_cell_start=signals.check,
+            )
+        except PapermillExecutionError as error:
+            traceback = strip_color("\n".join(error.traceback))
+            raise CellError(error.ename, error.evalue, traceback) from None
+        except DeadKernelError:
+            raise KernelDied from None
+        except RuntimeError as error:
+            if str(error).startswith("Kernel died"):  # before its first cell
+                raise KernelDied from None
+            if str(error).startswith("Kernel didn't respond"):
+                raise KernelDied(
+                    f"the kernel did not start in {START_SECONDS} s; is this machine, or the disk "
+                    "that Python lies on, overloaded?"
+                ) from None
+            raise
 
 
-def _connection(folder: Path) -> dict[str, str]:
-    """How a kernel is spoken to: by sockets that are files, which nobody else can be given.
+@contextmanager
+def _kernel(signals: Signals) -> Iterator[Any]:
+    """Start a kernel that is spoken to by sockets that are files, which no other can be given.
 
-    A port is looked for, let go, and opened by the kernel seconds later, when one that was
+    A port is looked for, let go, and opened by the kernel seconds later, when another that was
     started beside it may have it.
     """
-    file = folder / "kernel.json"
-    if os.name == "posix" and len(str(file)) <= LONGEST_BESIDE_SOCKETS:
-        return {"connection_file": str(file), "transport": "ipc"}
-    # Without the setting, ipykernel warns of TCP without encryption.
-    return {"connection_file": str(file), "transport_encryption": "auto"}
-
-
-def _run(
-    kernel: Any,
-    read: Callable[[], NotebookNode],
-    path: Path,
-    parameters: Mapping[str, Any],
-    signals: Signals,
-    progress: bool,
-) -> None:
+    from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.utils import ensure_event_loop
 
-    lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
-    quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
-    with signals.held_back():
-        starting = kernel.start_kernel(extra_arguments=[*quiet, *lines])
-        ensure_event_loop().run_until_complete(starting)
-    signals.kernel = kernel
-
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError, strip_color
-
-    bar: Any = {"desc": path.stem, "leave": False, "file": sys.stderr} if progress else False
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            read(),
-            WHOLE + str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-            parameters,
-            engine_name=_engine(),
-            kernel_name="python3",
-            language="python",
-            progress_bar=bar,
-            stderr_file=sys.stderr if progress else None,
-            coalesce_streams=True,  # or every refresh of a progress bar stays in the notebook
-            kernel=kernel,
-            on_cell_start=signals.check,
-        )
-    except PapermillExecutionError as error:
-        traceback = strip_color("\n".join(error.traceback))
-        raise CellError(error.ename, error.evalue, traceback) from None
-    except DeadKernelError:
-        raise KernelDied from None
-    except RuntimeError as error:
-        if str(error).startswith("Kernel died"):  # before its first cell
-            raise KernelDied from None
-        if str(error).startswith("Kernel didn't respond"):
-            raise KernelDied(
-                f"the kernel did not start in {START_SECONDS} s; is this machine, or the disk that "
-                "Python lies on, overloaded?"
-            ) from None
-        raise
+    with TemporaryDirectory(prefix="nbcore-") as folder:
+        file = f"{folder}/kernel.json"
+        fits = os.name == "posix" and len(file) <= LONGEST_BESIDE_SOCKETS
+        # Without the setting, ipykernel warns of TCP without encryption.
+        spoken = {"transport": "ipc"} if fits else {"transport_encryption": "auto"}
+        kernel: Any = AsyncKernelManager(kernel_name="python3", connection_file=file, **spoken)
+        lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
+        quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
+        with signals.held_back():
+            starting = kernel.start_kernel(extra_arguments=[*quiet, *lines])
+            ensure_event_loop().run_until_complete(starting)
+        signals.kernel = kernel
+        yield kernel
 
 
 @cache
