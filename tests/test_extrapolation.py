@@ -541,6 +541,35 @@ def test_a_contact_is_told_at_its_time(engine, distance):
 
 
 @ENGINES
+@ENGINES
+@WATCHED
+@pytest.mark.parametrize("distance", [1e-7, 1e-12])
+def test_a_contact_shorter_than_time_can_tell_is_one(engine, distance):
+    """Two suns that fall on each other from a parsec apart are 2e-8 of that wide."""
+    state = State.from_arrays([1.0, 1e-3], [[0, 0], [1.0, 0]], [[0, 0], [0, 0]])
+    made = run(state, 3.0, tolerance=1e-6, collision_distance=distance, engine=engine)
+    assert made.status == Status.COLLISION
+    assert made.summary["event_distance"][0] < distance
+    free_fall = np.pi / np.sqrt(8 * 1.001)
+    assert made.summary["event_time"][0] == pytest.approx(free_fall, rel=1e-6)
+
+
+def test_records_in_steps_of_half_an_orbit_and_more_are_all_there():
+    """Bounds of Newton's method that errors of parts have made wrong are drawn anew."""
+    rng, n = np.random.default_rng(0), 400
+    e, E = 1 - 10 ** rng.uniform(-8, -0.3, n), rng.uniform(0, 2 * np.pi, n)
+    b, r = np.sqrt(1 - e * e), 1 - e * np.cos(E)
+    x = np.stack([np.cos(E) - e, b * np.sin(E)], axis=1)
+    v = np.stack([-np.sin(E), b * np.cos(E)], axis=1) / r[:, None]
+    at_rest = 0 * x
+    state = State.from_arrays(
+        np.tile([1.0, 0.0], (n, 1)), np.stack([at_rest, x], 1), np.stack([at_rest, v], 1)
+    )
+    made = run(state, 20.0, tolerance=1e-2, record=np.linspace(0.0, 20.0, 200))
+    assert (made.status == Status.SUCCESS).all()
+    assert np.isfinite(made.position).all()
+
+
 @WATCHED
 def test_an_escape_is_told_at_its_time(engine):
     e, distance = 0.9, 0.75

@@ -28,7 +28,7 @@ from nbcore.physics.arrays import Array, PerSystem, beside, dot, namespace, norm
 from nbcore.physics.body_errors import StepErrors, partners, plus, triple
 from nbcore.physics.body_errors import dot as product
 from nbcore.physics.clocks import CLOCKS, Clock, get_clock, slowness, term
-from nbcore.physics.elementwise import TINY, clamp, inverse_root, maximum, root, where
+from nbcore.physics.elementwise import TINY, clamp, inverse_root, maximum, minimum, root, where
 from nbcore.physics.external import answer_of
 from nbcore.physics.passages import Trail, overlooks
 from nbcore.physics.state import State
@@ -61,6 +61,7 @@ FINEST = 1e-13  # tolerance of steps that are to be exact
 TOUCHED = 1e-12  # of what is left of a run, and no more of it
 BEYOND = 1.02  # of what is left of a run, which its last step but those that land goes for
 LANDINGS = 64  # parts of steps to land at a time
+NARROW = 1e-3  # of the next part by Newton's method, and of the step: bounds that can't be right
 RETRIES = 8  # of such a part that errs by too much
 LANDED = 4e-16  # of the time
 NEGLIGIBLE = 1e-30  # error below which all are alike
@@ -321,14 +322,17 @@ class Extrapolation:
             errors.estimate(after, change.displacement, change.change)
         rest = remaining - dt
         landing = (dt > 0) & (dt >= (1 - TOUCHED) * remaining)  # no run without an end
-        # Of s, between which the time lies; and the next part, where one erred by too much.
-        low, high = where(rest > 0, 0.0, -BEYOND * H), where(rest > 0, BEYOND * H, 0.0)
-        shorter, tries = 0 * H, 0 * H
+        low = high = 0 * H  # of s, between which the time lies
+        shorter, tries = 0 * H, 0 * H  # the next part, where one erred by too much
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
                 return Advance(after, where(landing, remaining, dt), ahead, H, evaluations, ways)
             part = rest * clock.rate(after)
+            # Bounds are not yet known, or lost by errors of parts.
+            lost = high - low < NARROW * minimum(abs(part), H)
+            low = where(lost, where(rest > 0, 0.0, -BEYOND * H), low)
+            high = where(lost, where(rest > 0, BEYOND * H, 0.0), high)
             # Newton's method may lead elsewhere, where Ω changes by much.
             part = where((low < part) & (part < high), part, (low + high) / 2)
             part = where(open_, where(tries > 0, shorter, part), 0.0)

@@ -7,7 +7,8 @@ the end of a part is the integrator's, from the state before the step; so an eve
 exactly as the integrator knows the motion, and however short it is.
 
 Steps in transformed time may lead round a whole pericentre, of which a cubic knows nothing. They
-leave points on their way, and are gone through from point to point.
+leave points on their way, and are gone through from point to point. Where two bodies pass each
+other within a contact for less than time can tell, their orbit does.
 
 Bodies without mass don't act on each other, and so don't meet either.
 """
@@ -43,7 +44,7 @@ __all__ = [
     "DEPTH",
     "FINEST",
     "MISSES",
-    "NARROWEST",
+    "NEAR",
     "PATIENCE",
     "PLUNGE",
     "Events",
@@ -58,10 +59,9 @@ __all__ = [
 # Beyond a distance, as a share of it, what counts within a step: more than rounding, so that the
 # state of an event is on the far side however its distance is summed up.
 DEPTH = 1e-12
-FINEST = 2.0**-50  # of the step: part in whose end an event is told
-NARROWEST = 2.0**-30  # part that is halved only if an event is certain
-# Parts after which the narrowest is as coarse as this: a pair that stays at the very distance at
-# which it would meet can't hold up a run.
+FINEST = 2.0**-50  # of the step: part that is halved no more, in whose end an event is told
+# Parts after which those where an event is possible are halved to this and no farther: a pair that
+# stays at the very distance at which it would meet can't hold up a run.
 PATIENCE, COARSEST = 4096, 2.0**-12
 # The quintic that has the accelerations, too, is off the cubic by no more than 1/32 of what the
 # second derivatives differ by (over s²(1 − s)² ≤ 1/16), here twice that for what it misses itself.
@@ -69,6 +69,7 @@ MISSES = 1 / 16
 # A curve is off its chord by an eighth of its second difference; four times that for the rest.
 BEND = 0.5
 PLUNGE = 1.5  # contacts: pericentre of an orbit that others may have turned a little
+NEAR = 2.0  # contacts: a part of a pericentre passage between such distances is nearly a cubic
 
 
 class Events(NamedTuple):
@@ -173,15 +174,18 @@ def first_event(
         end = width
         high = integrator.step(start, end)
     while True:
-        least = NARROWEST if tries < PATIENCE else COARSEST
+        least = FINEST if tries < PATIENCE else COARSEST
+        is_finest = width <= FINEST * length
         found = _happens(high, watch)
+        possible = _is_possible(low, high, width, watch) & (width > least * length)
+        if trail is not None and watch.contact > 0:
+            passage = _closest_passage(low, high, NEAR * watch.contact)
+            possible = possible | ~is_finest & (passage.distance < PLUNGE * watch.contact)
+            unseen = is_finest & (found.first < 0) & (passage.distance < watch.contact)
+            found = passage.where(unseen, found)
         certain = found.first >= 0
-        possible = _is_possible(low, high, width, watch)
-        if trail is not None:
-            possible = possible | _plunges(low, high, watch)
-        possible = possible & (width > least * length)
         clear = ~certain & ~possible
-        told = certain & (width <= FINEST * length)
+        told = certain & is_finest
         low, part = high.where(clear, low), where(clear, end, part)
         going = going & ~told & ~(clear & (end >= length))
         if not bool(going.any()):
@@ -225,18 +229,20 @@ def pericentre(R, V, mu, inverse):
     return absolute(h2) / (mu + root(absolute(pull)) + TINY)
 
 
-def _plunges(low: State, high: State, watch: Watch) -> Array:
-    """Whether a pair that came nearer and goes away was in contact in between, (B,)."""
-    if not watch.contact > 0:
-        return low.time != low.time
-    i, j = gravity.acting_pairs(low.mass)
+def _closest_passage(low: State, high: State, beyond: float) -> Events:
+    """The pair that passes its pericentre nearest, of those that came or go farther than that."""
+    xp, (i, j) = namespace(low.time), gravity.acting_pairs(low.mass)
     (R, V), (S, U) = (
         (triple(x[:, j] - x[:, i]) for x in (at.position, at.velocity)) for at in (low, high)
     )
     mu = low.G * (low.mass[:, i] + low.mass[:, j])
-    least = pericentre(R, V, mu, inverse_root(product(R, R) + low.softening**2))
+    r2 = product(R, R)
+    distance = pericentre(R, V, mu, inverse_root(r2 + low.softening**2))
     turns = (product(R, V) < 0) & (product(S, U) > 0) & (mu > 0)
-    return (turns & (least < PLUNGE * watch.contact)).any(axis=1)
+    turns = turns & (maximum(r2, product(S, S)) > beyond * beyond)
+    distance = where(turns, distance, math.inf)
+    pair = xp.argmin(distance, axis=1)
+    return Events(high.time, i[pair], j[pair], xp.min(distance, axis=1))
 
 
 def _is_possible_between(state: State, trail: Trail, watch: Watch) -> Array:

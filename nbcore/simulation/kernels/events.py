@@ -15,7 +15,7 @@ from nbcore.simulation.events import (
     DEPTH,
     FINEST,
     MISSES,
-    NARROWEST,
+    NEAR,
     PATIENCE,
     PLUNGE,
 )
@@ -78,16 +78,19 @@ def _first_event(
             dt, end, G, eps2, phi, orbits,
         )  # fmt: skip
     while True:
-        least = NARROWEST if tries < PATIENCE else COARSEST
         first, second, distance = happens(bodies, axes, m, x, contact, beyond)
-        if first >= 0:
-            if width <= FINEST * h:
-                return end, first, second, distance, potential, done
-            width /= 2
-        elif width > least * h and (
-            is_possible(bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond)
-            or plunges(bodies, axes, scheme, m, xs, vs, x, v, G, eps2, contact)
-        ):
+        possible = False
+        if first < 0 and width > (FINEST if tries < PATIENCE else COARSEST) * h:
+            possible = is_possible(bodies, axes, m, xs, vs, as_, x, v, a, width, contact, beyond)
+        if first < 0 and not possible:
+            i, j, least = closest_passage(bodies, axes, scheme, m, xs, vs, x, v, G, eps2, contact)
+            if width > FINEST * h:
+                possible = least < PLUNGE * contact
+            elif least < contact:  # for less than time can tell
+                first, second, distance = i, j, least
+        if first >= 0 and width <= FINEST * h:
+            return end, first, second, distance, potential, done
+        if first >= 0 or possible:
             width /= 2
         elif end >= h:
             tell(bodies, told, orbits.gone)
@@ -200,27 +203,31 @@ is_possible_in = either(
 
 
 @njit(**LAW)
-def _plunges(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
-    """Whether a pair that came nearer and goes away was in contact in between."""
+def _closest_passage(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
+    """The pair that passes its pericentre nearest, and how near; see `simulation.events`."""
+    first, second, least = -1, -1, math.inf
     for i in range(active(bodies)):
         for j in range(i + 1, size(bodies)):
             R = (x0[0, j] - x0[0, i], x0[1, j] - x0[1, i], x0[2, j] - x0[2, i])
             V = (v0[0, j] - v0[0, i], v0[1, j] - v0[1, i], v0[2, j] - v0[2, i])
             S = (x[0, j] - x[0, i], x[1, j] - x[1, i], x[2, j] - x[2, i])
             U = (v[0, j] - v[0, i], v[1, j] - v[1, i], v[2, j] - v[2, i])
-            if dot(R, V) < 0 and dot(S, U) > 0:
-                inverse = inverse_root(dot(R, R) + eps2)
-                if pericentre(R, V, G * (m[i] + m[j]), inverse) < PLUNGE * contact:
-                    return True
-    return False
+            if not (dot(R, V) < 0 and dot(S, U) > 0):
+                continue
+            r2 = dot(R, R)
+            if max(r2, dot(S, S)) > (NEAR * contact) ** 2:
+                distance = pericentre(R, V, G * (m[i] + m[j]), inverse_root(r2 + eps2))
+                if distance < least:
+                    first, second, least = i, j, distance
+    return first, second, least
 
 
 @njit(**PLAIN)
-def _plunges_not(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
-    return False
+def _no_passage(bodies, axes, scheme, m, x0, v0, x, v, G, eps2, contact):
+    return -1, -1, math.inf
 
 
-plunges = either(is_extrapolated, _plunges, _plunges_not, place=2)
+closest_passage = either(is_extrapolated, _closest_passage, _no_passage, place=2)
 
 
 @njit(**PLAIN)

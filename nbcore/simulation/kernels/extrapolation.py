@@ -14,6 +14,7 @@ from nbcore.physics.extrapolation import (
     LANDED,
     LANDINGS,
     LEAST_COLUMNS,
+    NARROW,
     OVERLOOKED,
     RETRIES,
     SMALLEST,
@@ -141,8 +142,7 @@ def land(
     The work of a moving field, evaluations. Where they don't get there, nothing is a number.
     """
     wide, made, work, aim = size(axes) * size(bodies), 0, 0.0, scheme.aim[b]
-    # Of s, between which the time lies: some more than the step, whose end may be meant.
-    low, high = (0.0, BEYOND * ds) if gone < length else (-BEYOND * ds, 0.0)
+    low = high = 0.0  # of s, between which the time lies
     for _ in range(LANDINGS):
         rest = length - gone
         if abs(rest) <= LANDED * (abs(time + length) + abs(length)):
@@ -150,6 +150,8 @@ def land(
         separate(bodies, x, lows[0], room.apart)
         omega = rate(bodies, axes, scheme.roots, b, room.apart, scheme.weights, eps2)
         part = rest * omega
+        if high - low < NARROW * min(abs(part), ds):  # not yet known, or lost by errors of parts
+            low, high = (0.0, BEYOND * ds) if rest > 0 else (-BEYOND * ds, 0.0)
         if not low < part < high:  # as Newton's method may, where Ω changes by much
             part = (low + high) / 2
         columns = columns_for(abs(part) / ds, scheme.columns[b], aim)
