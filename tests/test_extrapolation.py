@@ -541,7 +541,6 @@ def test_a_contact_is_told_at_its_time(engine, distance):
 
 
 @ENGINES
-@ENGINES
 @WATCHED
 @pytest.mark.parametrize("distance", [1e-7, 1e-12])
 def test_a_contact_shorter_than_time_can_tell_is_one(engine, distance):
@@ -570,6 +569,7 @@ def test_records_in_steps_of_half_an_orbit_and_more_are_all_there():
     assert np.isfinite(made.position).all()
 
 
+@ENGINES
 @WATCHED
 def test_an_escape_is_told_at_its_time(engine):
     e, distance = 0.9, 0.75
