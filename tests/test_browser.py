@@ -94,7 +94,7 @@ def served(arguments, folder, home, address):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    for _ in range(600):
+    for _ in range(3000):
         if server.poll() is not None:
             break
         try:
@@ -109,7 +109,7 @@ def served(arguments, folder, home, address):
 def stop(server):
     os.killpg(server.pid, signal.SIGTERM)
     try:
-        server.wait(10)
+        server.wait(60)
     except subprocess.TimeoutExpired:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -228,11 +228,11 @@ def enter(page, lab):
     """Load JupyterLab, with nothing open."""
     page.goto(lab("lab") + "&reset")
     page.wait_for_function(
-        "() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=60_000
+        "() => window.jupyterapp?.commands.hasCommand('docmanager:open')", timeout=300_000
     )
     # not awaited: the promise has no holder in the page and may be collected
     page.evaluate("() => { window.jupyterapp.restored.then(() => { window.isRestored = true }) }")
-    page.wait_for_function("() => window.isRestored", timeout=60_000)
+    page.wait_for_function("() => window.isRestored", timeout=300_000)
 
 
 def show(page, path):
@@ -243,7 +243,7 @@ def show(page, path):
     page.wait_for_function(
         "path => window.jupyterapp.shell.currentWidget?.context?.path === path", arg=path
     )
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", timeout=300_000)
 
 
 def opened(page, lab, path):
@@ -262,7 +262,7 @@ def picture(page, number=0):
 
 
 def until_it_differs(page, before):
-    for _ in range(600):
+    for _ in range(3000):
         if (now := picture(page)) != before:
             return now
         page.wait_for_timeout(100)
@@ -292,7 +292,7 @@ def use_the_explorer(page):
     from playwright.sync_api import expect
 
     view = page.locator(".nb-view")
-    expect(view).to_be_visible(timeout=60_000)
+    expect(view).to_be_visible(timeout=300_000)
     view.scroll_into_view_if_needed()
     expect(page.locator(".nb-view figcaption")).to_have_count(2)
     costs = page.locator(".nb-view figcaption").all_inner_texts()
@@ -317,7 +317,7 @@ def use_the_explorer(page):
 
     control(page, "inclination", ".noUi-handle").press("End")
     message = page.locator(".nb-message")
-    expect(message).to_contain_text("set dimensions=3", timeout=10_000)
+    expect(message).to_contain_text("set dimensions=3", timeout=60_000)
     control(page, "dimensions", "select").select_option("3")
     expect(message).to_have_count(0, timeout=300_000)  # the engine is compiled
     page.wait_for_timeout(300)
@@ -379,7 +379,7 @@ def test_many_bodies_are_animated(page, lab, folder, n_bodies):
     write_notebook(folder / f"many_{n_bodies}.ipynb", text)
     assert opened(page, lab, f"many_{n_bodies}.ipynb") == []
     view = page.locator(".nb-view")
-    view.wait_for(timeout=60_000)
+    view.wait_for(timeout=300_000)
     page.locator(".nb-play").click()
     page.wait_for_timeout(1000)
     before = int(view.get_attribute("data-drawn"))
@@ -443,7 +443,7 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
     page.evaluate(f"() => {{ window.running = ({RUN_ALL})(); }}")  # held, or it may be collected
     pictures = page.locator(".jp-OutputArea img")
     picture = pictures.last  # while one is renewed, the one before may still be there
-    expect(picture).to_be_visible(timeout=120_000)
+    expect(picture).to_be_visible(timeout=300_000)
     before = picture.get_attribute("src")
     for _ in range(200):
         if picture.get_attribute("src") != before:
@@ -451,6 +451,6 @@ def test_the_button_ends_a_training_while_its_cell_runs(page, lab, folder):
         page.wait_for_timeout(100)
     assert picture.get_attribute("src") != before
     page.get_by_role("button", name="stop training").click()
-    expect(page.get_by_text("stopped by hand after").last).to_be_visible(timeout=60_000)
-    expect(page.locator(".jp-RenderedText", has_text="epochs made:")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("stopped by hand after").last).to_be_visible(timeout=300_000)
+    expect(page.locator(".jp-RenderedText", has_text="epochs made:")).to_be_visible(timeout=300_000)
     expect(pictures).to_have_count(1)

@@ -140,7 +140,7 @@ def test_two_that_compile_at_once_lose_nothing(tmp_path, monkeypatch):
             came.set()
         else:
             second.start()
-            assert came.wait(60)  # until it has read the same index, or waits for the lock
+            assert came.wait(300)  # until it has read the same index, or waits for the lock
         return found
 
     monkeypatch.setattr(compile_cache, "FileLock", Told)

@@ -32,7 +32,7 @@ def classical(source="kepler", **changes):
 
 def explored(*arguments, **keywords):
     made = explore(*arguments, **keywords)
-    made.wait(120)
+    made.wait(300)
     return made
 
 
@@ -89,7 +89,7 @@ def test_a_moved_slider_makes_another_run():
     explorer = explored(settings=classical())
     before = explorer.trajectories[0].n_steps
     explorer._parameters._controls["eccentricity"].value = 0.7
-    explorer.wait(120)
+    explorer.wait(300)
     assert explorer.trajectories[0].n_steps > before
     assert explorer.view.runs[0]["cost"].startswith(f"{explorer.trajectories[0].n_steps:,} steps")
 
@@ -125,11 +125,11 @@ def test_what_is_wrong_is_said_in_place_and_put_right_again(change, words):
     }[name]
     good = control.value
     control.value = value
-    explorer.wait(120)
+    explorer.wait(300)
     assert words in message(explorer)
     assert len(explorer.view.runs) == 1  # what was drawn last
     control.value = good
-    explorer.wait(120)
+    explorer.wait(300)
     assert message(explorer) == ""
 
 
@@ -145,10 +145,10 @@ def test_a_system_of_a_batch_is_chosen_by_its_number():
     explorer = explored(settings=settings)
     first = explorer.trajectories[0].position[0]
     explorer._number.value = 2
-    explorer.wait(120)
+    explorer.wait(300)
     assert not np.array_equal(first, explorer.trajectories[0].position[0])
     explorer._number.value = 3
-    explorer.wait(120)
+    explorer.wait(300)
     assert "choose 0 to 2" in message(explorer)
 
 
@@ -165,16 +165,16 @@ def test_of_many_requests_the_newest_alone_is_drawn():
 
     def work(request, _):
         begun.set()
-        gate.wait(10)
+        gate.wait()
         return request
 
     newest = Newest(work, drawn.append, errors.append)
     newest.submit(0)
-    begun.wait(10)
+    begun.wait()
     for request in (1, 2, 3):
         newest.submit(request)
     gate.set()
-    newest.wait(10)
+    newest.wait(300)
     assert drawn == [3]
     assert errors == []
 
@@ -184,15 +184,15 @@ def test_what_is_dropped_is_not_drawn():
 
     def work(request, _):
         begun.set()
-        gate.wait(10)
+        gate.wait()
         return request
 
     newest = Newest(work, drawn.append, drawn.append)
     newest.submit(0)
-    begun.wait(10)
+    begun.wait()
     newest.drop()
     gate.set()
-    newest.wait(10)
+    newest.wait(300)
     assert drawn == []
 
 
@@ -209,9 +209,9 @@ def test_a_run_that_is_overtaken_is_stopped():
 
     newest = Newest(work, drawn.append, drawn.append)
     newest.submit(1e-4)  # an hour's work
-    begun.wait(10)
+    begun.wait()
     newest.submit(1e4)
-    newest.wait(60)
+    newest.wait(300)
     assert ended == [Status.INTERRUPTED, Status.SUCCESS]
     assert [run.status for run in drawn] == [Status.SUCCESS]
 
@@ -241,7 +241,7 @@ def test_an_unforeseen_error_is_shown_rather_than_lost():
     errors = []
     newest = Newest(lambda *_: 1 / 0, list, errors.append)
     newest.submit(None)
-    newest.wait(10)
+    newest.wait(300)
     assert isinstance(errors[0], ZeroDivisionError)
 
 

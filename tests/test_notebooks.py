@@ -5,6 +5,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from papermill.engines import NotebookExecutionManager
 
 from nbcore.config import preset_names
 from nbcore.errors import InputError
@@ -230,6 +231,21 @@ def test_kernels_that_start_together_do_not_meet_at_a_port(folder, run, tmp_path
     notebook = notebooks.execute("93_tells_its_kernel", run, progress=False)
     assert cells(notebook)[-1].outputs[0].text.startswith("tcp ")
     assert not list(long.iterdir())
+
+
+def test_a_save_that_fails_within_a_cell_is_told_when_the_cell_ends(folder, run, monkeypatch):
+    """An error among the messages of a kernel ended what takes them, and left tasks behind."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(NotebookExecutionManager, "autosave_cell", full)
+    notebook = notebooks.execute("20_simulate", run, progress=False)
+    assert cells(notebook)[-1].outputs[-1].data["text/plain"] == "2"
+
+    monkeypatch.setattr(NotebookExecutionManager, "save", full)
+    with pytest.raises(NotebookError, match=r"can't be written .* No space left"):
+        notebooks.execute("20_simulate", run, progress=False)
 
 
 def test_a_kernel_that_never_answers_is_an_error(folder, run, monkeypatch):

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,20 +120,30 @@ def _kernel(signals: Signals) -> Iterator[Any]:
     """
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.utils import ensure_event_loop
+    from zmq.asyncio import Context
 
     with TemporaryDirectory(prefix="nbcore-") as folder:
         file = f"{folder}/kernel.json"
         fits = os.name == "posix" and len(file) <= LONGEST_BESIDE_SOCKETS
         # Without the setting, ipykernel warns of TCP without encryption.
         spoken = {"transport": "ipc"} if fits else {"transport_encryption": "auto"}
-        kernel: Any = AsyncKernelManager(kernel_name="python3", connection_file=file, **spoken)
+        # A context of the manager's own is ended with it, which may wait for ever for a socket that
+        # the thread of the heartbeat opens meanwhile (jupyter_client issue 771); that of the
+        # process is not.
+        kernel: Any = AsyncKernelManager(
+            kernel_name="python3", connection_file=file, context=Context.instance(), **spoken
+        )
         lines = [f"--IPKernelApp.exec_lines={line}" for line in AT_THE_START]
         quiet = ["--IPKernelApp.log_level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
         with signals.held_back():
             starting = kernel.start_kernel(extra_arguments=[*quiet, *lines])
             ensure_event_loop().run_until_complete(starting)
         signals.kernel = kernel
-        yield kernel
+        try:
+            yield kernel
+        finally:
+            if kernel.has_kernel:  # papermill, which ends it, was not come to
+                ensure_event_loop().run_until_complete(kernel.shutdown_kernel(now=True))
 
 
 @cache
@@ -143,6 +153,18 @@ def _engine() -> str:
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.iorw import papermill_io
 
+    class Client(PapermillNotebookClient):
+        """papermill's own client, which takes messages even where the notebook can't be saved.
+
+        It saves at a message now and then; an error there would end the task that takes them, and
+        leave others behind. The save at the end of the cell tells it.
+        """
+
+        def process_message(self, *arg: Any, **kwargs: Any) -> Any:
+            with suppress(OSError):
+                return super().process_message(*arg, **kwargs)
+            return None
+
     class OwnKernel(NBClientEngine):
         """papermill's own engine, with a kernel that has been started before."""
 
@@ -151,7 +173,7 @@ def _engine() -> str:
             cls, nb_man: Any, kernel_name: str, **settings: Any
         ) -> Any:
             taken = ("coalesce_streams", "on_cell_start", "stderr_file")
-            client = PapermillNotebookClient(
+            client = Client(
                 nb_man,
                 km=settings["kernel"],
                 kernel_name=kernel_name,
