@@ -317,7 +317,7 @@ def use_the_explorer(page):
 
     control(page, "inclination", ".noUi-handle").press("End")
     message = page.locator(".nb-message")
-    expect(message).to_contain_text("set dimensions=3", timeout=60_000)
+    expect(message).to_contain_text("set dimensions=3", timeout=300_000)
     control(page, "dimensions", "select").select_option("3")
     expect(message).to_have_count(0, timeout=300_000)  # the engine is compiled
     page.wait_for_timeout(300)
