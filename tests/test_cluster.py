@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from nbcore.config import Cluster, load_config
 from nbcore.errors import InputError
 from nbcore.learning.training import train
 from nbcore.physics.arrays import to_numpy
-from nbcore.runs import arrays, cli, cluster, provenance, records, reports
+from nbcore.runs import arrays, cli, cluster, local_jobs, provenance, records, reports
 from nbcore.runs import members as members_module
 from nbcore.runs.records import Run
 from nbcore.simulation.setup import setup
@@ -457,6 +458,17 @@ def test_a_job_of_this_machine_is_started_again_as_often_as_it_asks_for(setup_li
     until(lambda: cluster.alive(ids, "local") == set())
     line = "thing" if setup_lines else ""
     assert started.read_text().splitlines() == [line] * 9
+
+
+def test_a_job_that_is_just_taking_the_shells_place_is_alive():
+    command = ["bash", "-c", f"exec {sys.executable} -c pass {local_jobs.NAME}"]
+    for _ in range(40):
+        process = subprocess.Popen(command)
+        while cluster.alive([str(process.pid)], "local"):
+            pass
+        with suppress(ChildProcessError):  # gone, and seen so
+            assert os.waitpid(process.pid, os.WNOHANG)[0] == process.pid
+        process.returncode = 0
 
 
 def test_a_grace_that_the_limit_does_not_hold_is_refused():

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Executor = Literal["slurm", "local"]
+
+#: Seconds after which a process without a command line is one that has none.
+WORDLESS = 1.0
 
 
 def executor_of(cluster: Cluster, *, dry: bool = False) -> Executor:
@@ -193,8 +197,16 @@ def _controllers(pid: int) -> list[psutil.Process]:
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
         # Among the words of a shell, as long as that runs the lines of `setup`.
-        return [process] if local_jobs.NAME in " ".join(process.cmdline()) else []
+        return [process] if local_jobs.NAME in " ".join(_words(process)) else []
     return []
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Its command line, which Linux does not have for the moment in which it becomes another's."""
+    end = time.monotonic() + WORDLESS
+    while not (words := process.cmdline()) and time.monotonic() < end:
+        time.sleep(0.001)
+    return words
 
 
 def _sbatch(cluster: Cluster, name: str) -> dict[str, Any]:
