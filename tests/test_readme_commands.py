@@ -44,6 +44,9 @@ ELSEWHERE = {
     "python -m nbcore.analysis.planet_encounters": "tests/test_planet_encounters.py",
     "python -m nbcore.analysis.planet_speed": "tests/test_planet_speed.py",
     "python -m nbcore.analysis.planet_speed --solar-system": "tests/test_planet_speed.py",
+    "python -m nbcore.analysis.planet_speed --solar-system 1e7 --outer": (
+        "tests/test_planet_speed.py"
+    ),
     "python -m nbcore.runs.speed": "five minutes of nothing but timing",
     "python -c \"import time, nbcore as nb; nb.simulate('figure_eight', 6.3); "
     'print(time.process_time())"': "tests/test_structure.py, but for the timing",
