@@ -40,8 +40,7 @@ __all__ = [
 
 Executor = Literal["slurm", "local"]
 
-#: Seconds after which a process without a command line is one that has none.
-WORDLESS = 1.0
+WORDLESS = 1.0  # s, after which a process without a command line is one that has none
 
 
 def executor_of(cluster: Cluster, *, dry: bool = False) -> Executor:
