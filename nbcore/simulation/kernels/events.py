@@ -63,8 +63,8 @@ def _first_event(
     ):
         return h, -1, -1, math.nan, 0.0, 0.0
     xs, vs, as_ = vectors(bodies), vectors(bodies), vectors(bodies)  # at the start of a part
-    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
-    lows, told, spans = (xl, vl), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0)
+    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 0.0)[0]
+    lows, told, spans = (xl, vl), scratch(bodies, 4, 0.0), scratch(bodies, 4, 0.0)
     tell(bodies, orbits.gone, told)
     tell(bodies, orbits.now, spans)
     copy(bodies, x0, xs)
@@ -317,7 +317,7 @@ def is_possible(bodies, axes, m, x0, v0, a0, x, v, a, h, contact, beyond):
     """Whether a contact or an escape may lie between two states."""
     # the inner control points of the cubics
     p, q = vectors(bodies), vectors(bodies)
-    misses, reach = scratch(bodies, 1, 1, 0.0)[0], scratch(bodies, 1, 1, 0.0)[0]
+    misses, reach = scratch(bodies, 1, 0.0)[0], scratch(bodies, 1, 0.0)[0]
     for i in range(size(bodies)):
         early = late = one = two = three = 0.0
         for d in range(size(axes)):

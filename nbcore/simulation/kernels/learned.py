@@ -351,7 +351,7 @@ def layer(hidden, count, k, rule, here):
 def learned(bodies, axes, rule, memory, field, b, m, x, v, a, time, G, eps2):
     """Factor τ exp(correction)."""
     hidden, like = rule.hidden, rule.last.dtype.type(0)
-    here = scratch(hidden, 1, 1, like)
+    here = scratch(hidden, 1, like)
     log_tau, seen = see(bodies, axes, rule, b, m, x, v, a, G, eps2)
     for k in range(INPUTS, size(hidden)):
         here[0, k] = like

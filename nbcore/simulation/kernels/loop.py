@@ -199,12 +199,12 @@ def run(bodies, axes, systems, scheme, field, settings, rule, records, first, la
     before = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
     aside = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
     lows = (vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies))
-    mass, phis = scratch(bodies, 1, 1, 0.0), scratch(bodies, 1, 1, 0.0)
+    mass, phis = scratch(bodies, 1, 0.0), scratch(bodies, 1, 0.0)
     orbits = Orbits(
         settings.followed, np.zeros(padded(bodies), dtype=np.int64),
-        np.zeros(padded(bodies), dtype=np.int64), scratch(bodies, 2, 1, 0.0),
-        scratch(bodies, 3, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0),
-        scratch(bodies, 4, 1, 0.0), scratch(bodies, 2, 1, 0.0), scratch(bodies, 7, 1, 0.0),
+        np.zeros(padded(bodies), dtype=np.int64), scratch(bodies, 2, 0.0),
+        scratch(bodies, 3, 0.0), scratch(bodies, 4, 0.0), scratch(bodies, 4, 0.0),
+        scratch(bodies, 4, 0.0), scratch(bodies, 2, 0.0), scratch(bodies, 7, 0.0),
     )  # fmt: skip
     _run(
         bodies, axes, systems, scheme, field, settings, rule, records, first, last, quota, known,
@@ -233,14 +233,7 @@ def _run(
     on_the_way = records.rows_a_step > 1
     wanted = points if on_the_way else times
     watched = is_watched(watch)
-    # Padding has no mass and stays at rest in the origin.
-    clear(bodies, mass)
-    clear(bodies, xl)
-    clear(bodies, vl)
-    clear(bodies, x)
-    clear(bodies, v)
-    clear(bodies, a)
-    clear(bodies, off)
+    # Padding has no mass and stays at rest in the origin, as `scratch` has it.
     pad(bodies, orbits)
     for b in range(first, last):
         if systems.status[b] != RUNNING:
@@ -457,21 +450,17 @@ def between(
     `orbits` is left as the whole step left it, but for the errors at hand.
     """
     x, v, a, jerk = vectors(bodies), vectors(bodies), vectors(bodies), vectors(bodies)
-    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 1, 0.0)[0]
-    mean, sizes = scratch(bodies, 3, 1, 0.0), scratch(bodies, 2, 1, 0.0)
+    xl, vl, phi = vectors(bodies), vectors(bodies), scratch(bodies, 1, 0.0)[0]
+    mean, sizes = scratch(bodies, 3, 0.0), scratch(bodies, 2, 0.0)
     gone, was, now, told = (
-        scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0), scratch(bodies, 4, 1, 0.0),
-        scratch(bodies, 4, 1, 0.0),
+        scratch(bodies, 4, 0.0), scratch(bodies, 4, 0.0), scratch(bodies, 4, 0.0),
+        scratch(bodies, 4, 0.0),
     )  # fmt: skip
-    lows, off = (xl, vl), scratch(bodies, 7, 1, 0.0)
+    lows, off = (xl, vl), scratch(bodies, 7, 0.0)
     followed, who, pair = orbits.followed, orbits.who, orbits.pair
     part = Orbits(followed, who, orbits.found, pair, mean, gone, was, now, sizes, off)
     clear(bodies, xl)
     clear(bodies, vl)
-    clear(bodies, x)
-    clear(bodies, v)
-    clear(bodies, a)
-    clear(bodies, off)
     clear(bodies, told)
     at, done, begins = before, 0.0, True
     while due < len(times) and times[due] <= time:

@@ -155,49 +155,54 @@ def _padded(shape):
     return lambda shape: size(shape)
 
 
-def scratch(shape, rows, wide, like):
-    """An uninitialised (rows, wide × padded N) of the type of `like`.
+def scratch(shape, rows, like):
+    """A (rows, padded N) of the type of `like`: the padding is zero, the rest is not initialised.
 
     It is on the stack where N is known.
 
     There the compiler keeps what it can in registers, and knows that no two arrays overlap.
-    `rows` and `wide` must be literals.
+    `rows` must be a literal.
     """
-    return np.empty((rows, wide * padded(shape)), dtype=np.asarray(like).dtype)
+    made = np.empty((rows, padded(shape)), dtype=np.asarray(like).dtype)
+    made[:, size(shape) :] = 0.0
+    return made
 
 
 @overload(scratch, inline="always", prefer_literal=True)
-def _scratch(shape, rows, wide, like):
+def _scratch(shape, rows, like):
     if is_known(shape):
-        width = wide.literal_value * rounded_up(len(shape))
-        return lambda shape, rows, wide, like: carray(
-            _on_stack(shape, rows, wide, like), (rows, width)
-        )
+        width = rounded_up(len(shape))
+        return lambda shape, rows, like: carray(_on_stack(shape, rows, like), (rows, width))
     dtype = numpy_support.as_dtype(like)
-    return lambda shape, rows, wide, like: np.empty((rows, wide * padded(shape)), dtype=dtype)
+    return lambda shape, rows, like: np.empty((rows, size(shape)), dtype=dtype)
 
 
 def vectors(bodies):
-    """An uninitialised (3, padded N)."""
-    return np.empty((3, padded(bodies)))
+    """A (3, padded N): the padding is zero, the rest is not initialised."""
+    return scratch(bodies, 3, 0.0)
 
 
 @overload(vectors, inline="always")
 def _vectors(bodies):
-    return lambda bodies: scratch(bodies, 3, 1, 0.0)
+    return lambda bodies: scratch(bodies, 3, 0.0)
 
 
 @intrinsic(prefer_literal=True)
-def _on_stack(_context, shape, rows, wide, like):
+def _on_stack(_context, shape, rows, like):
     """Pointer to numbers in the frame of the function that this is inlined in."""
-    count = rows.literal_value * wide.literal_value * rounded_up(len(shape))
+    n, width, n_rows = len(shape), rounded_up(len(shape)), rows.literal_value
     number = ir.DoubleType() if like.bitwidth == 64 else ir.FloatType()
 
     def codegen(_, builder, signature, arguments):
         with builder.goto_entry_block():
-            place = builder.alloca(ir.ArrayType(number, count))
+            place = builder.alloca(ir.ArrayType(number, n_rows * width))
             place.align = 32
-            return builder.bitcast(place, number.as_pointer())
+            numbers = builder.bitcast(place, number.as_pointer())
+            for row in range(n_rows):
+                for lane in range(n, width):
+                    at = ir.Constant(ir.IntType(32), row * width + lane)
+                    builder.store(ir.Constant(number, 0.0), builder.gep(numbers, [at]))
+            return numbers
 
     kind = types.float64 if like.bitwidth == 64 else types.float32
-    return types.CPointer(kind)(shape, rows, wide, like), codegen
+    return types.CPointer(kind)(shape, rows, like), codegen
