@@ -41,6 +41,7 @@ ELSEWHERE = {
     "python -m nbcore.runs.readme outputs/RUN": "tests/test_readme.py",
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.analysis.planet_steps": "tests/test_planets_law.py",
+    "python -m nbcore.analysis.kept_tolerances": "tests/test_budget.py",
     "python -m nbcore.analysis.planet_encounters": "tests/test_planet_encounters.py",
     "python -m nbcore.analysis.planet_speed": "tests/test_planet_speed.py",
     "python -m nbcore.analysis.planet_speed --solar-system": "tests/test_planet_speed.py",

@@ -40,10 +40,12 @@ __all__ = [
     "chain_lengths",
     "column_weights",
     "cut",
+    "energy_share",
     "error_weights",
     "growth",
     "noise_sizes",
     "pair_errors",
+    "retargeted",
     "rounding",
 ]
 
@@ -57,6 +59,8 @@ SMALLEST = 1e-12  # step that is still redone, in units of what it was to be
 ROUNDING = 2e-15  # of an estimate with K columns, over 2^K displacements
 STRICT, STRICTEST = 1e-10, 3e-12  # tolerances below which columns are fewer, that round less
 SHARE = 0.02  # of the tolerance of a run, which its steps may err by
+LEAST_SHARE = 0.1  # of that share, where little is left
+COUNTS = 5.0  # of what a step may err by, over rounding: what that may count by, at most
 FINEST = 1e-13  # tolerance of steps that are to be exact
 TOUCHED = 1e-12  # of what is left of a run, and no more of it
 BEYOND = 1.02  # of what is left of a run, which its last step but those that land goes for
@@ -122,6 +126,11 @@ def growth(error, columns):
     return where(error > 0, clamp(factor, LEAST_GROWTH, LARGEST_GROWTH), QUIET_GROWTH + 0 * error)
 
 
+def retargeted(ds, before, now, columns):
+    """Step that errs by as much less or more than one as a target is than before."""
+    return ds * (now / before) ** (1 / (2 * columns - 1))
+
+
 def cut(error, columns):
     """What a step is redone with, from its error in tolerances, which may be no number."""
     factor = SAFETY * (error + NEGLIGIBLE) ** (-1 / (2 * columns - 1))
@@ -144,6 +153,15 @@ def noise_sizes(moved, faster, V, mu, inverse, closest):
     return on_the_way + moved * inverse, on_the_way + faster * inverse_root(pace2)
 
 
+def energy_share(m, other, V, mu, inverse, energy, aim, noise):
+    """What an error beside a body's partner counts by: 1, or more where the pair holds the energy.
+
+    The energy of a pair is G m₁ m₂ / μ times ½ V² + μ/r, of each of which an error takes its part.
+    """
+    held = m * other / (m + other + TINY) * (0.5 * product(V, V) + mu * inverse)
+    return clamp(minimum(held / (energy + TINY), COUNTS * aim / noise), 1.0, math.inf)
+
+
 class Advance(NamedTuple):
     """One step of every system.
 
@@ -160,7 +178,9 @@ class Advance(NamedTuple):
     evaluations
         (B,).
     trail
-        Points on the way.
+        Points on the way, where it is told.
+    error
+        (B,) estimated, where it is.
     """
 
     after: State
@@ -169,6 +189,7 @@ class Advance(NamedTuple):
     used: PerSystem
     evaluations: Array
     trail: Trail | None = None
+    error: PerSystem | None = None
 
 
 class _Sums(NamedTuple):
@@ -185,7 +206,8 @@ class Extrapolation:
     """Extrapolated drift-kick-drift in transformed time; it chooses its own steps.
 
     A step is redone until its estimated error, relative for every body beside the one that pulls it
-    most, is below a share of the tolerance. No tolerance below rounding is aimed at.
+    most, is below a share of the tolerance; it counts by more where such a pair holds more energy
+    than all have together. No tolerance below rounding is aimed at.
 
     Attributes
     ----------
@@ -244,9 +266,23 @@ class Extrapolation:
 
     def aim(self, tolerance: PerSystem) -> PerSystem:
         """Largest error of a step, (B,), for tolerances of a run; none below rounding."""
-        columns = [self.columns_for(float(each)) for each in tolerance]
-        least = beside([rounding(each) / 5 for each in columns], tolerance)
-        return maximum(SHARE * tolerance, least)
+        return maximum(SHARE * tolerance, self._finest(tolerance))
+
+    def least(self, tolerance: PerSystem) -> PerSystem:
+        """Least error of a step (B,) that is ever aimed at."""
+        return maximum(LEAST_SHARE * SHARE * tolerance, self._finest(tolerance))
+
+    def _finest(self, tolerance: PerSystem) -> PerSystem:
+        return rounding(self._columns(tolerance)) / 5
+
+    def _columns(self, tolerance: PerSystem) -> PerSystem:
+        return beside([float(self.columns_for(float(each))) for each in tolerance], tolerance)
+
+    def retargeted(
+        self, ds: PerSystem, before: PerSystem, now: PerSystem, tolerance: PerSystem
+    ) -> PerSystem:
+        """Steps in s (B,) that err by as much less or more as one target is than another."""
+        return retargeted(ds, before, now, self._columns(tolerance))
 
     def step(self, state: State, dt: PerSystem, errors: StepErrors | None = None) -> State:
         """Advance by dt (B,) as exactly as rounding allows, in as many steps in s as that takes."""
@@ -269,7 +305,9 @@ class Extrapolation:
         remaining: PerSystem,
         tolerance: PerSystem,
         errors: StepErrors | None = None,
-        energy: PerSystem | float = 1.0,
+        energy: PerSystem | None = None,
+        aim: PerSystem | None = None,
+        target: PerSystem | None = None,
     ) -> Advance:
         """One step of every system that is accepted, or one that ends `remaining` later.
 
@@ -284,13 +322,18 @@ class Extrapolation:
         errors
             Told what the step did to the orbits of the bodies.
         energy
-            What errors of the work of a moving field are relative to [E].
+            What errors of that are relative to (B,) [E]; None for that of the state.
+        aim
+            Error (B,) of a step that is redone; None for a share of the tolerance.
+        target
+            Error (B,) by which the next step is chosen; None for `aim`.
         """
-        xp = namespace(ds)
         columns = [self.columns_for(float(each)) for each in tolerance]
-        K = xp.asarray([float(each) for each in columns], dtype=ds.dtype, device=ds.device)
+        K = self._columns(tolerance)
         noise = rounding(K)
-        aim = self.aim(tolerance)
+        limit: PerSystem = self.aim(tolerance) if aim is None else aim
+        goal: PerSystem = limit if target is None else target
+        scale: PerSystem = gravity.energy_size(state) if energy is None else energy
         clock, partner = self.clock, partners(state)
         weights = clock.weights(state.mass)
         rate = clock.rate(state)
@@ -299,20 +342,22 @@ class Extrapolation:
         H, first, going = ds, ds, remaining > 0
         nothing = _Sums(0 * state.position, 0 * state.velocity, 0 * ds, 0 * ds)
         evaluations, kept, change, ahead, ways = 0 * ds, nothing, nothing, ds, None
+        erred = 0 * ds
         while bool(going.any()):
             sums, wrong, closest, trail = self._chains(
                 state, where(going, H, 0.0), weights, columns
             )
             evaluations = evaluations + going * K * (K + 1)
-            error = _estimated(state, partner, sums, wrong, noise, closest)
-            error = maximum(error, abs(wrong.work) / (energy + TINY)) / aim  # energy may be 0
+            error = _estimated(state, partner, sums, wrong, noise, closest, scale, limit)
+            error = maximum(error, abs(wrong.work) / (scale + TINY)) / limit  # a scale of 0, too
             overlooked = (error <= 1) & overlooks(
-                state, partner, sums.displacement, sums.change, trail, aim
+                state, partner, sums.displacement, sums.change, trail, limit
             )
             error = where(overlooked, OVERLOOKED, error)
             accepted = going & (error <= 1)
             kept, change = _where(accepted, sums, kept), _where(accepted, wrong, change)
-            ahead = where(accepted, H * growth(error, K), ahead)
+            erred = where(accepted, error * limit, erred)
+            ahead = where(accepted, H * growth(error * limit / goal, K), ahead)
             ways = trail if ways is None else _of_trails(accepted, trail, ways)
             going = going & ~accepted
             H = where(going, H * cut(error, K), H)
@@ -327,7 +372,8 @@ class Extrapolation:
         for _ in range(LANDINGS):
             open_ = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
             if not bool(open_.any()):
-                return Advance(after, where(landing, remaining, dt), ahead, H, evaluations, ways)
+                dt = where(landing, remaining, dt)
+                return Advance(after, dt, ahead, H, evaluations, ways, erred)
             part = rest * clock.rate(after)
             # Bounds are not yet known, or lost by errors of parts.
             lost = high - low < NARROW * minimum(abs(part), H)
@@ -338,7 +384,8 @@ class Extrapolation:
             part = where(open_, where(tries > 0, shorter, part), 0.0)
             sums, wrong, closest, _ = self._chains(after, part, weights, columns)
             evaluations = evaluations + open_ * K * (K + 1)
-            error = _estimated(after, partner, sums, wrong, noise, closest) / aim
+            of_parts = after, partner, sums, wrong, noise, closest, scale + math.inf, limit
+            error = _estimated(*of_parts) / limit
             good = open_ & ((error <= 1) | (tries + 1 >= RETRIES))
             shorter, tries = part * cut(error, K), where(good, 0.0, tries + open_)
             sums, wrong = _where(good, sums, nothing), _where(good, wrong, nothing)
@@ -349,7 +396,7 @@ class Extrapolation:
             part = where(good, part, 0.0)
             low, high = where(rest > 0, 0.0, low - part), where(rest > 0, high - part, 0.0)
         lost = landing & (abs(rest) > LANDED * (abs(after.time) + remaining))
-        return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations, ways)
+        return Advance(after, where(lost, math.nan, dt), ahead, H, evaluations, ways, erred)
 
     def _chains(
         self, state: State, ds: PerSystem, weights: Array, columns: list[int]
@@ -441,7 +488,14 @@ def _of_trails(condition: Array, here: Trail, there: Trail) -> Trail:
 
 
 def _estimated(
-    state: State, partner: Array, sums: _Sums, wrong: _Sums, noise: Array, closest: PerSystem
+    state: State,
+    partner: Array,
+    sums: _Sums,
+    wrong: _Sums,
+    noise: Array,
+    closest: PerSystem,
+    energy: PerSystem,
+    aim: PerSystem,
 ) -> PerSystem:
     """Error of a step (B,) beyond rounding, relative."""
     xp = namespace(closest)
@@ -462,7 +516,17 @@ def _estimated(
         norm(sums.displacement), norm(sums.change), V, mu, inverse, closest[:, None]
     )
     over = maximum(*(a - noise[:, None] * b for a, b in zip(errors, sizes, strict=True)))
-    worst = xp.max(where(alone, 0.0, over), axis=1)
+    share = energy_share(
+        state.mass,
+        taken(state.mass, partner),
+        V,
+        mu,
+        inverse,
+        energy[:, None],
+        aim[:, None],
+        noise[:, None],
+    )
+    worst = xp.max(where(alone, 0.0, share * over), axis=1)
     offset = place - place.mean(axis=1)[:, None]
     drift = wrong.time[:, None, None] * speed.mean(axis=1)[:, None]
     shift = wrong.displacement - drift

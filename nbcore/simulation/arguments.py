@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbcore.errors import InputError
+from nbcore.errors import InputError, unknown_name
 from nbcore.physics.arrays import Array, numbers, to_numpy
 from nbcore.physics.clocks import Clock, get_clock
 from nbcore.physics.extrapolation import Extrapolation
@@ -19,17 +19,24 @@ from nbcore.physics.transformed import Transformed, not_composed
 from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.choice import method
 from nbcore.simulation.engine import POINTS
-from nbcore.simulation.inputs import AUTO, DEFAULT_INTEGRATOR, is_left, policy_of
+from nbcore.simulation.inputs import (
+    AUTO,
+    DEFAULT_INTEGRATOR,
+    EXTRAPOLATION,
+    is_left,
+    policy_of,
+)
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
 from nbcore.stepping.policies import LearnedPolicy, Policy
 
-__all__ = ["Plan", "agreed", "per_system", "plan_of", "rows_of"]
+__all__ = ["Plan", "agreed", "check_keep", "per_system", "plan_of", "rows_of"]
 
 DEFAULT_TOLERANCE = 1e-6
 READY = "ready"
 # What steps in the time of a clock are; equal ones run backward the way they came.
 CLOCKED = {Extrapolation: "plain", Transformed: "reversible"}
+KEEPS = ("aim",)  # what a run may do about its tolerance
 CHOICES = ("auto", READY)  # names of engines that leave it to the run which one it takes
 
 
@@ -61,6 +68,7 @@ def plan_of(
     max_steps: int | None,
     clock: str | Clock | None = None,
     equal_steps: bool = True,
+    keep: str | None = None,
 ) -> Plan:
     """What a run is to be, or an InputError of what it can't.
 
@@ -69,6 +77,8 @@ def plan_of(
     equal_steps
         Whether those of planets may be chosen; the others are `simulate`'s.
     """
+    if keep is not None and keep not in KEEPS:
+        raise unknown_name("keep", keep, KEEPS)
     if max_steps is not None and max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; it must be 1 or more")
     end = _t_end(state, t_end, max_steps)
@@ -82,7 +92,9 @@ def plan_of(
         if stepping != "reversible":
             # Those of planets are equal in time, and none is redone.
             equal_steps &= clock is None
-            integrator = method(state.numpy(), end, strictest, equal_steps)
+            integrator = EXTRAPOLATION
+            if keep is None:
+                integrator = method(state.numpy(), end, strictest, equal_steps)
     elif isinstance(policy, str) and policy == AUTO:
         policy = None
     chosen, integrator = policy_of(policy, integrator, strictest, clock)
@@ -95,6 +107,27 @@ def plan_of(
     return Plan(
         end, accepted, chosen, learned, stepping, *_integrator(integrator, chosen, stepping)
     )
+
+
+def check_keep(keep: str | None, plan: Plan, follow: bool) -> None:
+    """Raise InputError where a run can't keep to its tolerance by what it has erred by so far."""
+    if keep is None:
+        return
+    if not isinstance(plan.scheme, Extrapolation):
+        raise InputError(
+            f"keep is {keep!r}, and steps of {plan.integrator!r} are chosen without a look at what "
+            f"the run has erred by; use integrator={EXTRAPOLATION!r}, or leave keep out"
+        )
+    if not follow:
+        raise InputError(
+            f"keep is {keep!r} and follow is False, so that no error of a body is known; leave one "
+            "of the two out"
+        )
+    if not np.isfinite(plan.t_end).all():
+        raise InputError(
+            f"keep is {keep!r} and t_end {float(plan.t_end.max())}; the tolerance of a run without "
+            "an end can't be shared out: give t_end, or leave keep out"
+        )
 
 
 def _in_time_of(
@@ -240,7 +273,7 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
         "stepping": stepping,
         "engine": None if engine in CHOICES else engine,
     }
-    names = ("collision_distance", "escape_distance", "guard", "follow")
+    names = ("collision_distance", "escape_distance", "guard", "follow", "keep")
     for name, value in {**chosen, **dict(zip(names, limits, strict=True))}.items():
         if value is not None and value != stored[name]:
             refuse(path, name, stored[name], value)

@@ -49,6 +49,7 @@ from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.kernels.transformed import TransformedSteps, in_ring
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
+from nbcore.stepping.budget import Budget
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
@@ -134,6 +135,8 @@ def integrate(
         arrays |= {name: getattr(rule, name) for name in MEMORY}
     if isinstance(scheme, TransformedSteps):
         arrays["pace"] = scheme.pace
+    if isinstance(scheme, ExtrapolatedSteps):
+        arrays |= {f"budget.{name}": array for name, array in scheme.budget._asdict().items()}
     if keeper is not None:
         keeper.restore(arrays)
 
@@ -353,11 +356,11 @@ def _scheme(
 ) -> SplittingSteps | HermiteSteps | ExtrapolatedSteps | TransformedSteps:
     """What makes the steps; masses (B, N) in the order of the loop, and what stands for N."""
     integrator, tolerance = task.integrator, task.tolerance
-    if isinstance(integrator, Extrapolation):
+    if isinstance(integrator, Extrapolation) and (budget := task.budget) is not None:
         return ExtrapolatedSteps(
             integrator.clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
-            as_array(integrator.aim(tolerance)),
+            Budget(*(np.array(each) for each in budget)),
             as_array(gravity.energy_size(task.state)),
             np.ascontiguousarray(integrator.clock.weights(mass)),
             schedule(MOST_COLUMNS),

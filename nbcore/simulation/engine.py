@@ -19,12 +19,13 @@ from nbcore.physics import gravity
 from nbcore.physics.arrays import Array, PerSystem, norm
 from nbcore.physics.body_errors import BodyErrors
 from nbcore.physics.elementwise import root, where
-from nbcore.physics.extrapolation import MOST_COLUMNS
+from nbcore.physics.extrapolation import MOST_COLUMNS, Extrapolation
 from nbcore.physics.integrators import Integrator
 from nbcore.physics.passages import Trail
 from nbcore.physics.state import State
 from nbcore.simulation.events import Events, Watch
 from nbcore.simulation.resumption import Keeper
+from nbcore.stepping.budget import Budget
 from nbcore.stepping.control import Guard
 from nbcore.stepping.policies import Policy
 
@@ -100,6 +101,8 @@ class Task:
         Whether the orbits of the bodies are followed.
     interruptible
         Whether Ctrl-C ends the run in good order; otherwise it is left to the caller.
+    keeps
+        Whether extrapolated steps err by what is left of the tolerance.
     """
 
     state: State
@@ -111,11 +114,27 @@ class Task:
     guard: Guard | None = None
     follow: bool = True
     interruptible: bool = True
+    keeps: bool = False
 
     @property
     def is_reversible(self) -> bool:
         """Whether the steps are."""
         return self.stepping == "reversible"
+
+    @property
+    def budget(self) -> Budget | None:
+        """The errors that steps may make to begin with; None of those that estimate none."""
+        if not isinstance(self.integrator, Extrapolation):
+            return None
+        tolerance, aim = self.tolerance, self.integrator.aim(self.tolerance)
+        return Budget(
+            tolerance if self.keeps else 0 * tolerance,
+            self.state.time,
+            self.integrator.least(tolerance),
+            target=aim,
+            aim=aim,
+            spent=0 * tolerance,
+        )
 
     def propose(self, state: State, memory: dict[str, Array]) -> PerSystem:
         """Step that the policy proposes, (B,) [T]."""

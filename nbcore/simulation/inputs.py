@@ -356,6 +356,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "collision_distance": _NUMBER,
     "escape_distance": _NUMBER,
     "guard": _SWITCH,
+    "keep": _NAME,
     "follow": _SWITCH,
     "progress": _SWITCH,
     "path": ((str, os.PathLike), "a path"),

@@ -51,7 +51,7 @@ __all__ = [
     "splitting_to_store",
 ]
 
-VERSION = 2
+VERSION = 3
 FOLDER = "resume"  # in the group; a group of its own, which readers of the records pass over
 START, STANDING, POLICY = "start.safetensors", "standing.safetensors", "policy.safetensors"
 ROOMS = ("physics", "stepping", "simulation")  # of the package, that numbers come from

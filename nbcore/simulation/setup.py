@@ -98,6 +98,7 @@ def setup(config: Simulation, trained: Policy | Suite | None = None) -> Setup:
             "stepping": config.stepping,
             "clock": config.clock,
             "guard": config.guard,
+            "keep": config.keep,
             "engine": config.engine,
             "record": _record(config, state, t_end),
             "max_steps": config.max_steps,

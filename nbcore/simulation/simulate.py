@@ -21,7 +21,7 @@ from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
 from nbcore.physics.wisdom_holman import WisdomHolman
-from nbcore.simulation.arguments import CHOICES, READY, agreed, plan_of, rows_of
+from nbcore.simulation.arguments import CHOICES, READY, agreed, check_keep, plan_of, rows_of
 from nbcore.simulation.citations import references
 from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Limits, Outcome, Task
 from nbcore.simulation.frame import Frame
@@ -34,7 +34,7 @@ from nbcore.simulation.inputs import (
 from nbcore.simulation.missed import warn_of_error
 from nbcore.simulation.novelty import warn_of_novelty
 from nbcore.simulation.observer import Recording
-from nbcore.simulation.resumption import Begun, begin, splitting_to_store
+from nbcore.simulation.resumption import Begun, begin, equal, refuse, splitting_to_store
 from nbcore.simulation.status import Status
 from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.trajectory import Trajectory
@@ -62,6 +62,7 @@ def simulate(
     collision_distance: float | None = None,
     escape_distance: float | None = None,
     guard: bool | None = None,
+    keep: str | None = None,
     follow: bool | None = None,
     progress: bool = False,
     path: str | Path | None = None,
@@ -131,6 +132,10 @@ def simulate(
         Redo, once, a step that changes the energy, or a body's orbit, by more than ten tolerances,
         with a step of the smooth pair criterion; where that happens often, that criterion makes
         all further steps. Evaluations of what is redone count. None guards learned policies alone.
+    keep
+        "aim" has a run of gbs err by about its tolerance, neither much more nor much less, by
+        steps that are chosen by what it has erred by so far and by how much is to come; it needs
+        an end and `follow`. None gives every step the same share of the tolerance.
     follow
         Follow the orbit of every body. Without that, which saves a tenth to a third of the time of
         a few bodies, `body_error` is NaN, `kept_tolerance` None, and the guard sees the energy
@@ -167,6 +172,7 @@ def simulate(
         collision_distance=collision_distance,
         escape_distance=escape_distance,
         guard=guard,
+        keep=keep,
         follow=follow,
         progress=progress,
         path=path,
@@ -186,10 +192,10 @@ def simulate(
     untold = policy is None and begun is None
     if begun is not None:
         given = (state, policy, integrator, tolerance, stepping, engine, record, clock)
-        limits = (collision_distance, escape_distance, guard, follow)
+        limits = (collision_distance, escape_distance, guard, follow, keep)
         asked = agreed(begun, given, limits)
         state, policy, integrator, tolerance, stepping, engine, record, clock = asked[:8]
-        collision_distance, escape_distance, guard, follow = asked[8:]
+        collision_distance, escape_distance, guard, follow, keep = asked[8:]
         t_end = begun.asked["t_end"] if t_end is None else t_end
         max_steps = begun.asked["max_steps"] if max_steps is None else max_steps
     if state is None:
@@ -197,7 +203,12 @@ def simulate(
     follow = follow is not False
     # No other engine looks out for encounters.
     watched = not guard and engine != "torch"
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock, watched)
+    how = policy, integrator, tolerance, stepping, max_steps, clock, watched, keep
+    plan = plan_of(state, t_end, *how)
+    check_keep(keep, plan, follow)
+    if begun is not None and keep is not None and not equal(plan.t_end, begun.asked["t_end"]):
+        # What was left of its tolerance was for the steps up to there.
+        refuse(begun.path, "t_end", begun.asked["t_end"], plan.t_end)
     end, accepted, chosen, learned, stepping, name, scheme = plan
     if untold:
         warn_of_untrained(chosen, name)
@@ -238,6 +249,7 @@ def simulate(
             Limits(until, most, collision_distance, escape_distance, stop),
             guard_of(start, each_tolerance, scheme.order) if guarded else None,
             follow,
+            keeps=keep is not None,
         )
         observer = Recording(task, frame, recorded, progress, path, begun)
         if engine == READY:
@@ -257,6 +269,7 @@ def simulate(
                 "escape_distance": escape_distance,
                 "guard": guarded,
                 "follow": follow,
+                "keep": keep,
             }
             begin(Path(path), given, chosen, asked)
         try:
@@ -274,6 +287,7 @@ def simulate(
             "stepping": stepping,
             "clock": None if plan.clock is None else str(plan.clock),
             "tolerance": accepted,
+            "keep": keep,
             "expected_error": _expected(learned, accepted),
             "engine": engine,
             "handed_over": _times(outcome.handed_over),
@@ -335,11 +349,15 @@ def check(
     engine: str = "auto",
     record: int | str | Any | None = None,
     max_steps: int | None = None,
+    keep: str | None = None,
+    follow: bool | None = None,
     **_: Any,
 ) -> None:
     """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
     watched = not guard and engine != "torch"
-    plan = plan_of(state, t_end, policy, integrator, tolerance, stepping, max_steps, clock, watched)
+    how = policy, integrator, tolerance, stepping, max_steps, clock, watched, keep
+    plan = plan_of(state, t_end, *how)
+    check_keep(keep, plan, follow is not False)
     scheme = plan.scheme
     if guard:
         _check_guard(scheme)

@@ -21,6 +21,7 @@ from nbcore.simulation.events import Events, at_start, first_event
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
 from nbcore.simulation.threads import threads_for
+from nbcore.stepping.budget import Budget
 from nbcore.stepping.control import first_step, get_control, is_last, takes_over
 
 __all__ = ["integrate"]
@@ -37,6 +38,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
     control, state = get_control(task.stepping), task.state
     in_s = isinstance(integrator, (Extrapolation, Transformed))
     take = partial(_in_s if in_s else _in_time, task)
+    budget = task.budget
     if isinstance(integrator, Transformed):
         state = integrator.begin(state)
     state = state.replace(acceleration=gravity.acceleration(state), jerk=None)
@@ -67,6 +69,8 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         values |= {"retried": retried, "energy": energy, "own": own, "max_errors": max_errors.T}
         values |= {f"memory.{name}": value for name, value in memory.items()}
         values |= {f"event.{name}": value for name, value in events._asdict().items()}
+        if budget is not None:
+            values |= {f"budget.{name}": value for name, value in budget._asdict().items()}
         if orbits is not None:
             values |= {f"orbit.{name}": value for name, value in vars(orbits).items()}
         return {name: value for name, value in values.items() if value is not None}
@@ -82,6 +86,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
 
         memory, events = part("memory."), Events(**part("event."))
         orbits = BodyErrors(**part("orbit.")) if task.follow else None
+        budget = None if budget is None else Budget(**part("budget."))
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
         n_filled = known["n_filled"]
         retried, energy, own = known["retried"], known["energy"], known["own"]
@@ -101,7 +106,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                 raise KeyboardInterrupt
             remaining = limits.t_end - state.time
             told = None if orbits is None else orbits.watch(state)
-            after, h, last, taken = take(state, dt, remaining, running, told)
+            after, h, last, taken = take(state, dt, remaining, running, told, budget)
             status = status.where(~running | (state.time + h > state.time), _why_not(h))
             running = status == Status.RUNNING
             h, dt, n_filled = torch.where(running, h, 0.0), taken.this, n_filled + taken.evaluations
@@ -165,6 +170,15 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
                 looks = n_steps % (1 if each else between_looks) == 0
                 orbits = orbits.look(state, (h > 0) & looks)
             proposed = propose(state) if taken.next is None else taken.next
+            if isinstance(integrator, Extrapolation) and budget is not None:
+                error, target = max_errors[0], budget.target
+                if orbits is not None:
+                    of_bodies = orbits.worst.amax(dim=1)
+                    error = torch.where(of_bodies > error, of_bodies, error)  # false for NaN
+                assert taken.error is not None
+                made = torch.where(h > 0, taken.error, 0.0)
+                budget = budget.after(made, error, n_steps, state.time, limits.t_end)
+                proposed = integrator.retargeted(proposed, target, budget.target, task.tolerance)
             if guard is not None and taken.next is None:
                 own = own | takes_over(n_redone, n_steps)
                 proposed = guard.own(state).where(own, proposed) if bool(own.any()) else proposed
@@ -187,6 +201,7 @@ class _Taken(NamedTuple):
     next: PerSystem | None  # proposed by the integrator; None where the policy does
     evaluations: Tensor | int  # that no step needs of itself
     trail: Trail | None = None  # points on the way, of long steps
+    error: PerSystem | None = None  # estimated
 
 
 def _in_time(
@@ -196,6 +211,7 @@ def _in_time(
     remaining: PerSystem,
     running: Tensor,
     told: StepErrors | None,
+    _budget: Budget | None,
 ) -> tuple[State, PerSystem, Tensor, _Taken]:
     """A step of dt, or of what remains; its length in time, and whether it ends the run."""
     integrator, last = task.integrator, is_last(dt, remaining)
@@ -213,21 +229,24 @@ def _in_s(
     remaining: PerSystem,
     running: Tensor,
     told: StepErrors | None,
+    budget: Budget | None,
 ) -> tuple[State, PerSystem, Tensor, _Taken]:
     """The same of an integrator that makes its steps in transformed time."""
     integrator = task.integrator
     assert isinstance(integrator, (Extrapolation, Transformed))
     given = state, ds, remaining.where(running, 0.0), task.tolerance, told
-    if isinstance(integrator, Extrapolation):
-        made = integrator.advance(*given, gravity.energy_size(task.state))
+    if isinstance(integrator, Extrapolation) and budget is not None:
+        energy = gravity.energy_size(task.state)
+        made = integrator.advance(*given, energy, budget.aim, budget.target)
     else:
         made = integrator.advance(*given)
     last = (made.dt == remaining) & running
+    evaluations = made.evaluations.to(torch.int64)
     return (
         made.after,
         made.dt,
         last,
-        _Taken(made.used, made.ds, made.evaluations.to(torch.int64), made.trail),
+        _Taken(made.used, made.ds, evaluations, made.trail, made.error),
     )
 
 

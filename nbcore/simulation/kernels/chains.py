@@ -25,6 +25,7 @@ from nbcore.physics.extrapolation import (
 from nbcore.simulation.kernels import fields
 from nbcore.simulation.kernels.lanes import chosen, largest, load, store, total
 from nbcore.simulation.kernels.shapes import LANES, active, either, is_a, size
+from nbcore.stepping.budget import Budget
 
 __all__ = [
     "ExtrapolatedSteps",
@@ -61,7 +62,7 @@ class ExtrapolatedSteps(NamedTuple):
 
     roots: tuple  # of the clock, as a length
     columns: NDArray[np.int64]  # (B,)
-    aim: Array  # (B,) largest error of a step
+    budget: Budget  # of errors of steps
     energy: Array  # (B,) what that of the work is relative to
     weights: Array  # (B, P) of the clock
     schedule: Schedule

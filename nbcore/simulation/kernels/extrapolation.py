@@ -30,9 +30,9 @@ __all__ = ["advance", "land"]
 # Called now and then, from several places: not to be compiled into each of them.
 OUTSIDE = {**PLAIN, "forceinline": False}
 
-pair_errors, noise_sizes, growth, cut, rounding = (
+pair_errors, noise_sizes, energy_share, growth, cut, rounding = (
     compiled(getattr(extrapolation, name))
-    for name in ("pair_errors", "noise_sizes", "growth", "cut", "rounding")
+    for name in ("pair_errors", "noise_sizes", "energy_share", "growth", "cut", "rounding")
 )
 
 
@@ -46,7 +46,7 @@ def norm_of(axes, flat, i):
 
 
 @njit(**LAW)
-def estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2):
+def estimated(bodies, axes, orbits, m, energy, aim, x, v, new, change, noise, closest, eps2):
     """Error of a step beyond rounding, relative: of each body beside its partner, and of all.
 
     NaN where there is none.
@@ -64,7 +64,9 @@ def estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2):
         of_place, of_speed = pair_errors(R, V, dR, dV, late, mu, inverse)
         moved, faster = norm_of(axes, new, i), norm_of(axes, new, n + i)
         by_place, by_speed = noise_sizes(moved, faster, V, mu, inverse, closest)
-        worst = max(worst, of_place - noise * by_place, of_speed - noise * by_speed)
+        share = energy_share(m[i], m[j], V, mu, inverse, energy, aim, noise)
+        over = max(of_place - noise * by_place, of_speed - noise * by_speed)
+        worst = max(worst, share * over)
     size2 = off2 = 0.0
     for d in range(size(axes)):
         centre = drift = 0.0
@@ -141,7 +143,7 @@ def land(
     -------
     The work of a moving field, evaluations. Where they don't get there, nothing is a number.
     """
-    wide, made, work, aim = size(axes) * size(bodies), 0, 0.0, scheme.aim[b]
+    wide, made, work, aim = size(axes) * size(bodies), 0, 0.0, scheme.budget.aim[b]
     low = high = 0.0  # of s, between which the time lies
     for _ in range(LANDINGS):
         rest = length - gone
@@ -163,8 +165,9 @@ def land(
             made += columns * (columns + 1)
             closest = slowest(scheme.roots, room)
             error = estimated(
-                bodies, axes, orbits, x, v, room.new, room.change, rounding(columns), closest, eps2
-            )
+                bodies, axes, orbits, m, math.inf, aim, x, v, room.new, room.change,
+                rounding(columns), closest, eps2,
+            )  # fmt: skip
             if error <= aim or tries + 1 == RETRIES:
                 break
             columns = scheme.columns[b]
@@ -190,9 +193,10 @@ def advance(
     Its length in time, 0 where none can be made; whether it ends the run; the work of a moving
     field; the next step in s, and this one; evaluations.
     """
-    wide, columns, aim, roots = (
-        size(axes) * size(bodies), scheme.columns[b], scheme.aim[b], scheme.roots
+    wide, columns, roots, spent = (
+        size(axes) * size(bodies), scheme.columns[b], scheme.roots, scheme.budget.spent
     )  # fmt: skip
+    aim, target, energy = scheme.budget.aim[b], scheme.budget.target[b], scheme.energy[b]
     noise, new, change, remaining = rounding(columns), room.new, room.change, t_end - time
     separate(bodies, x, lows[0], room.apart)
     omega = rate(bodies, axes, roots, b, room.apart, scheme.weights, eps2)
@@ -211,9 +215,12 @@ def advance(
         )
         made += columns * (columns + 1)
         closest = slowest(roots, room)
-        error = estimated(bodies, axes, orbits, x, v, new, change, noise, closest, eps2) / aim
-        if abs(change[2 * wide + 1]) > error * aim * scheme.energy[b]:
-            error = abs(change[2 * wide + 1]) / (aim * scheme.energy[b])
+        error = estimated(
+            bodies, axes, orbits, m, energy, aim, x, v, new, change, noise, closest, eps2
+        )
+        error /= aim
+        if abs(change[2 * wide + 1]) > error * aim * energy:
+            error = abs(change[2 * wide + 1]) / (aim * energy)
         if error <= 1.0 and overlooks(
             bodies, axes, field, m, x, v, time, room, columns, orbits, aim, G, eps2
         ):
@@ -223,7 +230,9 @@ def advance(
     move(bodies, axes, x, v, lows, new)
     if orbits.followed:
         note(bodies, axes, orbits, x, v, change, eps2)
-    gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(max(error, 0.0), columns)
+    error = max(error, 0.0) * aim
+    spent[b] += error
+    gone, work, ahead = new[2 * wide], new[2 * wide + 1], H * growth(error / target, columns)
     if gone < (1 - TOUCHED) * remaining:  # of a run without an end, too
         return gone, False, work, ahead, H, made
     more, made_more = land(

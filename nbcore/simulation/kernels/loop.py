@@ -23,6 +23,7 @@ from nbcore.simulation.kernels.advance import (
     room_for,
     within,
 )
+from nbcore.simulation.kernels.budget import spend
 from nbcore.simulation.kernels.conserved import (
     all_finite,
     changes,
@@ -384,7 +385,10 @@ def _run(
                 if guarded and takes_over(n_redone, n_steps):
                     own = True
                 if proposes(rule):
-                    dt = ahead
+                    dt = spend(
+                        bodies, scheme, b, off, max(worst0 / scale[0], systems.max_errors[b, 0]),
+                        n_steps, time, t_end, ahead,
+                    )  # fmt: skip
                 elif own:
                     dt = smooth(
                         bodies, axes, fall_back, memory, field, b, m, x, v, a, time, G, eps2
