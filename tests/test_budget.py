@@ -204,7 +204,6 @@ def test_a_configuration_asks_for_it():
 
 REFUSED = {
     "is unknown; did you mean 'aim'": {"keep": "aims"},
-    "keep (is True; give a name|True is unknown)": {"keep": True},
     "steps of 'suzuki4' are chosen without a look": {"policy": FixedStep(0.1), "integrator": None},
     "follow is False": {"follow": False},
     "a run without an end": {"t_end": math.inf, "max_steps": 5},

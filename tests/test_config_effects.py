@@ -408,6 +408,9 @@ EFFECTS: dict[str, Row] = {
     "simulate.integrator": Row("leapfrog", None, path_of_bodies),
     "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
     "simulate.guard": Row(None, True, path_of_bodies, {"simulate.eta": 1.0}),
+    "simulate.keep": Row(
+        None, "aim", path_of_bodies, {"simulate.policy": "auto", "simulate.integrator": "gbs"}
+    ),
     "simulate.stepping": Row("plain", "reversible", path_of_bodies),
     "simulate.clock": Row(None, "regularised", path_of_bodies),
     "simulate.engine": Row("auto", "unheard-of", refusal),

@@ -105,6 +105,7 @@ def test_a_trajectory_is_no_state_but_its_end_is():
         ({"collision_distance": "1"}, "collision_distance is '1'; give a number"),
         ({"escape_distance": [1]}, "escape_distance is .*give a number"),
         ({"guard": "yes"}, "guard is 'yes'; give True or False"),
+        ({"keep": True}, "keep is True; give a name, or leave it out"),
         ({"path": 5}, "path is 5; give a path"),
         ({"stop": 5}, "stop is 5; give a function"),
     ],
