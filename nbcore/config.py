@@ -294,8 +294,9 @@ class Simulation(Section):
     long the first one is; without it physical time."""
     guard: bool | None = None
     """Redo steps that change the energy by too much; without it for learned policies alone."""
-    keep: Literal["aim"] | None = None
-    """'aim': a run of gbs errs by about its tolerance, by what it has erred by so far."""
+    keep: Literal["aim", "bound"] | None = None
+    """'aim': a run of gbs errs by about its tolerance, by what it has erred by so far; 'bound': no
+    body errs by more, as systems that do are gone over."""
     engine: str = "auto"
     """What runs the loop: auto, ready (at once), compiled, any_number (of bodies), torch."""
     t_end: Annotated[float, Field(gt=0)] | None = 10.0

@@ -116,6 +116,8 @@ def test_the_command_says_how_near_runs_err_to_their_tolerance(monkeypatch, caps
     kept_tolerances.main(4, 1)
     lines = capsys.readouterr().out.splitlines()[2:]
     assert [line.split()[0] for line in lines] == ["two_body_massless", "kozai_triple", "all"]
+    assert all(line.split()[-2] == "100.0%" for line in lines)
+    assert all(1 <= float(line.split()[-1]) < 3 for line in lines)
     made = kept_tolerances.Kept(np.array([[0.5, 2.0], [0.2, 20.0]]), np.ones((2, 2)))
     assert made.line().split() == ["50%", "75%", "1.2", "25.0%"]
 

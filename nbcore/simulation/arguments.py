@@ -28,15 +28,15 @@ from nbcore.simulation.inputs import (
 )
 from nbcore.simulation.resumption import Begun, equal, refuse
 from nbcore.stepping.control import get_control
-from nbcore.stepping.policies import LearnedPolicy, Policy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep, Policy
 
-__all__ = ["Plan", "agreed", "check_keep", "per_system", "plan_of", "rows_of"]
+__all__ = ["AIM", "BOUND", "Plan", "agreed", "check_keep", "per_system", "plan_of", "rows_of"]
 
 DEFAULT_TOLERANCE = 1e-6
 READY = "ready"
 # What steps in the time of a clock are; equal ones run backward the way they came.
 CLOCKED = {Extrapolation: "plain", Transformed: "reversible"}
-KEEPS = ("aim",)  # what a run may do about its tolerance
+AIM, BOUND = KEEPS = ("aim", "bound")  # what a run may do about its tolerance
 CHOICES = ("auto", READY)  # names of engines that leave it to the run which one it takes
 
 
@@ -113,7 +113,15 @@ def check_keep(keep: str | None, plan: Plan, follow: bool) -> None:
     """Raise InputError where a run can't keep to its tolerance by what it has erred by so far."""
     if keep is None:
         return
-    if not isinstance(plan.scheme, Extrapolation):
+    heeds = isinstance(plan.scheme, Extrapolation)
+    if keep == BOUND and not heeds:
+        own = isinstance(plan.scheme, WisdomHolman) and isinstance(plan.policy, OwnStep)
+        if not own and plan.learned is None:
+            raise InputError(
+                f"keep is {keep!r}, and the policy '{plan.policy}' heeds no tolerance; use "
+                f"integrator={EXTRAPOLATION!r} or a learned policy, or leave keep out"
+            )
+    elif not heeds:
         raise InputError(
             f"keep is {keep!r}, and steps of {plan.integrator!r} are chosen without a look at what "
             f"the run has erred by; use integrator={EXTRAPOLATION!r}, or leave keep out"
@@ -123,7 +131,7 @@ def check_keep(keep: str | None, plan: Plan, follow: bool) -> None:
             f"keep is {keep!r} and follow is False, so that no error of a body is known; leave one "
             "of the two out"
         )
-    if not np.isfinite(plan.t_end).all():
+    if heeds and not np.isfinite(plan.t_end).all():
         raise InputError(
             f"keep is {keep!r} and t_end {float(plan.t_end.max())}; the tolerance of a run without "
             "an end can't be shared out: give t_end, or leave keep out"
@@ -260,8 +268,9 @@ def agreed(begun: Begun, given: tuple[Any, ...], limits: tuple[Any, ...]) -> tup
     accepted = stored["tolerance"]
     if tolerance is not None:
         asked = per_system(begun.state, "tolerance", tolerance)
-        if not np.array_equal(asked, accepted):
-            refuse(path, "tolerance", _short(accepted), _short(asked))
+        told = accepted if stored["bound"] is None else stored["bound"]
+        if not np.array_equal(asked, told):
+            refuse(path, "tolerance", _short(told), _short(asked))
     if policy is not None:
         policy, integrator = policy_of(policy, integrator, float(accepted.min()), known)
     if record is not None:

@@ -14,33 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.errors import InputError, unknown_name
-from nbcore.physics.arrays import PerSystem, beside, is_tensor, to_numpy
+from nbcore.physics.arrays import PerSystem
 from nbcore.physics.clocks import Clock
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
 from nbcore.physics.wisdom_holman import WisdomHolman
-from nbcore.simulation.arguments import CHOICES, READY, agreed, check_keep, plan_of, rows_of
-from nbcore.simulation.citations import references
-from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Limits, Outcome, Task
-from nbcore.simulation.frame import Frame
+from nbcore.simulation.arguments import BOUND, CHOICES, READY, agreed, check_keep, plan_of, rows_of
+from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Outcome
 from nbcore.simulation.inputs import (
     check_kinds,
     state_of,
     warn_of_untrained,
     why_no_step,
 )
-from nbcore.simulation.missed import warn_of_error
+from nbcore.simulation.missed import warn_of_bound, warn_of_error
 from nbcore.simulation.novelty import warn_of_novelty
-from nbcore.simulation.observer import Recording
-from nbcore.simulation.resumption import Begun, begin, equal, refuse, splitting_to_store
+from nbcore.simulation.passes import Asked, as_given
+from nbcore.simulation.resumption import Begun, equal, refuse, splitting_to_store
 from nbcore.simulation.status import Status
-from nbcore.simulation.storage import SUMMARY
 from nbcore.simulation.trajectory import Trajectory
-from nbcore.stepping.control import guard_of
-from nbcore.stepping.planets import bound
-from nbcore.stepping.policies import EqualSteps, LearnedPolicy, OwnStep, Policy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep, Policy
 
 __all__ = ["ENGINES", "check", "simulate"]
 
@@ -135,7 +130,11 @@ def simulate(
     keep
         "aim" has a run of gbs err by about its tolerance, neither much more nor much less, by
         steps that are chosen by what it has erred by so far and by how much is to come; it needs
-        an end and `follow`. None gives every step the same share of the tolerance.
+        an end and `follow`. "bound" has every body stay below the tolerance, and the energy, too:
+        systems that don't are gone over with a smaller one, up to five times, and a warning tells
+        of those that still don't. That is of gbs, wisdom_holman and learned policies; all runs
+        count, and `trajectory.about["inner_tolerance"]` is what it took. None gives every step the
+        same share of the tolerance.
     follow
         Follow the orbit of every body. Without that, which saves a tenth to a third of the time of
         a few bodies, `body_error` is NaN, `kept_tolerance` None, and the guard sees the energy
@@ -226,114 +225,49 @@ def simulate(
     with np.errstate(all="ignore"):  # what is no number is told by the status
         recorded = rows_of(record, state, end, scheme)
         if begun is not None and begun.has_ended and begun.stays(end, most):
-            return _as_given(Trajectory.load(begun.path), state)
-        given = state.detach().replace(acceleration=None, jerk=None, pace=None)
-        start, until, each_tolerance = _as_taken_by(engine, given, end, accepted)
-        made_by = scheme, chosen
+            return as_given(Trajectory.load(begun.path), state)
         if isinstance(scheme, WisdomHolman):
-            scheme.check(given)
+            scheme.check(state)
             if engine == "torch":
                 _say(
                     "nbcore: the torch engine watches neither encounters nor the orbits of bodies "
                     "where Wisdom and Holman's steps are made; use engine='compiled'"
                 )
-            made_by = bound(scheme, chosen, start, until, each_tolerance)
-        frame = Frame.of(start)
-        start = frame.enter(start)
-        task = Task(
-            start,
-            _policy_for(engine, made_by[1], start, scheme),
-            made_by[0],
-            each_tolerance,
-            "plain" if isinstance(scheme, Transformed) else stepping,
-            Limits(until, most, collision_distance, escape_distance, stop),
-            guard_of(start, each_tolerance, scheme.order) if guarded else None,
-            follow,
-            keeps=keep is not None,
-        )
-        observer = Recording(task, frame, recorded, progress, path, begun)
-        if engine == READY:
-            engine, run = _ready(task, observer)
-        if path is not None and begun is None:
-            asked = {
-                "integrator": name,
-                "splitting": splitting_to_store(scheme),
-                "tolerance": accepted,
-                "stepping": stepping,
-                "clock": None if clock is None else str(plan.clock),
-                "engine": engine,
-                "record": recorded,
-                "max_steps": most,
-                "t_end": end,
-                "collision_distance": collision_distance,
-                "escape_distance": escape_distance,
-                "guard": guarded,
-                "follow": follow,
-                "keep": keep,
-            }
-            begin(Path(path), given, chosen, asked)
-        try:
-            outcome = run(task, observer, observer.keeper)
-        except BaseException:
-            observer.abandon()
-            raise
-        status = to_numpy(outcome.status)
-        counts = (outcome.n_steps, outcome.n_redone, outcome.n_force_evaluations)
-        largest, worst = _worst(to_numpy(outcome.max_body_errors), to_numpy(state.mass))
-        numbers = (status, *counts, *outcome.max_errors, largest, worst, *outcome.events)
-        about = {
+        stored = {
             "integrator": name,
-            "policy": str(chosen),
+            "splitting": splitting_to_store(scheme),
             "stepping": stepping,
-            "clock": None if plan.clock is None else str(plan.clock),
-            "tolerance": accepted,
+            "clock": None if clock is None else str(plan.clock),
+            "record": recorded,
+            "max_steps": most,
+            "t_end": end,
+            "collision_distance": collision_distance,
+            "escape_distance": escape_distance,
+            "guard": guarded,
+            "follow": follow,
             "keep": keep,
-            "expected_error": _expected(learned, accepted),
-            "engine": engine,
-            "handed_over": _times(outcome.handed_over),
-            "scenario": state.scenario,
-            "references": references(scheme, chosen, stepping, state),
         }
-        trajectory = observer.finish(
-            dict(zip(SUMMARY, map(to_numpy, numbers), strict=True)),
-            outcome.state.detach().replace(acceleration=None, jerk=None, pace=None),
-            outcome.body_errors,
-            about,
+        asked = Asked(
+            *(plan, engine, run, recorded, most, collision_distance, escape_distance, stop),
+            *(guarded, follow, progress, keep),
         )
-        trajectory = _as_given(trajectory, state)
+        where = None if path is None else Path(path)
+        if keep == BOUND:
+            made = asked.below(state, where, begun, stored)
+        else:
+            made = asked.go(state, end, accepted, where, begun, stored)
+        trajectory, outcome = made.trajectory, made.outcome
+        status = trajectory.summary["status"]
         failed = (status == Status.NON_FINITE) | (status == Status.DT_UNDERFLOW)
         _warn_of_encounters(outcome)
-        _warn(status, why_no_step(task.policy, outcome.state, each_tolerance, failed))
-        if guarded or isinstance(chosen, OwnStep):
+        _warn(status, why_no_step(made.task.policy, outcome.state, made.task.tolerance, failed))
+        if keep == BOUND:
+            warn_of_bound(trajectory)
+        elif guarded or isinstance(chosen, OwnStep):
             warn_of_error(trajectory)
         if learned:
-            warn_of_novelty(learned, given, trajectory)
+            warn_of_novelty(learned, state.detach(), trajectory)
         return trajectory
-
-
-def _as_taken_by(engine: str, state: State, *numbers: PerSystem) -> tuple[Any, ...]:
-    """State and numbers (B,) as tensors for the torch engine, and as NumPy arrays otherwise."""
-    if engine != "torch":
-        return state.numpy(), *numbers
-    state = state if is_tensor(state.time) else state.to("cpu")
-    return state, *(beside(each, state.time) for each in numbers)
-
-
-def _as_given(trajectory: Trajectory, state: State) -> Trajectory:
-    """Trajectory whose last state is of the kind of arrays that a run was given."""
-    final, tensors = trajectory.final, is_tensor(state.time)
-    if tensors != is_tensor(final.time):
-        trajectory.final = final.to(state.time.device) if tensors else final.numpy()
-    return trajectory
-
-
-def _policy_for(engine: str, policy: Policy, state: State, scheme: Integrator) -> Policy:
-    """Policy with its network where the state is, or of whose steps the first counts alone."""
-    if isinstance(scheme, Transformed):
-        return EqualSteps(policy, scheme.clock)
-    if not isinstance(policy, LearnedPolicy):
-        return policy
-    return policy.to(state.time.device) if engine == "torch" else policy.numpy()
 
 
 def check(
@@ -406,23 +340,6 @@ def _check_calibrated(policy: LearnedPolicy, tolerance: PerSystem, stepping: str
             return
 
 
-def _worst(
-    errors: NDArray[np.float64], mass: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Largest error (B,) of any body, and which: of two that share it, the lighter one."""
-    largest = errors.max(axis=1, keepdims=True)
-    shared = ~(errors < 0.99 * largest)  # of NaN, all
-    return largest[:, 0], np.where(shared, mass, np.inf).argmin(axis=1)
-
-
-def _expected(policy: LearnedPolicy | None, tolerance: PerSystem) -> list[list[float]] | None:
-    """10th percentile, median and 90th percentile (B, 3) of the errors of such runs."""
-    if policy is None or policy.calibration is None:
-        return None
-    band = policy.calibration.band
-    return [[band(each)[0], each, band(each)[1]] for each in tolerance.tolist()]
-
-
 def _warn(status: NDArray[np.int64], why: str = "") -> None:
     """Warn of systems that did not reach their end, and of the remedy for most of them."""
     counts = Counter(Status(int(s)) for s in status if s != Status.SUCCESS)
@@ -437,13 +354,6 @@ def _warn(status: NDArray[np.int64], why: str = "") -> None:
         RuntimeWarning,
         stacklevel=3,
     )
-
-
-def _times(handed_over: NDArray[np.float64] | None) -> list[float | None] | None:
-    """When another integrator went on with each system, for those that it went on with."""
-    if handed_over is None:
-        return None
-    return [float(when) if np.isfinite(when) else None for when in handed_over]
 
 
 def _warn_of_encounters(outcome: Outcome) -> None:
@@ -494,13 +404,6 @@ def _engine(name: str, state: State, policy: Policy, integrator: Integrator) -> 
 def _say(line: str) -> None:
     """Print a line, once in a process."""
     print(line, file=sys.stderr, flush=True)
-
-
-def _ready(task: Task, observer: Recording) -> tuple[str, Engine]:
-    """Engine that can begin at once, and its name."""
-    from nbcore.simulation.loops_at_hand import ready
-
-    return ready(task, observer)
 
 
 def _torch_engine() -> Engine:

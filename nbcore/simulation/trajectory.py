@@ -24,6 +24,7 @@ from nbcore.simulation.storage import RECORDED, Store
 
 __all__ = ["MARGIN", "Recorder", "Status", "Trajectory"]
 
+OF_EACH = ("expected_error", "inner_tolerance", "handed_over")  # lists in `about`; some may lack
 MARGIN = 10.0  # tolerances, beyond which one counts as missed
 
 
@@ -291,11 +292,44 @@ class Trajectory:
         )
 
     def _asked(self, one: slice) -> dict[str, Any]:
-        expected = self.about.get("expected_error")
-        return {
-            "tolerance": np.asarray(self.about["tolerance"])[one],
-            "expected_error": None if expected is None else expected[one],
-        }
+        known = {name: self.about.get(name) for name in OF_EACH}
+        some = {name: each[one] for name, each in known.items() if each is not None}
+        return {"tolerance": np.asarray(self.about["tolerance"])[one], **some}
+
+    def with_systems(
+        self, systems: np.ndarray, other: Trajectory, theirs: np.ndarray
+    ) -> Trajectory:
+        """The same batch with some systems replaced by systems of another run, in memory.
+
+        Parameters
+        ----------
+        systems, theirs
+            (K,) numbers of those that are replaced, and of what comes in their place.
+        """
+        index = np.arange(len(self.n_records))
+        index[systems] = len(index) + theirs
+        width = max(int(each.n_records.max(initial=0)) for each in (self, other))
+
+        def joined(name: str) -> np.ndarray:
+            pair = (_filled_up(np.asarray(each.arrays[name]), width) for each in (self, other))
+            return np.concatenate(list(pair))[index]
+
+        final = State.concatenate([self.final, other.final]).select(index.tolist())
+        told = {}
+        for name in OF_EACH:
+            ours, others = self.about.get(name), other.about.get(name)
+            if ours is not None and others is not None:
+                told[name] = [[*ours, *others][k] for k in index]
+        return Trajectory(
+            arrays={name: joined(name) for name in self.arrays},
+            n_records=np.concatenate([self.n_records, other.n_records])[index],
+            summary={
+                name: np.concatenate([values, other.summary[name]])[index]
+                for name, values in self.summary.items()
+            },
+            final=final.replace(batched=self.batched),
+            about={**self.about, **told},
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write as a Zarr group, complete or not at all.
@@ -346,6 +380,13 @@ class Trajectory:
 def _records_of(values: Any, one: slice, records: np.ndarray | slice) -> np.ndarray:
     """Records of one system from an array in memory or on disk, (1, R, …)."""
     return values[one, records] if isinstance(values, np.ndarray) else values.oindex[one, records]
+
+
+def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
+    """Records (B, T, …) of so many rows; those beyond are NaN."""
+    missing = max(rows - values.shape[1], 0)
+    blank = np.full((len(values), missing, *values.shape[2:]), np.nan)
+    return np.concatenate([values[:, :rows], blank], axis=1)
 
 
 class Recorder:
