@@ -409,7 +409,10 @@ EFFECTS: dict[str, Row] = {
     "simulate.tolerance": Row(1e-5, 1e-3, longest_step, LEARNED),
     "simulate.guard": Row(None, True, path_of_bodies, {"simulate.eta": 1.0}),
     "simulate.keep": Row(
-        None, "aim", path_of_bodies, {"simulate.policy": "auto", "simulate.integrator": "gbs"}
+        None,
+        "aim",
+        path_of_bodies,
+        {"simulate.policy": "auto", "simulate.integrator": "gbs", "simulate.t_end": 20.0},
     ),
     "simulate.stepping": Row("plain", "reversible", path_of_bodies),
     "simulate.clock": Row(None, "regularised", path_of_bodies),
