@@ -32,19 +32,16 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_body_errs_by_more_and_every_run_counts(kind):
+def test_no_body_errs_by_more_and_every_run_counts(kind, monkeypatch):
     state, t_end, given = KINDS[kind]
-    runs = []
+    runs, go = [], passes.Asked.go
 
     def counted(asked, *given):
         runs.append(go(asked, *given))
         return runs[-1]
 
-    go, passes.Asked.go = passes.Asked.go, counted
-    try:
-        made = simulate(state(), t_end, keep="bound", record="ends", **given)
-    finally:
-        passes.Asked.go = go
+    monkeypatch.setattr(passes.Asked, "go", counted)
+    made = simulate(state(), t_end, keep="bound", record="ends", **given)
     assert (passes.errors_of(made) <= given["tolerance"]).all()
     assert np.array_equal(made.tolerance, np.full(len(made.n_records), given["tolerance"]))
     assert (np.array(made.about["inner_tolerance"]) < made.tolerance).all()
@@ -107,6 +104,48 @@ def test_who_stops_it_gets_what_was_done(many_turns):
     made = simulate(some(), 8.0, keep="bound", stop=after(2), **GBS)
     assert Status.INTERRUPTED in made.status
     assert (made.n_steps > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*(did not reach|the least of all runs)")
+@pytest.mark.parametrize("stored", [False, True])
+def test_who_stops_a_later_pass_keeps_what_the_first_one_made(stored, monkeypatch, tmp_path):
+    runs, go = [], passes.Asked.go
+
+    def stopped(asked, *of_run):
+        if len(runs) == 1:
+            asked = passes.replace(asked, stop=lambda: True)
+        runs.append(go(asked, *of_run))
+        return runs[-1]
+
+    monkeypatch.setattr("nbcore.simulation.compiled_engine.FIRST_PAIRS", 1)
+    monkeypatch.setattr("nbcore.simulation.compiled_engine.MOST_QUOTA", 3)
+    monkeypatch.setattr(passes.Asked, "go", stopped)
+    path = tmp_path / "run.zarr" if stored else None
+    made = simulate(some(), 8.0, keep="bound", path=path, **GBS)
+    assert len(runs) == 2 + stored
+    if not stored:
+        # A run that broke off errs by less, and is not taken for it.
+        assert (made.status == Status.SUCCESS).all()
+        assert (passes.errors_of(made) > 1e-6).any()
+        return
+    assert (made.status == Status.INTERRUPTED).all()
+    monkeypatch.setattr(passes.Asked, "go", go)
+    with pytest.warns(RuntimeWarning, match="the least of all runs"):
+        gone_on = simulate(resume=path)
+    assert (gone_on.status == Status.SUCCESS).all()
+    assert (gone_on.n_force_evaluations > runs[0].outcome.n_force_evaluations).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*times the tolerance")
+def test_a_run_that_breaks_off_is_not_taken_for_a_better_one():
+    """As it does where smaller steps are more than may be made."""
+    first = simulate(some(), 8.0, **GBS | {"tolerance": 4e-7, "keep": "aim", "record": "ends"})
+    missed = int(np.argmax(passes.errors_of(first)))
+    one, most = some().select([missed]), int(first.n_steps[missed])
+    with pytest.warns(RuntimeWarning, match="the least of all runs that were made"):
+        made = simulate(one, 8.0, keep="bound", max_steps=most + 1, record="ends", **GBS)
+    assert made.status.tolist() == [Status.SUCCESS]
+    assert made.n_force_evaluations > 2 * first.n_force_evaluations[missed]
 
 
 @pytest.mark.filterwarnings("ignore:.*did not reach")

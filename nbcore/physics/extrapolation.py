@@ -322,7 +322,7 @@ class Extrapolation:
         errors
             Told what the step did to the orbits of the bodies.
         energy
-            What errors of that are relative to (B,) [E]; None for that of the state.
+            What errors of the energy are relative to, (B,) [E]; None for the size of the state's.
         aim
             Error (B,) of a step that is redone; None for a share of the tolerance.
         target

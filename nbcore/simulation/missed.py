@@ -10,7 +10,7 @@ import numpy as np
 
 from nbcore.simulation.trajectory import MARGIN, Trajectory
 
-__all__ = ["warn_of_bound", "warn_of_error"]
+__all__ = ["LEAST", "warn_of_bound", "warn_of_error"]
 
 LEAST = 1e-13  # tolerance that rounding leaves room for
 

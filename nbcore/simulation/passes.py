@@ -20,6 +20,7 @@ from nbcore.simulation.arguments import READY, Plan
 from nbcore.simulation.citations import references
 from nbcore.simulation.engine import Engine, Limits, Outcome, Task
 from nbcore.simulation.frame import Frame
+from nbcore.simulation.missed import LEAST
 from nbcore.simulation.observer import Recording
 from nbcore.simulation.resumption import Begun, begin
 from nbcore.simulation.status import Status
@@ -35,7 +36,7 @@ INNER = 0.4  # of the tolerance, that a run which is to stay below it begins wit
 AGAIN = 0.5  # of what would do if errors went with the tolerance, for a run that did not
 LEAST_CUT = 0.3  # of the tolerance of such a run, at least
 MOST = 5  # times that a system is gone through
-FINEST = 1e-13  # tolerance that rounding leaves room for
+ENDS = (Status.SUCCESS, Status.COLLISION, Status.ESCAPE)  # of runs that went all the way
 
 
 @dataclass(frozen=True)
@@ -175,19 +176,24 @@ class Asked:
             promise = Promise(begun.asked["bound"], begun.asked["searched"])
             return self.go(state, end, tolerance, path, begun, stored, promise)
         runs: list[Made] = []
-        asked = self if path is None else replace(self, record=0)
+        finding = self if path is None else replace(self, record=0)
 
         def go(systems: NDArray[np.int64], inner: NDArray[np.float64]) -> Trajectory:
             some = state if len(systems) == len(tolerance) else state.select(systems.tolist())
-            runs.append(asked.go(some, end[systems], inner))
+            runs.append(finding.go(some, end[systems], inner))
             return runs[-1].trajectory
 
         best, inner = go_over(go, tolerance)
         if path is None:
             best.about["tolerance"] = tolerance
             return runs[0]._replace(trajectory=best)
+        if any(was_interrupted(run.trajectory) for run in runs):
+            # What was found is stored, and the run goes on by it another time.
+            asked = replace(self, stop=lambda: True)
+        else:
+            asked = self
         promise = Promise(tolerance, best.summary["n_force_evaluations"])
-        return self.go(state, end, inner, path, None, stored, promise)
+        return asked.go(state, end, inner, path, None, stored, promise)
 
 
 class Promise(NamedTuple):
@@ -227,28 +233,35 @@ def go_over(
     Returns
     -------
     The run of each system that erred by least of those made, with the evaluations of all of them;
-    and the tolerance (B,) that it was made with. Systems that were not brought below theirs were
-    gone through `MOST` times, or as exactly as rounding allows.
+    and the tolerance (B,) that it was made with. One that broke off erred by less for no merit of
+    its own, and is taken where none went all the way. Systems that were not brought below theirs
+    were gone through `MOST` times, or as exactly as rounding allows, or an interrupt came first.
     """
-    inner = tried = np.maximum(INNER * tolerance, FINEST)
-    best = go(np.arange(len(tolerance)), inner)
-    evaluations, error = best.summary["n_force_evaluations"].copy(), errors_of(best)
+    inner = np.maximum(INNER * tolerance, LEAST)
+    tried = inner.copy()
+    best = last = go(np.arange(len(tolerance)), inner)
+    evaluations = best.summary["n_force_evaluations"].copy()
     for _ in range(MOST - 1):
-        missed = np.flatnonzero((error > tolerance) & (tried > FINEST))
-        if not len(missed) or (best.summary["status"] == Status.INTERRUPTED).any():
+        error = errors_of(best)
+        missed = np.flatnonzero((error > tolerance) & (tried > LEAST))
+        if not len(missed) or was_interrupted(last):
             break
         less = np.minimum(AGAIN * tolerance[missed] / error[missed], LEAST_CUT)
-        tried = tried.copy()
-        tried[missed] = np.maximum(tried[missed] * less, FINEST)
-        again = go(missed, tried[missed])
-        evaluations[missed] += again.summary["n_force_evaluations"]
-        better = errors_of(again) < error[missed]
-        inner = inner.copy()
+        tried[missed] = np.maximum(tried[missed] * less, LEAST)
+        last = go(missed, tried[missed])
+        evaluations[missed] += last.summary["n_force_evaluations"]
+        before, now = (np.isin(run.summary["status"], ENDS) for run in (best, last))
+        before = before[missed]
+        better = (now & ~before) | ((now == before) & (errors_of(last) < error[missed]))
         inner[missed[better]] = tried[missed[better]]
-        best = best.with_systems(missed[better], again, np.flatnonzero(better))
-        error = errors_of(best)
+        best = best.with_systems(missed[better], last, np.flatnonzero(better))
     best.summary["n_force_evaluations"] = evaluations
     return best, inner
+
+
+def was_interrupted(run: Trajectory) -> bool:
+    """Whether a run, or some system of it, was."""
+    return bool((run.summary["status"] == Status.INTERRUPTED).any())
 
 
 def _as_taken_by(engine: str, state: State, *numbers: PerSystem) -> tuple[Any, ...]:

@@ -248,8 +248,18 @@ def simulate(
             "keep": keep,
         }
         asked = Asked(
-            *(plan, engine, run, recorded, most, collision_distance, escape_distance, stop),
-            *(guarded, follow, progress, keep),
+            plan=plan,
+            engine=engine,
+            run=run,
+            record=recorded,
+            max_steps=most,
+            collision_distance=collision_distance,
+            escape_distance=escape_distance,
+            stop=stop,
+            guarded=guarded,
+            follow=follow,
+            progress=progress,
+            keep=keep,
         )
         where = None if path is None else Path(path)
         if keep == BOUND:
