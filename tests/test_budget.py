@@ -19,8 +19,8 @@ from nbcore.physics.state import State
 from nbcore.simulation.setup import setup
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.status import Status
-from nbcore.stepping.budget import LEAST_LEFT, LIMIT, Budget, shares
-from nbcore.stepping.policies import FixedStep
+from nbcore.stepping.budget import LAW, LEAST_LEFT, LEAST_PULL, Budget, Own, pull_of_others, shares
+from nbcore.stepping.policies import FixedStep, OwnStep
 
 # Chaotic ones may miss it, which is told.
 pytestmark = pytest.mark.filterwarnings("ignore:.*times the tolerance")
@@ -65,34 +65,85 @@ def test_a_star_that_two_planets_fall_to_keeps_its_energy(engine):
 # The rule
 
 
+def own(state, tolerance=1e-8):
+    """Numbers of the rule of one system."""
+    return Own(*(float(each[0]) for each in LAW.of(state, np.full(1, tolerance))))
+
+
 @given(
+    some.sampled_from(["kepler", "figure_eight", "pythagorean"]),
     some.floats(0, 10),
     some.floats(0, 100),
     some.floats(0, 1e6),
     some.sampled_from([1e-10, 1e-4]),
 )
-def test_no_step_errs_by_more_than_a_part_of_what_is_left(error, spent, due, tolerance):
+def test_no_step_errs_by_more_than_a_part_of_what_is_left(name, error, spent, due, tolerance):
+    of = LAW, own(scenarios.make(name), tolerance)
     given = tolerance, 1e-3 * tolerance, error * tolerance, spent * tolerance, due
-    target, aim = shares(*given)
+    target, aim = shares(*of, *given)
     left = max(tolerance - error * tolerance, LEAST_LEFT * tolerance)
-    assert 1e-3 * tolerance <= aim <= LIMIT * left
+    assert 1e-3 * tolerance <= aim <= max(LAW.limit * left, 1e-3 * tolerance)
     assert aim <= target
-    # The more is to come, or has been lost, the less is left for each.
-    assert shares(*given[:-1], 2 * due)[0] <= target
-    assert shares(*given[:2], given[2] + 0.1 * tolerance, *given[3:])[0] <= target
-    assert shares(*given[:3], 2 * given[3], due)[0] >= target
+    # The more has been lost, the less is left for each.
+    assert shares(*of, *given[:2], given[2] + 0.1 * tolerance, *given[3:])[0] <= target
+    assert shares(*of, *given[:3], 2 * given[3], due)[0] >= target
+
+
+def test_the_more_is_to_come_the_less_is_left_for_each():
+    of = LAW, own(eight())
+    for due in (1, 10, 100, 1e5):
+        few, many = (shares(*of, 1e-8, 1e-20, 1e-9, 2e-9, n)[0] for n in (due, 2 * due))
+        assert many <= few
 
 
 def test_of_arrays_it_is_that_of_each():
     of_each = [(1e-6, 1e-9, 3e-7, 2e-6, 40.0), (1e-8, 1e-10, 0.0, 0.0, 0.3)]
-    together = np.array(shares(*np.array(of_each).T))
-    np.testing.assert_allclose(together.T, [shares(*one) for one in of_each], rtol=1e-15)
+    owns = own(eight()), own(scenarios.make("kepler"))
+    both = Own(*np.array(owns).T)
+    together = np.array(shares(LAW, both, *np.array(of_each).T))
+    each = [shares(LAW, mine, *one) for mine, one in zip(owns, of_each, strict=True)]
+    np.testing.assert_allclose(together.T, each, rtol=1e-14)
 
 
 def test_a_run_that_keeps_to_nothing_has_steps_of_one_kind():
     of_one = [np.array([each]) for each in (0.0, 2.0, 1e-9, 1e-8, 1e-8, 0.0)]
-    budget = Budget(*of_one).after(*(np.array([each]) for each in (1e-9, 1.0, 5, 3.0, 9.0)))
+    budget = Budget(*of_one, Own(*np.ones((3, 1))), LAW)
+    budget = budget.after(*(np.array([each]) for each in (1e-9, 1.0, 5, 3.0, 9.0)))
     assert (budget.target, budget.aim, budget.spent) == (1e-8, 1e-8, 1e-9)
+
+
+@pytest.mark.parametrize("n_bodies", [2, 3, 6])
+def test_how_strongly_others_pull_is_free_of_frame_scale_and_order(n_bodies):
+    state = random_states(n_bodies=n_bodies)
+    pull = pull_of_others(state)
+    assert ((pull >= LEAST_PULL) & (pull <= 1)).all()
+    turned = state.replace(position=3.0 * state.position[..., ::-1].copy(), mass=7 * state.mass)
+    np.testing.assert_allclose(pull_of_others(turned), pull, rtol=1e-9)
+    reverse = state.replace(
+        mass=state.mass[:, ::-1].copy(),
+        position=state.position[:, ::-1].copy(),
+        velocity=state.velocity[:, ::-1].copy(),
+    )
+    np.testing.assert_allclose(pull_of_others(reverse), pull, rtol=1e-9)
+    np.testing.assert_allclose(pull_of_others(state.to("cpu")).numpy(), pull, rtol=1e-12)
+
+
+def test_others_pull_hardest_where_motion_is_chaotic():
+    two, planets, three = (
+        float(pull_of_others(scenarios.make(name))[0])
+        for name in ("kepler", "planetary_system", "pythagorean")
+    )
+    assert two == pytest.approx(LEAST_PULL)
+    assert two < planets < 0.01 < three
+
+
+def test_a_law_of_ones_own_is_gone_by():
+    careful = OwnStep(law=LAW._replace(goal=1e-3))
+    theirs, ours = (
+        simulate(eight(), 20.0, policy, tolerance=1e-7, **AIM) for policy in (None, careful)
+    )
+    assert error(ours) < 0.3 * error(theirs)
+    assert ours.n_force_evaluations > theirs.n_force_evaluations
 
 
 # Runs that keep to it

@@ -51,6 +51,7 @@ __all__ = [
 
 LEAST_COLUMNS, MOST_COLUMNS = 2, 10
 SAFETY = 0.75
+REACH = 9.0  # radians of the closest pair to a step that errs by one, if the law went on so far
 LARGEST_GROWTH, LEAST_GROWTH = 4.0, 0.2
 QUIET_GROWTH = 1.25  # of a step whose error is rounding
 LARGEST_CUT, LEAST_CUT = 0.1, 0.85  # of a step that is redone
@@ -277,6 +278,10 @@ class Extrapolation:
 
     def _columns(self, tolerance: PerSystem) -> PerSystem:
         return beside([float(self.columns_for(float(each))) for each in tolerance], tolerance)
+
+    def reach(self, target: PerSystem, tolerance: PerSystem) -> PerSystem:
+        """First step (B,) that errs by about a target, over a radian of the closest pair."""
+        return retargeted(REACH + 0 * target, 1.0, target, self._columns(tolerance))
 
     def retargeted(
         self, ds: PerSystem, before: PerSystem, now: PerSystem, tolerance: PerSystem

@@ -49,7 +49,7 @@ from nbcore.simulation.kernels.steps import HermiteSteps, SplittingSteps
 from nbcore.simulation.kernels.transformed import TransformedSteps, in_ring
 from nbcore.simulation.resumption import Keeper
 from nbcore.simulation.status import Status
-from nbcore.stepping.budget import Budget
+from nbcore.stepping.budget import Budget, Own
 from nbcore.stepping.control import FALL_BACK, Guard, first_step
 from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.features import DELTA_FEATURES, energy_unit, scales_of
@@ -136,7 +136,7 @@ def integrate(
     if isinstance(scheme, TransformedSteps):
         arrays["pace"] = scheme.pace
     if isinstance(scheme, ExtrapolatedSteps):
-        arrays |= {f"budget.{name}": array for name, array in scheme.budget._asdict().items()}
+        arrays |= {f"budget.{name}": array for name, array in scheme.budget.arrays.items()}
     if keeper is not None:
         keeper.restore(arrays)
 
@@ -360,7 +360,7 @@ def _scheme(
         return ExtrapolatedSteps(
             integrator.clock.roots,
             np.array([integrator.columns_for(each) for each in tolerance]),
-            Budget(*(np.array(each) for each in budget)),
+            _copied(budget),
             as_array(gravity.energy_size(task.state)),
             np.ascontiguousarray(integrator.clock.weights(mass)),
             schedule(MOST_COLUMNS),
@@ -380,6 +380,11 @@ def _scheme(
         return SplittingSteps(np.array(integrator.kicks), np.array(integrator.drifts))
     assert isinstance(integrator, Hermite)
     return HermiteSteps(integrator.order)
+
+
+def _copied(budget: Budget) -> Budget:
+    """The same in arrays of its own."""
+    return Budget(*map(as_array, budget[:-2]), Own(*map(as_array, budget.own)), budget.law)
 
 
 def _field(state: State) -> NoField | Tide:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,9 +26,9 @@ from nbcore.physics.passages import Trail
 from nbcore.physics.state import State
 from nbcore.simulation.events import Events, Watch
 from nbcore.simulation.resumption import Keeper
-from nbcore.stepping.budget import Budget
+from nbcore.stepping.budget import LAW, Budget, Own, shares
 from nbcore.stepping.control import Guard
-from nbcore.stepping.policies import Policy
+from nbcore.stepping.policies import OwnStep, Policy
 
 __all__ = [
     "CLOSE_BY",
@@ -121,24 +122,30 @@ class Task:
         """Whether the steps are."""
         return self.stepping == "reversible"
 
-    @property
+    @cached_property
     def budget(self) -> Budget | None:
         """The errors that steps may make to begin with; None of those that estimate none."""
         if not isinstance(self.integrator, Extrapolation):
             return None
-        tolerance, aim = self.tolerance, self.integrator.aim(self.tolerance)
-        return Budget(
-            tolerance if self.keeps else 0 * tolerance,
-            self.state.time,
-            self.integrator.least(tolerance),
-            target=aim,
-            aim=aim,
-            spent=0 * tolerance,
-        )
+        tolerance, integrator = self.tolerance, self.integrator
+        aim, least, none = integrator.aim(tolerance), integrator.least(tolerance), 0 * tolerance
+        if not (self.keeps and isinstance(self.policy, OwnStep)):
+            same = Own(none + 1, none + 1, none)
+            return Budget(none, self.state.time, least, aim, aim, none, same, LAW)
+        law = self.policy.law
+        own = law.of(self.state, tolerance)
+        ds = self.policy(self.state, tolerance) * integrator.reach(aim, tolerance)
+        way = (self.limits.t_end - self.state.time) * integrator.clock.rate(self.state)
+        target, aim = shares(law, own, tolerance, least, none, none, way / ds)
+        return Budget(tolerance, self.state.time, least, target, aim, none, own, law)
 
     def propose(self, state: State, memory: dict[str, Array]) -> PerSystem:
-        """Step that the policy proposes, (B,) [T]."""
-        return self.policy(state, self.tolerance, memory)
+        """Step that the policy proposes, (B,) [T]; of extrapolation the first one, in s."""
+        step = self.policy(state, self.tolerance, memory)
+        budget = self.budget
+        if budget is None or not isinstance(self.integrator, Extrapolation):
+            return step
+        return step * self.integrator.reach(budget.target, self.tolerance)
 
     def force_evaluations(self, n_steps: Array, n_redone: Array) -> Array:
         """Evaluations (B,) of so many steps (B,), of which others had been redone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -230,7 +231,8 @@ def policy_of(
     asked = _asked(integrator)
     if asked is not None and isinstance(chosen := get_integrator(asked), Extrapolation):
         if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
-            return OwnStep(clock or chosen.clock), integrator
+            own = given if isinstance(given, OwnStep) else OwnStep()
+            return replace(own, clock=clock or chosen.clock), integrator
         raise InputError(
             f"policy is {given!r} and the integrator {integrator_name(asked)!r} chooses its own "
             "steps, by the tolerance; leave the policy out, or name another integrator"

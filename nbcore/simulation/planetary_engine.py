@@ -359,7 +359,9 @@ class _Run:
         leaves = far > 0.99 * ALL_BUT * (limits.escape_distance or math.inf)
         why = np.where(leaves, LEAVING, np.where(self._dear[index], DEAR, CLOSE_BY))
         steps.why[index] = np.where(steps.why[index] == CLOSE_BY, CLOSE_BY, why)
-        systems.dt[index] = OwnStep()(state, self._task.tolerance[index])
+        tolerance, scheme = self._task.tolerance[index], Extrapolation()
+        radian = OwnStep()(state, tolerance)
+        systems.dt[index] = radian * scheme.reach(scheme.aim(tolerance), tolerance)
         acceleration = gravity.acceleration(state.replace(acceleration=None))
         systems.acceleration[index, : state.n_dimensions] = np.take_along_axis(
             acceleration, order[..., None], axis=1

@@ -36,6 +36,7 @@ from nbcore.physics.integrators import (
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
 from nbcore.simulation.status import Status
+from nbcore.stepping.budget import Law
 from nbcore.stepping.checkpoints import load_policy, load_tree, save_policy, save_tree
 from nbcore.stepping.criteria import CRITERIA
 from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, OwnStep, Policy
@@ -51,7 +52,7 @@ __all__ = [
     "splitting_to_store",
 ]
 
-VERSION = 3
+VERSION = 4
 FOLDER = "resume"  # in the group; a group of its own, which readers of the records pass over
 START, STANDING, POLICY = "start.safetensors", "standing.safetensors", "policy.safetensors"
 ROOMS = ("physics", "stepping", "simulation")  # of the package, that numbers come from
@@ -119,7 +120,7 @@ def _described(policy: Policy) -> dict[str, Any]:
     if isinstance(policy, FixedStep) and kind is FixedStep:
         return {"kind": "FixedStep", "dt": policy.dt}
     if isinstance(policy, OwnStep):
-        return {"kind": "OwnStep"}
+        return {"kind": "OwnStep", "law": policy.law._asdict()}
     if isinstance(policy, Criterion):
         # A row of the table is as good as its name; what is derived from the class may do anything.
         if kind is Criterion and CRITERIA.get(policy.name) == policy.row:
@@ -206,6 +207,8 @@ class Begun:
             assert isinstance(stored, LearnedPolicy)
         else:
             values = {name: value for name, value in known.items() if name != "kind"}
+            if "law" in values:
+                values["law"] = Law(**values["law"])
             kinds = {"FixedStep": FixedStep, "Criterion": Criterion, "OwnStep": OwnStep}
             stored = kinds[known["kind"]](**values)
         if given is not None and not _alike(known, stored, given):

@@ -70,7 +70,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
         values |= {f"memory.{name}": value for name, value in memory.items()}
         values |= {f"event.{name}": value for name, value in events._asdict().items()}
         if budget is not None:
-            values |= {f"budget.{name}": value for name, value in budget._asdict().items()}
+            values |= {f"budget.{name}": value for name, value in budget.arrays.items()}
         if orbits is not None:
             values |= {f"orbit.{name}": value for name, value in vars(orbits).items()}
         return {name: value for name, value in values.items() if value is not None}
@@ -86,7 +86,7 @@ def _integrate(task: Task, observer: Observer, keeper: Keeper | None) -> Outcome
 
         memory, events = part("memory."), Events(**part("event."))
         orbits = BodyErrors(**part("orbit.")) if task.follow else None
-        budget = None if budget is None else Budget(**part("budget."))
+        budget = None if budget is None else budget._replace(**part("budget."))
         status, n_steps, n_redone = known["status"], known["n_steps"], known["n_redone"]
         n_filled = known["n_filled"]
         retried, energy, own = known["retried"], known["energy"], known["own"]

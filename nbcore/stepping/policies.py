@@ -36,6 +36,7 @@ from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.stepping import criteria
 from nbcore.stepping.answers import per_system
+from nbcore.stepping.budget import LAW, Law
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.criteria import AnyCriterion, CriterionRow, get_criterion
 from nbcore.stepping.features import (
@@ -157,12 +158,15 @@ class OwnStep(_Forgetful):
     ----------
     clock
         In whose time they are.
+    law
+        By which they spend the tolerance of a run that is to keep to it; of `Extrapolation` alone.
     """
 
     clock: Clock = CLOCKS["regularised"]
+    law: Law = LAW
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
-        """First step in s, (B,); the integrator shortens it as need be."""
+        """A radian of the closest pair in s, (B,), from which the integrator goes on."""
         return self.clock.rate(state) * get_criterion(FIRST_STEP).time_scale(state)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from nbcore.simulation.kernels.chains import ExtrapolatedSteps
 from nbcore.simulation.kernels.orbits import WORST
 from nbcore.simulation.kernels.shapes import either, is_a, size
 from nbcore.stepping import budget
+from nbcore.stepping.budget import Own
 
 __all__ = ["spend"]
 
@@ -25,7 +26,8 @@ def _spend(bodies, scheme, b, off, error, n_steps, time, t_end, ahead):
     for i in range(size(bodies)):
         error = max(error, off[WORST, i])
     before, due = of.target[b], n_steps * (t_end - time) / gone
-    of.target[b], of.aim[b] = shares(tolerance, of.least[b], error, of.spent[b], due)
+    own = Own(of.own.goal[b], of.own.excess[b], of.own.by_length[b])
+    of.target[b], of.aim[b] = shares(of.law, own, tolerance, of.least[b], error, of.spent[b], due)
     return retargeted(ahead, before, of.target[b], scheme.columns[b])
 
 
