@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ TRUE = 1e-13  # tolerance of what positions are compared with
 LEAST_SEEN = 1e-4  # error of a step, in what it may err by, that still tells how long it may be
 LARGEST = 8.0  # features, beyond which they are cut off
 RIDGE = 1e-4
+EVERY = 4  # systems, of which one is fitted to
 SHRINKS, GROWS = 0.2, 4.0
 MARGIN = 0.15  # of the logarithm of a step: what learned ones are shorter by
 TRIES, FARTHER = 9, 1.35  # of the oracle
@@ -123,6 +125,7 @@ class Law:
         self.weights = weights
 
     def __call__(self, seen: Seen) -> Array:
+        """Steps in s, (B,)."""
         change = np.clip(designed(seen) @ self.weights - MARGIN, np.log(SHRINKS), np.log(GROWS))
         return np.exp(longest(seen) + change)
 
@@ -145,22 +148,25 @@ def designed(seen: Seen) -> Array:
     return np.concatenate([np.ones((len(rows), 1)), rows, rows[:, i] * rows[:, j]], axis=1)
 
 
+@np.errstate(all="ignore")  # systems that have ended make no step
 def fitted(problems: list[Problem], tolerances: tuple[float, ...]) -> Law:
     """Law of steps, by ridge regression on the steps of the controller's runs."""
     rows, labels = [], []
     for at in problems:
         for tolerance in tolerances:
             seen = run_by(controller, at, tolerance).seen
-            for one, other in zip(seen, seen[1:], strict=False):
+            for one, other in pairwise(seen):
                 goes = (one.error > LEAST_SEEN) & (other.error > LEAST_SEEN)
                 rows.append(designed(one)[goes])
                 labels.append((longest(other) - longest(one))[goes])
     X, y = np.concatenate(rows), np.concatenate(labels)
     known = np.isfinite(X).all(axis=1) & np.isfinite(y)
     X, y = X[known], y[known]
-    return Law(np.linalg.solve(X.T @ X + RIDGE * len(X) * np.eye(X.shape[1]), X.T @ y))
+    weights = np.linalg.solve(X.T @ X + RIDGE * len(X) * np.eye(X.shape[1]), X.T @ y)
+    return Law(np.asarray(weights, np.float64))
 
 
+@np.errstate(all="ignore")
 def run_by(rule: Rule | None, at: Problem, tolerance: float) -> Run:
     """Run systems to their end with steps by a rule; None is the oracle, who tries for nothing."""
     state, end = at.state.replace(acceleration=None, jerk=None), to_numpy(at.t_end)
@@ -205,15 +211,21 @@ def _longest_accepted(state: State, ds: Array, remaining: Array, tolerance: Arra
     return np.where(low > 0, low, made.used)
 
 
+def training() -> list[Problem]:
+    """Systems that a law of steps is fitted to."""
+    some = (
+        at.select(slice(None, None, EVERY))
+        for at in training_problems(load_config("default_budget").train)
+    )
+    return [Problem(at.state.numpy(), to_numpy(at.t_end)) for at in some]
+
+
 def main(n_systems: int) -> None:
     """Print a line for each family and rule."""
-    train = load_config("default_budget").train
-    problems = [Problem(at.state.numpy(), to_numpy(at.t_end)) for at in training_problems(train)]
-    some = [at.select(np.arange(0, len(at.t_end), 4)) for at in problems]
     rules: dict[str, Rule | None] = {
         "controller": controller,
         "filter": digital_filter,
-        "learned": fitted(some, TOLERANCES[1::2]),
+        "learned": fitted(training(), TOLERANCES[1::2]),
         "oracle": None,
     }
     print("evaluations over those of the controller at equal errors, median; at equal tolerances;")

@@ -1,6 +1,6 @@
 """Learning how runs spend their tolerance: the numbers of `stepping.budget.Law`, by whole runs.
 
-    python -m nbcore.learning.budgets [CONFIG] [SECONDS]
+    python -m nbcore.learning.budgets [CONFIG [SECONDS [SEED]]]
 
 takes the families and tolerances of a configuration (configs/default_budget.toml), runs them with
 every set of numbers that the evolution strategy CMA-ES proposes, and prints the numbers whose runs
@@ -28,7 +28,7 @@ from nbcore.learning.systems import Problem, training_problems
 from nbcore.physics.arrays import to_numpy
 from nbcore.simulation.passes import errors_of
 from nbcore.simulation.simulate import simulate
-from nbcore.stepping.budget import LAW, Law
+from nbcore.stepping.budget import Law
 from nbcore.stepping.policies import OwnStep
 
 __all__ = ["Learned", "law_of", "learn", "misses", "tried"]
@@ -36,7 +36,8 @@ __all__ = ["Learned", "law_of", "learn", "misses", "tried"]
 Array = NDArray[np.float64]
 
 NEAR, NEARLY = np.log10([3.0, 10.0])  # decades between error and tolerance
-MISSED, MISSED_NEARLY = 0.15, 0.03  # shares of runs that may be farther off; what a miss counts by
+MISSED, MISSED_NEARLY = 0.15, 0.06  # shares of runs that may be farther off; what a miss counts by
+OFF = 2.0  # what a decade counts by, so that errors are about the tolerance and not at an edge
 ROUNDED = 0.1  # decades, over which a miss is rounded off
 STEP, POPULATION = 0.5, 12
 FAR = 0.01  # price of numbers that are all one off
@@ -83,7 +84,7 @@ def law_of(x: Sequence[float] | Array) -> Law:
 def misses(error: Array) -> Array:
     """What runs that err by so many tolerances (B,) count by: 0 near 1, more and more beyond."""
     off = np.abs(np.log10(np.clip(error, 1e-12, 1e12)))
-    return _step(off - NEAR) / MISSED + _step(off - NEARLY) / MISSED_NEARLY
+    return _step(off - NEAR) / MISSED + _step(off - NEARLY) / MISSED_NEARLY + OFF * off.clip(max=1)
 
 
 def _step(x: Array) -> Array:
@@ -116,6 +117,7 @@ def learn(
     seconds: float,
     seed: int = 0,
     told: Callable[[int, Learned], None] = lambda generation, best: None,
+    most: int = 10_000,
 ) -> Learned:
     """Learn the numbers of the rule.
 
@@ -128,6 +130,8 @@ def learn(
         Time after which no further generation begins.
     told
         Called after each generation, with its number and the best so far.
+    most
+        Generations.
 
     Returns
     -------
@@ -141,9 +145,9 @@ def learn(
     begun, generation = time.monotonic(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # runs that miss their tolerance
-        best = tried(LAW, problems, drawn)
+        best = tried(law_of(strategy.mean), problems, drawn)
         told(generation, best)
-        while time.monotonic() - begun < seconds and not strategy.stop():
+        while generation < most and time.monotonic() - begun < seconds and not strategy.stop():
             asked = strategy.ask()
             found = [tried(law_of(x), problems, drawn) for x in asked]
             # What makes no difference stays where it was.
@@ -157,7 +161,7 @@ def learn(
     return min([best, last], key=lambda each: each.price)
 
 
-def main(config: str, seconds: float) -> None:
+def main(config: str, seconds: float, seed: int) -> None:
     """Learn the numbers of a configuration and print them."""
     train = load_config(config).train
     problems = [Problem(at.state.numpy(), to_numpy(at.t_end)) for at in training_problems(train)]
@@ -165,11 +169,12 @@ def main(config: str, seconds: float) -> None:
     def told(generation: int, best: Learned) -> None:
         print(f"{generation}: {best.near:.1%} within 3, {best.nearly:.1%} within 10", flush=True)
 
-    best = learn(problems, train.tolerances, seconds, train.seed, told)
+    best = learn(problems, train.tolerances, seconds, seed, told)
     numbers = ", ".join(f"{name}={value:.3g}" for name, value in best.law._asdict().items())
     print(f"Law({numbers})")
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    main(given[0] if given else "default_budget", float(given[1]) if given[1:] else 1200.0)
+    config, seconds, seed = (*given, *("default_budget", "600", "1")[len(given) :])
+    main(config, float(seconds), int(seed))

@@ -384,7 +384,8 @@ def _scheme(
 
 def _copied(budget: Budget) -> Budget:
     """The same in arrays of its own."""
-    return Budget(*map(as_array, budget[:-2]), Own(*map(as_array, budget.own)), budget.law)
+    *numbers, own, law = budget
+    return Budget(*(as_array(each) for each in numbers), own=Own(*map(as_array, own)), law=law)
 
 
 def _field(state: State) -> NoField | Tide:
