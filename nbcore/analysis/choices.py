@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 LADDER = tuple(np.geomspace(1e-2, 1e-12, 11).tolist())
 ROUNDED = 5e-12  # tolerance below which a method makes further evaluations that rounding asks for
 MOST_EVALUATIONS = 400_000
-REPEATS = 3
+REPEATS = 5
 NEAR = 1.10  # times the best, that count as the best
 SHIPPED, EXTRAPOLATION, PLANETS = "shipped", "gbs", "wisdom_holman"
 
