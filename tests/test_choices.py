@@ -11,7 +11,7 @@ from nbcore.analysis import choices, choosing
 from nbcore.analysis.choices import costs_of, judged, summary
 from nbcore.physics import scenarios
 from nbcore.simulation import choice
-from nbcore.stepping.choosing import LAWS, Law, described, learned
+from nbcore.stepping.choosing import LAWS, Law, learned
 
 
 def row(method, setting, system, evaluations, error, seconds=None, status="SUCCESS"):
@@ -83,7 +83,7 @@ def test_numbers_of_systems_know_no_units_no_frame_and_no_numbering():
 def test_runs_without_an_end_and_massless_bodies_have_numbers_too():
     state = nb.State.from_arrays([1.0, 0, 0], [[0, 0], [1, 0], [1, 0]], [[0, 0], [0, 1], [0, 1]])
     for t_end in (np.inf, 1.0):
-        numbers = described(state.numpy(), np.array([t_end]), 1e-6)
+        numbers = choice.seen(state.numpy(), np.array([t_end]), 1e-6, equal_steps=False).numbers
         assert all(np.isfinite(value).all() for value in numbers.values())
 
 

@@ -85,12 +85,18 @@ def seen(
 ) -> Seen:
     """Look at systems; the parameters are those of `method`."""
     span = t_end - state.time
-    fastest = rates(state, partners(state)).max(axis=1)
+    partner = partners(state)
+    rate = rates(state, partner)
+    fastest = rate.max(axis=1)
     short = np.isfinite(span) & (np.where(np.isfinite(span), span, 0.0) * fastest <= LONG)
-    numbers, apart = described(state, t_end, tolerance), np.zeros(state.n_systems, dtype=bool)
-    if equal_steps and _may_be_planets(state):
-        apart, more = _planets(state, t_end, tolerance)
-        numbers |= more
+    numbers = described(state, t_end, tolerance, partner, rate)
+    apart = np.zeros(state.n_systems, dtype=bool)
+    if equal_steps and _are_alone(state):
+        planetary = _is_planetary(state, partner)
+        if planetary.mean() >= 0.5:
+            apart, more = _planets(state, t_end, tolerance)
+            apart &= planetary
+            numbers |= more
     return Seen(numbers, apart, short)
 
 
@@ -105,12 +111,11 @@ def chosen(of: Seen, laws: Mapping[str, Law]) -> str:
     return EXTRAPOLATION if np.mean(extrapolated <= shipped) >= 0.5 else SHIPPED
 
 
-def _may_be_planets(state: State) -> bool:
-    """Whether most systems are planets about a star, and nothing else acts."""
-    alone = state.softening == 0 and state.field is None and 3 <= state.n_bodies <= MOST_PLANETS
-    if not alone or not (state.mass.sum(axis=1) > 0).all():
-        return False
-    return bool(_is_planetary(state).mean() >= 0.5)
+def _are_alone(state: State) -> bool:
+    """Whether nothing but gravity of a few bodies acts, so that equal steps may be taken."""
+    few = 3 <= state.n_bodies <= MOST_PLANETS
+    alone = few and state.softening == 0 and state.field is None
+    return alone and bool((state.mass.sum(axis=1) > 0).all())
 
 
 def _planets(
@@ -125,12 +130,12 @@ def _planets(
     apart = np.where(pair.gap > 0, are_apart(pair), limit < RARE * away).all(axis=1)
     steps = longest_between(pair, dt, each, lazy=True)
     numbers = planets_described(state, t_end, pair, relative_cost(state, order, t_end, steps))
-    return _is_planetary(state) & apart & (dt > 0), numbers
+    return apart & (dt > 0), numbers
 
 
-def _is_planetary(state: State) -> NDArray[np.bool_]:
+def _is_planetary(state: State, partner: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether one body has most of the mass, and pulls every other one most, (B,)."""
     star = state.mass.argmax(axis=1)[:, None]
     share = state.mass.max(axis=1) / state.mass.sum(axis=1)
     others = np.arange(state.n_bodies) != star
-    return (share > DOMINANT) & ((partners(state) == star) | ~others).all(axis=1)
+    return (share > DOMINANT) & ((partner == star) | ~others).all(axis=1)

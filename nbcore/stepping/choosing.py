@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from nbcore.jsonfiles import read_json
 from nbcore.physics.arrays import taken
-from nbcore.physics.body_errors import partners
 from nbcore.physics.elementwise import TINY
 from nbcore.physics.orbits import orbital_period, pericentre_period
 from nbcore.physics.state import State
@@ -71,7 +70,9 @@ class Law(NamedTuple):
         return np.concatenate([np.ones((len(x), 1)), x, x[:, first] * x[:, second]], axis=1)
 
 
-def described(state: State, t_end: Array, tolerance: float) -> dict[str, Array]:
+def described(
+    state: State, t_end: Array, tolerance: float, partner: NDArray[np.int64], rate: Array
+) -> dict[str, Array]:
     """Numbers (B,) of any systems that no unit, place, orientation or numbering changes.
 
     Parameters
@@ -80,6 +81,8 @@ def described(state: State, t_end: Array, tolerance: float) -> dict[str, Array]:
         Of NumPy arrays.
     t_end
         (B,) [T].
+    partner, rate
+        (B, N) from `body_errors.partners`, and from `rates`.
 
     Returns
     -------
@@ -97,10 +100,10 @@ def described(state: State, t_end: Array, tolerance: float) -> dict[str, Array]:
         log10 of the fastest pair's rate, √(G m/r³), over the middle one.
     """
     mass, n = state.mass, state.n_bodies
-    partner, star = partners(state), mass.argmax(axis=1)[:, None]
+    star = mass.argmax(axis=1)[:, None]
     others = np.arange(n) != star
-    rate = rates(state, partner).sum(axis=1) / n
-    turns = np.minimum(t_end - state.time, MANY / np.maximum(rate, TINY)) * rate
+    mean = rate.sum(axis=1) / n
+    turns = np.minimum(t_end - state.time, MANY / np.maximum(mean, TINY)) * mean
     first, second = np.triu_indices(n, 1)
     R = state.position[:, first] - state.position[:, second]
     rate2 = (mass[:, first] + mass[:, second]) / np.maximum((R * R).sum(axis=2), COINCIDENT) ** 1.5
