@@ -257,7 +257,7 @@ def _of(
             raise InputError(f"what keep={arguments['keep']!r} costs with it is not known")
         pilots = made(state, asked.t_end, whole)
     except InputError as error:
-        return Method(_called(arguments), arguments, why=str(error).partition("; ")[0])
+        return Method(_called(arguments), arguments, why=str(error))
     if why := _obstacle(plan, pilots, state):
         return Method(name, arguments, why=why)
     told = forecast(kind, pilots, asked.tolerance)
@@ -265,9 +265,11 @@ def _of(
     return Method(
         name,
         arguments,
-        float(told.evaluations.sum()),
-        pilots.seconds(told.evaluations),
-        *(float(np.median(each)) for each in (told.error, told.low, told.high)),
+        evaluations=float(told.evaluations.sum()),
+        seconds=pilots.seconds(told.evaluations),
+        error=float(np.median(told.error)),
+        low=float(np.median(told.low)),
+        high=float(np.median(told.high)),
         worst=float(told.error.max()),
         meets=over <= NEAR,
         why="" if over <= NEAR else f"errs by about {over:.2g} tolerances",
@@ -277,10 +279,10 @@ def _of(
 def _plan(state: State, asked: Plan, whole: Mapping[str, Any]) -> Plan:
     """As `simulate` makes it."""
     names = ("policy", "integrator", "tolerance", "stepping", "max_steps", "clock")
+    policy, integrator, tolerance, stepping, max_steps, clock = map(whole.get, names)
+    how = policy, integrator, tolerance, stepping, max_steps, clock
     watched = not whole.get("guard") and whole["engine"] != "torch"
-    return plan_of(
-        state, asked.t_end, *(whole.get(name) for name in names), watched, whole.get("keep")
-    )
+    return plan_of(state, asked.t_end, *how, watched, whole.get("keep"))
 
 
 def _same(plan: Plan, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -348,7 +350,7 @@ _HEAD = ("method", "time", "evaluations", "error", "10 … 90 %", "worst", "tole
 def _cells(method: Method) -> tuple[str, ...]:
     """A row of the table."""
     if not method.runs:
-        return (method.name, *("–",) * 5, method.why)
+        return (method.name, *("–",) * 5, method.why.partition("; ")[0])
     return (
         method.name,
         _duration(method.seconds),

@@ -19,13 +19,14 @@ from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.arguments import Plan
 from nbcore.simulation.pilots import ROUNDING, Pilots
 
-__all__ = ["FILE", "Forecast", "Law", "forecast", "kind_of", "laws", "terms"]
+__all__ = ["FILE", "Forecast", "Law", "forecast", "kind_of", "laws", "scale_of", "terms"]
 
 Array = NDArray[np.float64]
 
 FILE = "forecasts.json"
-TELLING = -4.0, 2.0  # decades over the tolerance, beyond which an error so far tells no more
+LEAST = -4.0  # decades over the tolerance, below which an error so far tells no more
 FEW = 6.0  # steps, whose error tells half of what that of many does
+OTHER = "other"  # methods that heed no tolerance
 STEEPEST = 2.0  # power of time
 BAND = (0.1, 0.9)
 
@@ -36,7 +37,7 @@ class Law(NamedTuple):
     Attributes
     ----------
     error
-        Weights of `terms` in its error over the tolerance.
+        Weights of `terms` in its error over `scale_of`.
     low, high
         10th and 90th percentile of the error, over what is expected.
     evaluations
@@ -79,30 +80,37 @@ def forecast(kind: str, pilots: Pilots, tolerance: Array) -> Forecast:
         (B,).
     """
     law, last = laws()[kind], pilots.made[-1]
-    over = terms(pilots, tolerance) @ np.array(law.error)
+    scale = scale_of(kind, pilots, tolerance)
+    over = terms(pilots, scale) @ np.array(law.error)
     paced = pilots.evaluations * 10 ** (law.evaluations * (1 - last.share))
     ended = last.share >= 1
     error, low, high = (
         # What has been erred is not taken back.
-        np.where(ended, last.error, np.fmax(tolerance * 10 ** (over + each), last.error))
+        np.where(ended, last.error, np.fmax(scale * 10 ** (over + each), last.error))
         for each in (0.0, law.low, law.high)
     )
     return Forecast(np.where(ended, last.evaluations, paced), error, low, high)
 
 
-def terms(pilots: Pilots, tolerance: Array) -> Array:
-    """What goes, each with its weight, into decades of a run's error over the tolerance, (B, K).
+def scale_of(kind: str, pilots: Pilots, tolerance: Array) -> Array:
+    """What errors (B,) are measured by: what is aimed at, or that of the first part."""
+    heeds = kind != OTHER
+    return tolerance if heeds else np.fmax(pilots.made[-1].error, ROUNDING)
+
+
+def terms(pilots: Pilots, scale: Array) -> Array:
+    """What goes, each with its weight, into decades of a run's error over its scale, (B, K).
 
     They are 1; how far the error grows in proportion to time; that of the first part; the same as
-    far as this has steps enough to tell anything; the tolerance; the evaluations; and how far the
+    far as this has steps enough to tell anything; the scale; the evaluations; and how far the
     error grows by the power of time with which it did.
     """
     last = pilots.made[-1]
-    off = np.log10(np.fmax(last.error, ROUNDING) / tolerance).clip(*TELLING)
+    off = np.log10(np.fmax(last.error, ROUNDING) / scale).clip(LEAST)
     known, to_go = last.steps / (last.steps + FEW), -np.log10(last.share)
     grows = pilots.slope.clip(0, STEEPEST) * to_go
     count = np.log10(pilots.evaluations)
-    every = (1 + 0 * off, known * to_go, off, known * off, np.log10(tolerance), count, grows)
+    every = (1 + 0 * off, known * to_go, off, known * off, np.log10(scale), count, grows)
     return np.stack(every, axis=-1)
 
 
@@ -112,7 +120,7 @@ def kind_of(plan: Plan, keep: str | None) -> str:
         return "gbs" if keep is None else f"gbs {keep}"
     if isinstance(plan.scheme, WisdomHolman):
         return "wisdom_holman"
-    return "other" if plan.learned is None else "learned"
+    return OTHER if plan.learned is None else "learned"
 
 
 @cache
@@ -120,6 +128,5 @@ def laws() -> dict[str, Law]:
     """Laws by the kind of a method."""
     with resources.as_file(resources.files("nbcore.simulation").joinpath(FILE)) as path:
         stored: dict[str, Any] = read_json(path)
-    return {
-        kind: Law(**{**law, "error": tuple(law["error"])}) for kind, law in stored["laws"].items()
-    }
+    found = {kind: each["law"] for kind, each in stored.items()}
+    return {kind: Law(**{**law, "error": tuple(law["error"])}) for kind, law in found.items()}

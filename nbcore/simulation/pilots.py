@@ -34,6 +34,7 @@ LONGEST = 0.5  # [s] of steps, after which no longer pilot is made
 REPEATS, LONG_ENOUGH = 7, 0.3  # of a timing; [s] that all of them take, at most
 SEEN = 0.5  # of what a call itself takes, that steps must take to be timed beside it
 LOOKS = 1000  # at the error of the last pilot, to see how it grows
+LOOKED_AT = 16  # records that are looked at for strange states, when a run is over
 ROUNDING = 1e-15  # smallest error that is seen
 COPIES, EVALUATIONS = 2048, 400_000  # of systems that are timed together; of all of them
 
@@ -74,8 +75,10 @@ class Pilots(NamedTuple):
     ----------
     made
         At least one; the first makes one step.
+    first
+        Number of the one that is timed beside the last.
     call
-        Seconds of the first, nearly all of which the call takes and not its step.
+        Seconds of it, nearly all of which the call takes and not its steps.
     rate
         Seconds of an evaluation.
     slope
@@ -85,6 +88,7 @@ class Pilots(NamedTuple):
     """
 
     made: list[Pilot]
+    first: int
     call: float
     rate: float
     slope: Array
@@ -102,7 +106,8 @@ class Pilots(NamedTuple):
 
     def seconds(self, evaluations: Array) -> float:
         """Those of a run that takes so many evaluations (B,)."""
-        return self.call + self.rate * float((evaluations - self.made[0].evaluations).sum())
+        begun = self.made[self.first].evaluations
+        return self.call + self.rate * float((evaluations - begun).sum())
 
 
 def made(state: State, t_end: Array, given: Mapping[str, Any], timed: bool = True) -> Pilots:
@@ -138,11 +143,20 @@ def made(state: State, t_end: Array, given: Mapping[str, Any], timed: bool = Tru
     while not pilot.failed and spent - call < LONGEST and (more := _more(pilot)) is not None:
         pilot, run, spent = go(more)
         every.append(pilot)
-    call, rate = _timed(state, t_end, given, every) if timed else (math.nan, math.nan)
+    first = _first(every)
+    call = rate = math.nan
+    if timed:
+        call, rate = _timed(state, t_end, given, every[first], pilot)
     looked = {**given, "record": max(1, pilot.steps // LOOKS)}
     looked = {**given, "record": max(1, pilot.steps // LOOKS)}
     slope = _slope(_run(state, t_end, looked, pilot.steps)[0])
-    return Pilots(every, call, rate, slope, run.about)
+    return Pilots(every, first, call, rate, slope, run.about)
+
+
+def _first(every: list[Pilot]) -> int:
+    """Number of the pilot to time beside the last: one after whose steps a call looks, if any."""
+    known = (k for k, each in enumerate(every) if LOOKED_AT <= each.steps <= every[-1].steps / 2)
+    return next(known, 0)
 
 
 def _slope(run: Trajectory) -> Array:
@@ -184,10 +198,9 @@ def _run(
 
 
 def _timed(
-    state: State, t_end: Array, given: Mapping[str, Any], every: list[Pilot]
+    state: State, t_end: Array, given: Mapping[str, Any], first: Pilot, last: Pilot
 ) -> tuple[float, float]:
     """Seconds of a call, and of an evaluation."""
-    first, last = every[0], every[-1]
     count = float((last.evaluations - first.evaluations).sum())
     call, whole = _least(state, t_end, given, first.steps, last.steps)
     if count <= 0:
