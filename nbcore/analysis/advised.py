@@ -1,8 +1,8 @@
 """How far advice is off, measured: what was expected of runs, and what they took and erred by.
 
-`python -m nbcore.analysis.advised [SYSTEMS [SEED [LENGTH]]]` asks `advise` about systems of each
-family of the benchmark, of its split "held_out", one by one, at four tolerances, and makes the runs
-with each method that it names; of LENGTH times their usual one. It prints the shares of runs whose
+`python -m nbcore.analysis.advised [SYSTEMS [SEED [LENGTH [FAMILY …]]]]` asks `advise` about systems
+of the benchmark's families, all unless some are named, of the split "held_out", one by one, at four
+tolerances, and makes the runs with each method that it names; of LENGTH times their usual one. It prints the shares of runs whose
 error is within factors of 3 and 10 of the expected one, and between the percentiles that were told,
 and whose seconds and evaluations are within 1.5. Seconds are those of the processor, of the whole
 call, the least of some calls. The laws of `simulation.forecasts` were found with none of these
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,14 +82,12 @@ def line(name: str, off: Array) -> str:
     return f"{name:36}{len(off):6}{''.join(f'{cell:>12}' for cell in cells)}"
 
 
-def main(n_systems: int, seed: int, length: int) -> None:
+def main(families: Iterable[str], n_systems: int, seed: int, length: int) -> None:
     """Print a line for each method on each family, for each method, each family, and all."""
     print(f"{'':36}{HEAD[0]:>6}{''.join(f'{each:>12}' for each in HEAD[1:])}")
     of_methods: dict[str, list[Array]] = {}
     of_families: dict[str, list[Array]] = {}
-    for family in FAMILIES:
-        if family.endswith("_short"):
-            continue
+    for family in families:
         at = problem(family, "held_out", n_systems, seed, length)
         for method in METHODS:
             off = np.concatenate([judged(at, method, tolerance) for tolerance in TOLERANCES])
@@ -108,4 +106,5 @@ def main(n_systems: int, seed: int, length: int) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     given = [int(each) for each in sys.argv[1:4]]
-    main(*given, *(2, 1, 1)[len(given) :])
+    names = sys.argv[4:] or [name for name in FAMILIES if not name.endswith("_short")]
+    main(names, *given, *(2, 1, 1)[len(given) :])
