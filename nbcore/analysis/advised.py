@@ -2,11 +2,11 @@
 
 `python -m nbcore.analysis.advised [SYSTEMS [SEED [LENGTH [FAMILY …]]]]` asks `advise` about systems
 of the benchmark's families, all unless some are named, of the split "held_out", one by one, at four
-tolerances, and makes the runs with each method that it names; of LENGTH times their usual one. It prints the shares of runs whose
-error is within factors of 3 and 10 of the expected one, and between the percentiles that were told,
-and whose seconds and evaluations are within 1.5. Seconds are those of the processor, of the whole
-call, the least of some calls. The laws of `simulation.forecasts` were found with none of these
-systems.
+tolerances, and makes the runs with each method that it names; of LENGTH times their usual one. It
+prints the shares of runs whose error is within factors of 3 and 10 of the expected one, and between
+the percentiles that were told, and whose seconds and evaluations are within 1.5. Seconds are those
+of the processor, of the whole call, the least of some calls. The laws of `simulation.forecasts`
+were found with none of these systems.
 """
 
 from __future__ import annotations
