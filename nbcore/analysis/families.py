@@ -319,7 +319,7 @@ FAMILIES: dict[str, Family] = {
 }
 # Families too dear for what goes through all of them: they are run where they are named.
 DEAR: dict[str, Family] = {
-    "plummer_256": Family("Plummer, N = 256", _drawn("plummer", n_bodies=256), 0.25, share=0.0625),
+    "plummer_256": Family("Plummer, N = 256", _drawn("plummer", n_bodies=256), 0.25, share=0.03125),
 }
 FAMILIES |= {
     f"{name}_short": replace(family, title=f"{family.title}, short", t_end=family.short)
