@@ -10,6 +10,7 @@ compiled yet is, which takes minutes; the rest some ten more, most of them for 2
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -121,8 +122,8 @@ def as_markdown(found: pd.DataFrame) -> str:
         lines.append(
             markdown_row(
                 *(get_family(row["family"]).title, f"{row['error']:.0e}", ERRORS[row["measure"]]),
-                *(f"{row['ratio']:.2f}", f"{row['evaluations']:.2f}"),
-                *(f"{row['seconds'] * 1e3:.3g}", row["learned"], row["rule"]),
+                *(_number(row[name]) for name in ("ratio", "evaluations")),
+                *(_number(row["seconds"] * 1e3), row["learned"], row["rule"]),
             )
         )
     reached = (found["ratio"] <= TARGET).sum()
@@ -131,6 +132,10 @@ def as_markdown(found: pd.DataFrame) -> str:
         f"CPU time at most {TARGET} times that of the best rule: {reached} of {len(found)}",
     ]
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def steps(bodies: Iterable[int] = BODIES, repeats: int = REPEATS) -> pd.DataFrame:
