@@ -148,7 +148,6 @@ def made(state: State, t_end: Array, given: Mapping[str, Any], timed: bool = Tru
     if timed:
         call, rate = _timed(state, t_end, given, every[first], pilot)
     looked = {**given, "record": max(1, pilot.steps // LOOKS)}
-    looked = {**given, "record": max(1, pilot.steps // LOOKS)}
     slope = _slope(_run(state, t_end, looked, pilot.steps)[0])
     return Pilots(every, first, call, rate, slope, run.about)
 
