@@ -48,6 +48,7 @@ def test_the_cheapest_of_either_kind_is_found_for_time_and_for_evaluations():
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:1 of 1 systems did not reach t_end")
 def test_clusters_are_run_with_both_kinds_and_their_steps_are_timed(monkeypatch):
     monkeypatch.setattr(cluster_speed, "PAIRS", 1.0)
     monkeypatch.setattr(cluster_speed, "CRITERIA", ("boekholt",))
