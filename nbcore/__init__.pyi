@@ -18,6 +18,8 @@ from .physics.wisdom_holman import WisdomHolman as WisdomHolman
 from .runs.provenance import start_run as start_run
 from .runs.records import Run as Run
 from .runs.sweeps import sweep as sweep
+from .simulation.advice import Advice as Advice
+from .simulation.advice import advise as advise
 from .simulation.setup import Setup as Setup
 from .simulation.setup import initial_state as initial_state
 from .simulation.setup import setup as setup

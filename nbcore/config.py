@@ -165,10 +165,14 @@ class LossConfig(Section):
 class Evolution(Section):
     """Training on whole runs, by evolution strategies."""
 
+    method: Literal["slope", "cma"] = "slope"
+    """How the weights follow what is tried: by the optimiser, down the slope between pairs; or by
+    CMA-ES, which has steps of its own and heeds neither optimiser nor learning rate."""
     pairs: Count = 8
-    """Pairs of networks that are tried in an epoch, each a step of noise to either side."""
+    """Pairs of networks that are tried in an epoch, each a step of noise to either side; of cma
+    twice as many networks, drawn freely."""
     noise: Positive = 0.05
-    """Standard deviation of that step in every weight."""
+    """Standard deviation of that step in every weight; of cma at the start."""
     systems: Count = 24
     """Systems of each number of bodies and dimensions that all of them run in an epoch."""
     final_share: Annotated[float, Field(ge=0, le=1)] = 0.25

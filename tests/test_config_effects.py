@@ -366,6 +366,7 @@ EFFECTS: dict[str, Row] = {
     "train.stepping": Row("plain", "reversible", weights, EVOLUTION),
     "train.members": Row((), ({"integrator": "yoshida4"},), kind_of_policy, EVOLUTION),
     "train.start": Row(None, "no such policy", refusal),
+    "train.evolution.method": Row("slope", "cma", weights, EVOLUTION),
     "train.evolution.pairs": Row(2, 3, weights, EVOLUTION),
     "train.evolution.noise": Row(0.05, 0.1, weights, EVOLUTION),
     "train.evolution.systems": Row(3, 2, weights, EVOLUTION),

@@ -8,7 +8,7 @@ from tiny_training import tiny, weights_of
 import nbcore as nb
 from nbcore.config import Evolution as Settings
 from nbcore.errors import InputError
-from nbcore.learning.evolution import cheaper, price
+from nbcore.learning.evolution import beside_median, cheaper, price
 from nbcore.learning.systems import run_of, training_problems
 from nbcore.simulation.ends import Ends, run_to_end
 from nbcore.stepping.policies import Criterion, Crowd, trainable, untrained
@@ -67,6 +67,17 @@ def test_a_lost_run_is_dearer_than_any_other_and_one_run_can_t_decide():
     assert cheaper((prices, lost), (prices, kept)) == pytest.approx(1 / 3)
     assert cheaper((prices, kept), (prices, lost)) == pytest.approx(-1 / 3)
     assert cheaper((prices, lost), (prices, lost)) == 0
+
+
+def test_networks_are_ranked_beside_the_median_of_the_same_runs():
+    prices = np.array([[1.0, 9.0, 7.0, 3.0], [1.2, 8.8, 1.0, 4.0], [1.6, 0.0, 2.0, 5.0]])
+    lost = np.array([[False, False, True, True], [False] * 3 + [True], [False] * 3 + [True]])
+    # The last run, which all have lost, tells nothing, and one run no more than a decade.
+    assert beside_median(prices, lost) == pytest.approx(
+        np.array([-0.2 + 0.2 + 1.0, 0.0 + 0.0 - 1.0, 0.4 - 1.0 + 0.0]) / 4
+    )
+    most_lost = np.array([[True], [True], [False]])
+    assert beside_median(prices[:, :1], most_lost).tolist() == [1, 1, -1]
 
 
 def test_systems_of_one_shape_go_together_with_their_own_ends():
@@ -155,7 +166,8 @@ def test_ends_are_those_of_simulate():
 
 
 @pytest.mark.long
-def test_evolution_makes_runs_cheaper_and_calibrates():
+@pytest.mark.parametrize("method", ["slope", "cma"])
+def test_evolution_makes_runs_cheaper_and_calibrates(method):
     config = tiny(
         families=FAMILIES[1:],
         scheme="evolution",
@@ -164,7 +176,7 @@ def test_evolution_makes_runs_cheaper_and_calibrates():
         tolerances=(1e-5, 1e-5),
         epochs=40,
         learning_rate=0.05,
-        evolution={"pairs": 8, "systems": 5, "calibration_systems": 8},
+        evolution={"method": method, "pairs": 8, "systems": 5, "calibration_systems": 8},
     )
     result = nb.train(config)
     loss = [epoch["loss"] for epoch in result.history]

@@ -42,6 +42,8 @@ ELSEWHERE = {
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.analysis.planet_steps": "tests/test_planets_law.py",
     "python -m nbcore.analysis.kept_tolerances": "tests/test_budget.py",
+    "python -m nbcore.analysis.choices": "tests/test_choices.py",
+    "python -m nbcore.analysis.choosing costs.jsonl": "tests/test_choices.py, but for the runs",
     "python -m nbcore.analysis.planet_encounters": "tests/test_planet_encounters.py",
     "python -m nbcore.analysis.planet_speed": "tests/test_planet_speed.py",
     "python -m nbcore.analysis.planet_speed --solar-system": "tests/test_planet_speed.py",
@@ -52,6 +54,9 @@ ELSEWHERE = {
     "python -c \"import time, nbcore as nb; nb.simulate('figure_eight', 6.3); "
     'print(time.process_time())"': "tests/test_structure.py, but for the timing",
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
+    "python -m nbcore.analysis.advised": "tests/test_advice.py",
+    "python -m nbcore.analysis.forecasts": "tests/test_advice.py",
+    "nbcore advise --set simulate.scenario.source=mine.csv": "tests/test_advice.py",
     "nbcore cache": "tests/test_compile_cache.py",
     "nbcore cache --clear": "tests/test_compile_cache.py",
     "nbcore cache --warm": "tests/test_loops_at_hand.py",

@@ -213,6 +213,11 @@ RESUMED = {
     "lbfgs": {"train.optimiser": "lbfgs"},
     "momentum": {"train.optimiser": "sgd", "train.momentum": 0.9},
     "dropout": {"network.dropout": 0.3, "network.fourier_features": 4},
+    "CMA-ES": {
+        "train.scheme": "evolution",
+        "train.orbit_time": 3.0,
+        "train.evolution.method": "cma",
+    },
 }
 
 

@@ -116,6 +116,7 @@ def _blind_to_the_tolerance(settings: Settings, made: dict[str, LearnedPolicy]) 
 VARIANTS: dict[str, Variant] = {
     "as shipped": _with(),
     UNTRAINED: _with(train__epochs=1, train__learning_rate=1e-12),
+    "by CMA-ES": _with(train__evolution__method="cma"),
     "gradients through a few steps": _with(train__scheme="batched", train__learning_rate=3e-3),
     LABELS: _with(train__scheme="oracle", train__learning_rate=3e-3),
     "whole runs, from that regression": _after_labels,

@@ -53,7 +53,7 @@ class Method:
     kind
         "classical", "learned", "fixed", or "adaptive": steps that the integrator chooses itself.
     integrator, stepping
-        As `simulate` takes them; "" leaves the stepping to it.
+        As `simulate` takes them; "" leaves them to it, or to the shipped policies.
     settings
         From loose to strict.
     policy

@@ -27,7 +27,7 @@ from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 
-__all__ = ["measured"]
+__all__ = ["measured", "measured_on"]
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]
@@ -67,8 +67,50 @@ def measured(
     truth = end_positions(family, at)
     if truth is None:
         truth = np.full(at.state.position.shape, np.nan)
-    limit, timed = config.max_evaluations, list[_Timed]()
-    unfit = dict[str, str]()
+    limit = config.max_evaluations
+    timed, unfit = _run_ours(ours, at, truth, limit, advance)
+    for name in peers:
+        settings = _thinned(others.PEERS[name].settings, config.settings)
+        runs = (
+            _OneByOne(name, setting, at, truth, limit, config.peer_systems) for setting in settings
+        )
+        try:
+            timed += _until_exhausted(runs)
+        except InputError as error:
+            unfit[name] = str(error)
+        advance()
+    about = {"family": family, "n_bodies": at.state.n_bodies}
+    return [{**about, **row} for row in _timed_by_turns(timed, config.repeats)], unfit
+
+
+def measured_on(at: Problem, ours: Iterable[Method], limit: int, repeats: int) -> list[Row]:
+    """Run our methods on any systems; those that don't apply to them have no rows.
+
+    Parameters
+    ----------
+    limit
+        Most force evaluations of a system.
+    repeats
+        How often each run is timed.
+
+    Returns
+    -------
+    Rows as of `measured`, without a family; no position at the end is known.
+    """
+    unknown = np.full(at.state.position.shape, np.nan)
+    timed, _ = _run_ours(ours, at, unknown, limit, lambda: None)
+    return _timed_by_turns(timed, repeats)
+
+
+def _run_ours(
+    ours: Iterable[Method],
+    at: Problem,
+    truth: Array,
+    limit: int,
+    advance: Callable[[], object],
+) -> tuple[list[_Timed], dict[str, str]]:
+    """Runs of our methods, and those that don't apply with the reason."""
+    timed, unfit = list[_Timed](), dict[str, str]()
     for method in ours:
         reason = _obstacle(method, at)
         if reason is None:
@@ -80,22 +122,16 @@ def measured(
         else:
             unfit[method.name] = reason
         advance()
-    for name in peers:
-        settings = _thinned(others.PEERS[name].settings, config.settings)
-        runs = (
-            _OneByOne(name, setting, at, truth, limit, config.peer_systems) for setting in settings
-        )
-        try:
-            timed += _until_exhausted(runs)
-        except InputError as error:
-            unfit[name] = str(error)
-        advance()
+    return timed, unfit
+
+
+def _timed_by_turns(timed: list[_Timed], repeats: int) -> list[Row]:
+    """Rows of runs, those that others are not much quicker than timed so often, by turns."""
     contenders = _contenders(timed)
-    for _ in range(config.repeats - 1):
+    for _ in range(repeats - 1):
         for runs in contenders:
             runs.time_again()
-    about = {"family": family, "n_bodies": at.state.n_bodies}
-    return [{**about, **row} for runs in timed for row in runs.timed_rows()], unfit
+    return [row for runs in timed for row in runs.timed_rows()]
 
 
 class _Quickest:
@@ -355,7 +391,7 @@ def _simulate(
     method: Method, setting: float, at: Problem, max_steps: int, record: str | int = "ends"
 ) -> tuple[Trajectory, float]:
     """Run a batch, and the CPU seconds that the call took."""
-    integrator: Any = method.integrator
+    integrator: Any = method.integrator or None
     if integrator == EQUAL_STEPS:  # one after the other, as all the others
         integrator = WisdomHolman(side_by_side=False)
     policy = method.policy(setting, at.state, at.t_end)

@@ -2,8 +2,9 @@
 
 Networks to either side of the present one make the same runs at the same tolerances, and the
 difference of what they cost, at the same error, is the slope along the noise between them (Salimans
-et al. 2017, arXiv 1703.03864). No gradient has to pass through chaos, and what counts is what users
-pay for: force evaluations, maximum and final error, and how near to the tolerance that error is.
+et al. 2017, arXiv 1703.03864); or the distribution that networks are drawn from follows the
+cheapest (CMA-ES). No gradient has to pass through chaos, and what counts is what users pay for:
+force evaluations, maximum and final error, and how near to the tolerance that error is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nbcore.config import Evolution as Settings
 from nbcore.errors import InputError
+from nbcore.learning.covariance import Search
 from nbcore.learning.optimisation import Learner, Tally
 from nbcore.learning.systems import Problem, draw_tolerances, run_of
 from nbcore.physics.arrays import PerSystem
@@ -28,7 +30,7 @@ from nbcore.simulation.ends import Ends
 from nbcore.stepping.features import SCALE_FREE
 from nbcore.stepping.policies import Crowd
 
-__all__ = ["Evolution", "cheaper"]
+__all__ = ["Evolution", "beside_median", "cheaper"]
 
 Array = NDArray[np.float64]
 Priced = tuple[Array, NDArray[np.bool_]]  # what runs cost, and which of them were lost
@@ -72,8 +74,29 @@ def cheaper(first: Priced, second: Priced) -> float:
     return float(np.where(lost & also_lost, 0.0, gain).mean())
 
 
+def beside_median(prices: Array, lost: NDArray[np.bool_]) -> Array:
+    """What each of several networks cost in the same runs beside their median, in decades.
+
+    Parameters
+    ----------
+    prices, lost
+        (networks, B); a lost run is dearer than any that was not.
+
+    Returns
+    -------
+    (networks,) mean over the runs; one that all lost tells nothing.
+    """
+    middle = np.quantile(np.where(lost, np.inf, prices), 0.5, axis=0, method="inverted_cdf")
+    beside = np.clip(prices - middle, -LARGEST_GAIN, LARGEST_GAIN)
+    beside = np.where(lost, LARGEST_GAIN, beside)
+    return np.where(lost.all(axis=0), 0.0, beside).mean(axis=1)
+
+
 class Evolution:
-    """An epoch is one step down the slope that the pairs of networks find."""
+    """An epoch tries networks in the same runs, and goes to where they are cheaper.
+
+    That is a step down the slope that pairs of them find, or one of CMA-ES.
+    """
 
     def __init__(self, learner: Learner, problems: list[Problem], pools: list[State]) -> None:
         self._learner, self._problems = learner, problems
@@ -104,10 +127,33 @@ class Evolution:
                     f"not take {found}; use the scheme 'batched'"
                 )
 
+        self._search = None
+        if config.evolution.method == "cma":
+            start = parameters_to_vector(self._weights).detach().double().numpy()
+            self._search = Search(start, config.evolution.noise, 2 * config.evolution.pairs)
+
     def epoch(self) -> dict[str, float]:
-        """Draw systems and tolerances, try the pairs on them, and let the optimiser step."""
-        settings, tally = self._learner.config.evolution, Tally()
+        """Draw systems and tolerances, try networks on them, and move the weights."""
+        tally = Tally()
         runs = [self._draw(problem) for problem in self._problems]
+        if self._search is None:
+            self._descend(runs, tally)
+        else:
+            self._follow(self._search, runs, tally)
+        return tally.means()
+
+    def _follow(self, search: Search, runs: list[tuple[Problem, PerSystem]], tally: Tally) -> None:
+        """One generation of CMA-ES."""
+        like = self._weights[0]
+        tried = torch.as_tensor(search.ask(), dtype=like.dtype)
+        costs = [beside_median(*self._try(tried, *each, tally)) for each in runs]
+        search.tell(np.mean(costs, axis=0))
+        mean = torch.as_tensor(search.mean, dtype=like.dtype)
+        vector_to_parameters(mean, self._weights)
+
+    def _descend(self, runs: list[tuple[Problem, PerSystem]], tally: Tally) -> None:
+        """Try pairs, and let the optimiser step."""
+        settings = self._learner.config.evolution
         centre = parameters_to_vector(self._weights).detach()
         noise = settings.noise * torch.randn(settings.pairs, len(centre), dtype=centre.dtype)
         tried = torch.cat([centre + noise, centre - noise])
@@ -120,7 +166,6 @@ class Evolution:
         share = torch.as_tensor(gains, dtype=noise.dtype)
         slope = (share[:, None] * noise).mean(dim=0) / (2 * settings.noise**2)
         self._learner.descend(self._weights, slope)
-        return tally.means()
 
     def _draw(self, problem: Problem) -> tuple[Problem, PerSystem]:
         count = self._learner.config.evolution.systems
@@ -150,8 +195,10 @@ class Evolution:
         return prices.reshape(count, -1), ends.lost.reshape(count, -1)
 
     def get(self) -> dict[str, Any]:
-        """Nothing but the weights and the random numbers carries over."""
-        return {}
+        """What carries over besides the weights and the random numbers: of CMA-ES."""
+        return {} if self._search is None else self._search.get()
 
     def set(self, saved: dict[str, Any]) -> None:
-        """Nothing to do."""
+        """Go on from there."""
+        if self._search is not None:
+            self._search.set(saved)

@@ -180,6 +180,17 @@ RunArgument = Annotated[
 
 
 @app.command()
+def advise(
+    config: ConfigOption = None, settings: SetOption = None, traceback: TracebackOption = False
+) -> None:
+    """Say which methods can make a simulation, how long they take, and how far they are off."""
+    with errors_reported(traceback):
+        from nbcore.runs.commands import advice_of
+
+        typer.echo(advice_of(**settings_of(config, settings, "simulate")))
+
+
+@app.command()
 def movie(
     run: RunArgument,
     settings: SetOption = None,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbcore.runs.records import Run
 
 __all__ = [
+    "advice_of",
     "complain",
     "errors_reported",
     "parse_parameters",
@@ -33,6 +34,14 @@ def settings_of(
 ) -> dict[str, Any]:
     """Parameters of a notebook from the options of a command."""
     return {"preset": config or preset, "overrides": overrides or []}
+
+
+def advice_of(preset: str, overrides: list[str]) -> str:
+    """Table of the methods for the simulation that a configuration describes."""
+    from nbcore.config import load_config
+    from nbcore.simulation.setup import setup
+
+    return str(setup(load_config(preset, overrides).simulate).advise())
 
 
 def resume_notebook(notebook: str, resume: str, settings: list[str] | None, *, quiet: bool) -> None:

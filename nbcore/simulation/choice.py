@@ -1,38 +1,39 @@
 """What makes the steps of a run that names neither a policy nor an integrator.
 
-Of planets that stay apart Wisdom and Holman's steps cost least. Otherwise extrapolation in
-regularised time does, by the errors that a tolerance is of, those of the energy and of the bodies'
-orbits, but where
+The method that is expected to cost least at the error that is asked for, of the energy and of the
+bodies' orbits: extrapolation in regularised time, Wisdom and Holman's steps, or those of the
+shipped policies. What each costs beside the others is learned (`stepping.choosing`). Rules say only
+what may be taken at all:
 
-- motion is planetary, and the tolerance loose: steps of the shipped policies are long there;
-- bodies are more than a few, as all of them take part in the steps of the closest two, unless the
-  tolerance is so strict that the order pays;
-- a run is very long: reversible steps keep the energy for as long as one likes.
+- Wisdom and Holman's steps of planets alone that stay apart, without softening or a field;
+- extrapolation of no more bodies than it was measured with;
+- and not in very long runs: reversible steps keep the energy for as long as one likes.
 
-Measured by `nbcore benchmark --config configs/regularised.toml` and `configs/planets.toml`.
+`python -m nbcore.analysis.choices` measures what the choice costs over the best one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbcore.physics.body_errors import partners
-from nbcore.physics.orbits import orbital_period, pericentre_period
+from nbcore.physics.orbits import pericentre_period
 from nbcore.physics.state import State
 from nbcore.physics.wisdom_holman import jacobi_order
+from nbcore.stepping.choosing import Law, described, learned, planets_described, rates, stacked
 from nbcore.stepping.encounters import are_apart, longest_between, nearest, neighbours
-from nbcore.stepping.planets import cost_more
+from nbcore.stepping.planets import relative_cost
 
-__all__ = ["method"]
+__all__ = ["EXTRAPOLATION", "PLANETS", "SHIPPED", "Seen", "chosen", "method", "seen"]
 
-PLANETS, EXTRAPOLATION = "wisdom_holman", "gbs"
+PLANETS, EXTRAPOLATION, SHIPPED = "wisdom_holman", "gbs", "shipped"
 
-FEW, MOST = 6, 32  # bodies: up to which at any tolerance, and up to which at all
-STRICT, FALL = 1e-7, 6  # tolerance that more than a few must be below: of 8 bodies; and its power
-LOOSE = 3e-6  # tolerance from which planets are left to the policies
+MOST, MOST_PLANETS = 96, 32  # bodies
 DOMINANT = 0.9  # share of the mass that makes a star
-LEAST_PLANETS = 3  # bodies with mass beside it
 LONG = 1e4  # shortest periods
 TYPICAL = 0.05  # step of planets over that of a circle at the smallest pericentre
 LAZY = 1e-7  # tolerance below which their kicks are those of the lazy implementer
@@ -55,19 +56,72 @@ def method(
     equal_steps
         Whether those of planets will do.
     """
-    if equal_steps and _stays_apart(state, t_end, tolerance):
-        return PLANETS
-    return EXTRAPOLATION if _is_extrapolated(state, t_end, tolerance) else None
+    if not 1 < state.n_bodies <= MOST:
+        return None
+    name = chosen(seen(state, t_end, tolerance, equal_steps), learned())
+    return None if name == SHIPPED else name
 
 
-def _stays_apart(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
-    """Whether planets of most systems come no nearer each other than equal steps follow."""
-    alone = state.softening == 0 and state.field is None and state.n_bodies <= MOST
-    if not alone or state.n_bodies < 3 or not (state.mass.sum(axis=1) > 0).all():
-        return False
-    planetary = _is_planetary(state)
-    if planetary.mean() < 0.5:
-        return False
+class Seen(NamedTuple):
+    """What the choice goes by.
+
+    Attributes
+    ----------
+    numbers
+        (B,) each, as `stepping.choosing` describes systems; those of planets where there are any.
+    apart
+        (B,) whether they are planets that stay apart.
+    short
+        (B,) whether the run is not very long.
+    """
+
+    numbers: dict[str, NDArray[np.float64]]
+    apart: NDArray[np.bool_]
+    short: NDArray[np.bool_]
+
+
+def seen(
+    state: State, t_end: NDArray[np.float64], tolerance: float, equal_steps: bool = True
+) -> Seen:
+    """Look at systems; the parameters are those of `method`."""
+    span = t_end - state.time
+    partner = partners(state)
+    rate = rates(state, partner)
+    fastest = rate.max(axis=1)
+    short = np.isfinite(span) & (np.where(np.isfinite(span), span, 0.0) * fastest <= LONG)
+    numbers = described(state, t_end, tolerance, partner, rate)
+    apart = np.zeros(state.n_systems, dtype=bool)
+    if equal_steps and _are_alone(state):
+        planetary = _is_planetary(state, partner)
+        if planetary.mean() >= 0.5:
+            apart, more = _planets(state, t_end, tolerance)
+            apart &= planetary
+            numbers |= more
+    return Seen(numbers, apart, short)
+
+
+def chosen(of: Seen, laws: Mapping[str, Law]) -> str:
+    """Method that is expected to cost least, of the most systems."""
+    shipped = laws[SHIPPED].of(stacked(SHIPPED, of.numbers))
+    extrapolated = np.where(of.short, 0.0, np.inf)
+    if of.apart.any():
+        equal = laws[PLANETS].of(stacked(PLANETS, of.numbers))
+        if np.mean(of.apart & (equal <= np.minimum(shipped, extrapolated))) >= 0.5:
+            return PLANETS
+    return EXTRAPOLATION if np.mean(extrapolated <= shipped) >= 0.5 else SHIPPED
+
+
+def _are_alone(state: State) -> bool:
+    """Whether nothing but gravity of a few bodies acts, so that equal steps may be taken."""
+    few = 3 <= state.n_bodies <= MOST_PLANETS
+    alone = few and state.softening == 0 and state.field is None
+    return alone and bool((state.mass.sum(axis=1) > 0).all())
+
+
+def _planets(
+    state: State, t_end: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
+    """Where planets come no nearer each other than equal steps follow, (B,); and their numbers."""
     order = jacobi_order(state)
     pair, each = neighbours(state, order), np.full(state.n_systems, tolerance)
     dt = TYPICAL * pericentre_period(state)
@@ -75,36 +129,13 @@ def _stays_apart(state: State, t_end: NDArray[np.float64], tolerance: float) -> 
     limit, away = nearest(pair, dt, each, lazy), pair.distance.min(axis=(2, 3))
     apart = np.where(pair.gap > 0, are_apart(pair), limit < RARE * away).all(axis=1)
     steps = longest_between(pair, dt, each, lazy=True)
-    apart &= ~cost_more(state, order, t_end, steps)
-    return bool((planetary & apart & (dt > 0)).mean() >= 0.5)
+    numbers = planets_described(state, t_end, pair, relative_cost(state, order, t_end, steps))
+    return apart & (dt > 0), numbers
 
 
-def _is_extrapolated(state: State, t_end: NDArray[np.float64], tolerance: float) -> bool:
-    """Whether extrapolation suits half of the systems."""
-    acts = (state.mass > 0).sum(axis=1)
-    if not 1 < state.n_bodies <= MOST:
-        return False
-    if state.n_bodies > FEW and tolerance > STRICT * (8 / state.n_bodies) ** FALL:
-        return False
-    suits = ((t_end - state.time) <= LONG * _shortest_period(state)) & np.isfinite(t_end)
-    if tolerance > LOOSE:
-        suits &= ~(_is_planetary(state) & (acts > LEAST_PLANETS))
-    return bool(suits.mean() >= 0.5)
-
-
-def _is_planetary(state: State) -> NDArray[np.bool_]:
+def _is_planetary(state: State, partner: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether one body has most of the mass, and pulls every other one most, (B,)."""
     star = state.mass.argmax(axis=1)[:, None]
     share = state.mass.max(axis=1) / state.mass.sum(axis=1)
     others = np.arange(state.n_bodies) != star
-    return (share > DOMINANT) & ((partners(state) == star) | ~others).all(axis=1)
-
-
-def _shortest_period(state: State) -> NDArray[np.float64]:
-    """Shortest period of a body on a bound orbit about its partner, (B,) [T]; inf if none is."""
-    partner = partners(state)
-    index = np.broadcast_to(partner[..., None], state.position.shape)
-    R, V = (np.take_along_axis(x, index, axis=1) - x for x in (state.position, state.velocity))
-    mu = state.G * (state.mass + np.take_along_axis(state.mass, partner, axis=1))
-    alone = partner == np.arange(state.n_bodies)
-    return np.where(alone, np.inf, orbital_period(mu, R, V, state.softening)).min(axis=1)
+    return (share > DOMINANT) & ((partner == star) | ~others).all(axis=1)

@@ -15,6 +15,7 @@ from nbcore.physics import scenarios
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.fields import TidalField
 from nbcore.physics.state import State
+from nbcore.simulation.advice import METHODS, OF_METHODS, Advice, advise
 from nbcore.simulation.inputs import AUTO, DEFAULT_POLICY, named_policy
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.trajectory import Trajectory
@@ -55,6 +56,16 @@ class Setup:
     def check(self) -> None:
         """Raise InputError where `run` would refuse to; nothing is compiled or run."""
         check(self.state, self.t_end, self.policy, **self.options)
+
+    def advise(self) -> Advice:
+        """Say what this run takes and what other methods would; see `simulation.advice.advise`."""
+        own = {
+            name: self.options[name] for name in OF_METHODS if self.options.get(name) is not None
+        }
+        left = (*OF_METHODS, "progress")
+        options = {name: value for name, value in self.options.items() if name not in left}
+        methods = (*METHODS, {"policy": self.policy, **own})
+        return advise(self.state, self.t_end, methods=methods, **options)
 
     def with_policy(self, policy: Policy | Suite) -> Setup:
         """Make the same run with another choice of steps."""

@@ -23,6 +23,7 @@ from nbcore.physics.state import State
 __all__ = [
     "Neighbours",
     "are_apart",
+    "hill_radii",
     "longest_between",
     "nearest",
     "neighbours",
@@ -161,7 +162,7 @@ def nearest(pair: Neighbours, dt: Array, tolerance: Array, lazy: bool, least: fl
         middle = np.sqrt(low * high)
         errs = passage_error(pair, middle, dt, lazy) > wanted
         low, high = np.where(errs, middle, low), np.where(errs, high, middle)
-    hill = _hill(pair)
+    hill = hill_radii(pair)
     motion = np.sqrt(pair.star / pair.distance**3)
     slow = pair.speed < SLOW * hill * motion
     captured = np.where(slow, CAPTURED * hill, 0.0)
@@ -195,9 +196,9 @@ def longest_between(pair: Neighbours, dt: Array, tolerance: Array, lazy: bool) -
 
 def are_apart(pair: Neighbours) -> NDArray[np.bool_]:
     """Whether orbits are so far apart that the planets only pass each other regularly, (B, P)."""
-    return pair.gap > APART * _hill(pair).max(axis=(2, 3))
+    return pair.gap > APART * hill_radii(pair).max(axis=(2, 3))
 
 
-def _hill(pair: Neighbours) -> Array:
+def hill_radii(pair: Neighbours) -> Array:
     """Mutual Hill radii where they may meet, (B, P, 5, 2) [L]."""
     return pair.distance * np.cbrt(pair.both / (3 * pair.star))

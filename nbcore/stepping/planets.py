@@ -141,6 +141,11 @@ def cost_more(
 
     They are as short as the smallest pericentre asks for, all the time.
     """
+    return relative_cost(state, order, t_end, dt) > 1
+
+
+def relative_cost(state: State, order: NDArray[np.int64], t_end: PerSystem, dt: Array) -> Array:
+    """Cost of equal steps of dt (B,) over that of extrapolation, roughly, (B,)."""
     star, (R, V) = order[:, :1], about_star(state, order)
     mass = state.G * (state.mass + np.take_along_axis(state.mass, star, axis=1))
     rate = 1 / orbital_period(mass, R, V)
@@ -149,7 +154,7 @@ def cost_more(
     turns = span * rate.sum(axis=1) + state.n_bodies
     pairs = state.n_bodies * (state.n_bodies - 1) / 2
     ours = STEP * state.n_bodies * span / np.maximum(dt, TINY)
-    return ours > EXTRAPOLATED * pairs * A_PERIOD * turns
+    return ours / (EXTRAPOLATED * pairs * A_PERIOD * turns)
 
 
 def _cost(setting: str, n_steps: Array) -> Array:
