@@ -398,7 +398,7 @@ def test_output_times_change_no_step_and_lie_on_the_orbit(name):
 )
 def test_records_of_the_torch_engine_lie_on_the_orbit_of_the_compiled_one(record):
     one, other = (run(eight(), 2.0, record=record, engine=e) for e in ("compiled", "torch"))
-    assert other.time == pytest.approx(one.time, abs=1e-5)  # points are as the steps come out
+    assert other.time == pytest.approx(one.time, abs=1e-4)  # points are as the steps come out
     exact = run(eight(), 2.0, 1e-13, record=other.time)
     assert other.position == pytest.approx(exact.position, abs=1e-9)
     assert other.body_error == pytest.approx(one.body_error, abs=1e-10)
