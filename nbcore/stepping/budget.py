@@ -20,8 +20,6 @@ __all__ = ["LAW", "Budget", "Law", "Own", "pull_of_others", "shares"]
 
 TYPICAL = 0.024  # error of a step, of what it is chosen by: 0.75 (its safety) to the power 13
 LEAST_LEFT = 0.03  # of the tolerance, which there always is
-
-
 LEAST_PULL = 1e-4  # of others, below which a body and its partner are as good as alone
 MOST_DUE = 1e6  # steps
 
@@ -109,10 +107,10 @@ def pull_of_others(state: State) -> PerSystem:
     index = namespace(state.mass).broadcast_to(partner[..., None], state.position.shape)
     apart = taken(state.position, index) - state.position
     alone = partner == namespace(partner).arange(partner.shape[1], device=partner.device)
-    r2 = dot(apart, apart) + state.softening**2 + alone
-    held = state.G * inverse_root(r2 * r2 * r2)
-    ours = (held * taken(state.mass, partner))[..., None] * apart
-    theirs = -(held * state.mass)[..., None] * apart
+    inverse = inverse_root(dot(apart, apart) + state.softening**2 + alone)
+    towards = (state.G * inverse * inverse)[..., None] * (inverse[..., None] * apart)
+    ours = taken(state.mass, partner)[..., None] * towards
+    theirs = -state.mass[..., None] * towards
     a = gravity.acceleration(state)
     away = norm((a - ours) - (taken(a, index) - theirs)) / (norm(ours - theirs) + TINY)
     away = where(alone, LEAST_PULL, clamp(away, LEAST_PULL, 1.0))
