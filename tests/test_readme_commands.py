@@ -55,7 +55,7 @@ ELSEWHERE = {
     "python -c \"import time, nbcore as nb; nb.simulate('figure_eight', 6.3); "
     'print(time.process_time())"': "tests/test_structure.py, but for the timing",
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
-    "python -m nbcore.analysis.advised": "tests/test_advice.py",
+    "python -m nbcore.analysis.advised 1": "tests/test_advice.py",
     "python -m nbcore.analysis.forecasts": "tests/test_advice.py",
     "nbcore advise --set simulate.scenario.source=mine.csv": "tests/test_advice.py",
     "nbcore cache": "tests/test_compile_cache.py",

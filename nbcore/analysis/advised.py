@@ -1,10 +1,11 @@
 """How far advice is off, measured: what was expected of runs, and what they took and erred by.
 
 `python -m nbcore.analysis.advised [SYSTEMS [SEED [LENGTH [FAMILY …]]]]` asks `advise` about systems
-of the benchmark's families, all unless some are named, of the split "held_out", one by one, at four
-tolerances, and makes the runs with each method that it names; of LENGTH times their usual one. It
-prints the shares of runs whose error is within factors of 3 and 10 of the expected one, and between
-the percentiles that were told, and whose seconds and evaluations are within 1.5. Seconds are those
+of the benchmark's families, all but the short ones and the dearest unless some are named, of the
+split "held_out", one by one, at four tolerances, and makes the runs with each method that it names;
+of LENGTH times their usual one. It prints the shares of runs whose error is within factors of 3 and
+10 of the expected one, and between the percentiles that were told, and whose seconds and
+evaluations are within 1.5. Seconds are those
 of the processor, of the whole call, the least of some calls. The laws of `simulation.forecasts`
 were found with none of these systems.
 """
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbcore.analysis.families import FAMILIES, problem
+from nbcore.analysis.families import problem
+from nbcore.analysis.forecasts import NAMES
 from nbcore.errors import InputError
 from nbcore.learning.systems import Problem
 from nbcore.simulation.advice import METHODS, Advice, advise
@@ -106,5 +108,5 @@ def main(families: Iterable[str], n_systems: int, seed: int, length: int) -> Non
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     given = [int(each) for each in sys.argv[1:4]]
-    names = sys.argv[4:] or [name for name in FAMILIES if not name.endswith("_short")]
+    names = sys.argv[4:] or NAMES
     main(names, *given, *(2, 1, 1)[len(given) :])
