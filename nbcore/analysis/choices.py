@@ -4,8 +4,8 @@
 and Holman's steps and the shipped policies on held-out systems of the families, at tolerances from
 1e-2 to 1e-12. For each family and error, the largest of the energy and of any body's orbit, it
 prints the CPU time of the best of them, what "auto" takes at that tolerance, and the cost of that
-over the best; then the median, the worst and the share of at most 1.10. With `--columns` the
-methods are extrapolations of 5 to 8 columns, and "auto" the number that is chosen by the tolerance.
+over the best; then the median, the mean, the worst and the share of at most 1.10. With `--columns`
+the methods are extrapolations of 5 to 8 columns, and "auto" the number that the tolerance chooses.
 
 Times are of steps, without what a call does before its first one. A method that does not reach an
 error has no cost there, and a family that no method reaches it on is left out. Systems that
@@ -113,10 +113,11 @@ def judged(family: str, costs: Mapping[str, Array], taken: Iterable[str]) -> lis
 
 
 def summary(found: Iterable[Judged]) -> str:
-    """Median, worst, and share of the ratios that are at most `NEAR`."""
+    """Median, mean, worst, and share of the ratios that are at most `NEAR`."""
     ratios = np.array([each.ratio for each in found])
     return (
-        f"cost over the best: median {np.median(ratios):.2f}, worst {ratios.max():.2f}, "
+        f"cost over the best: median {np.median(ratios):.2f}, mean {ratios.mean():.3f}, "
+        f"worst {ratios.max():.2f}, "
         f"at most {NEAR:.2f} in {np.mean(ratios <= NEAR):.0%} of {len(ratios)}"
     )
 

@@ -1,9 +1,10 @@
 """What the beginnings of runs tell of their ends, from runs of training systems.
 
-`python -m nbcore.analysis.forecasts [SYSTEMS [SEED [KIND …]]]` makes pilots and whole runs of
-each family of the benchmark, of its split "train", by each kind of method at four tolerances, and
-finds the law of each kind by regression: `simulation/forecasts.json`. It prints how much of the
-runs each law tells within factors of 3 and 10 of a family that was left out when it was found.
+`python -m nbcore.analysis.forecasts [SYSTEMS [KIND …]]` makes pilots and whole runs of systems that
+`analysis.choosing` learns from, none of a family of the benchmark, by each kind of method at four
+tolerances, and finds the law of each kind by regression: `simulation/forecasts.json`. It prints how
+much of the runs each law tells within factors of 3 and 10 of a group that was left out when it was
+found.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbcore import simulation
-from nbcore.analysis.families import FAMILIES, problem
+from nbcore.analysis.choosing import groups, problem_of
 from nbcore.analysis.timing import stamp
 from nbcore.errors import InputError
 from nbcore.jsonfiles import read_json, write_json
@@ -30,7 +31,7 @@ from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.stepping.policies import Criterion
 
-__all__ = ["KINDS", "NAMES", "TOLERANCES", "Known", "law_of", "median_fit", "runs_of", "told"]
+__all__ = ["KINDS", "TOLERANCES", "Known", "law_of", "median_fit", "runs_of", "systems", "told"]
 
 Array = NDArray[np.float64]
 
@@ -47,8 +48,10 @@ KINDS: dict[str, tuple[Mapping[str, Any], ...]] = {
         for stepping in ("plain", "reversible")
     ),
 }
-LEFT_OUT = "plummer_64"  # which costs more than all others together
-NAMES = tuple(name for name in FAMILIES if name != LEFT_OUT and not name.endswith("_short"))
+MOST = 16  # bodies
+LONGER = 10  # times their length, that systems are run for, too, whose motion is regular
+IRREGULAR = "few_body"
+HOW = {"record": "ends", "engine": "any_number"}  # which is compiled once
 FLOOR = 0.03  # of a decade, below which misses all count alike
 ROUNDS = 50
 
@@ -58,7 +61,7 @@ class Known(NamedTuple):
 
     Attributes
     ----------
-    family
+    group
         Name.
     terms
         (R, K) of `simulation.forecasts.terms`.
@@ -68,24 +71,24 @@ class Known(NamedTuple):
         Decades of its evaluations over those at the pace of the first part.
     """
 
-    family: NDArray[np.str_]
+    group: NDArray[np.str_]
     terms: Array
     error: Array
     evaluations: Array
 
     def select(self, runs: NDArray[np.bool_]) -> Known:
         """Some of the runs."""
-        return Known(self.family[runs], self.terms[runs], self.error[runs], self.evaluations[runs])
+        return Known(self.group[runs], self.terms[runs], self.error[runs], self.evaluations[runs])
 
 
-def runs_of(kind: str, families: Mapping[str, Problem]) -> Known:
-    """Runs of all systems of some families, and what their first parts tell."""
+def runs_of(kind: str, given: Mapping[str, Problem]) -> Known:
+    """Runs of all systems of some groups, and what their first parts tell."""
     rows = [
         (name, *row)
-        for name, at in families.items()
+        for name, at in given.items()
         for method in KINDS[kind]
         for tolerance in (TOLERANCES[:1] if kind == OTHER else TOLERANCES)
-        for row in _rows(kind, at, {**method, "tolerance": tolerance, "record": "ends"})
+        for row in _rows(kind, at, {**method, "tolerance": tolerance, **HOW})
     ]
     return Known(*map(np.array, zip(*rows, strict=True)))
 
@@ -132,24 +135,39 @@ def median_fit(x: Array, y: Array) -> Array:
 
 
 def told(known: Known) -> tuple[float, float]:
-    """Shares of runs told within factors of 3 and 10, by laws found without their family."""
+    """Shares of runs told within factors of 3 and 10, by laws found without their group."""
     off = np.full(len(known.error), np.nan)
-    for name in np.unique(known.family):
-        theirs = known.family == name
+    for name in np.unique(known.group):
+        theirs = known.group == name
         weights = np.array(law_of(known.select(~theirs)).error)
         off[theirs] = known.error[theirs] - known.terms[theirs] @ weights
     off = np.abs(off)
     return float(np.mean(off < np.log10(3))), float(np.mean(off < 1))
 
 
-def main(kinds: Iterable[str], n_systems: int, seed: int) -> None:
+def systems(n_systems: int) -> dict[str, Problem]:
+    """So many systems of each group at most, by what they are called."""
+    found: dict[str, Problem] = {}
+    for group in groups():
+        at = problem_of(group)
+        if at.state.n_bodies > MOST:
+            continue
+        some = at.select(list(range(min(n_systems, at.state.n_systems))))
+        found[str(group)] = some
+        if group.source != IRREGULAR:
+            begun = some.state.time
+            longer = Problem(some.state, begun + LONGER * (some.t_end - begun))
+            found[f"{group}, {LONGER} times as long"] = longer
+    return found
+
+
+def main(kinds: Iterable[str], n_systems: int) -> None:
     """Find laws, print how much they tell, and store each as it is found."""
-    names = list(NAMES)
-    families = {name: problem(name, "train", n_systems, seed) for name in names}
-    how = {"systems": n_systems, "seed": seed, "families": names, "tolerances": TOLERANCES}
+    given = systems(n_systems)
+    how = {"systems": n_systems, "groups": len(given), "tolerances": TOLERANCES}
     print(f"{'':16}{'runs':>6}{'within 3':>10}{'within 10':>10}   weights")
     for kind in kinds:
-        known = runs_of(kind, families)
+        known = runs_of(kind, given)
         law, (near, far) = law_of(known), told(known)
         weights = "  ".join(f"{each:6.2f}" for each in law.error)
         print(f"{kind:16}{len(known.error):6}{near:10.0%}{far:10.0%}   {weights}", flush=True)
@@ -162,6 +180,4 @@ def main(kinds: Iterable[str], n_systems: int, seed: int) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    numbers = [int(each) for each in sys.argv[1:3]]
-    numbers += (4, 1)[len(numbers) :]
-    main(sys.argv[3:] or KINDS, *numbers)
+    main(sys.argv[2:] or KINDS, int(sys.argv[1]) if sys.argv[1:] else 3)
