@@ -5,9 +5,8 @@ of the benchmark's families, all but the short ones and the dearest unless some 
 split "held_out", one by one, at four tolerances, and makes the runs with each method that it names;
 of LENGTH times their usual one. It prints the shares of runs whose error is within factors of 3 and
 10 of the expected one, and between the percentiles that were told, and whose seconds and
-evaluations are within 1.5. Seconds are those
-of the processor, of the whole call, the least of some calls. The laws of `simulation.forecasts`
-were found with none of these families.
+evaluations are within 1.5. Seconds are those of the processor, of the whole call, the least of some
+calls. The laws of `simulation.forecasts` were found with none of these families.
 """
 
 from __future__ import annotations
