@@ -270,3 +270,19 @@ def test_what_can_keep_to_nothing_is_refused(words):
     for refuses in (simulate, check):
         with pytest.raises(InputError, match=words):
             refuses(eight(), t_end, policy, **given)
+
+
+@pytest.mark.filterwarnings("ignore:.*did not reach")
+def test_a_run_goes_on_by_a_law_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("nbcore.simulation.compiled_engine.FIRST_PAIRS", 18)
+    monkeypatch.setattr("nbcore.simulation.compiled_engine.MOST_QUOTA", 2)
+    policy = OwnStep(law=LAW._replace(goal=0.01))
+    given = {"tolerance": 1e-7, **AIM | {"record": 1}}
+    path = tmp_path / "own.zarr"
+    stopped = simulate(eight(), 9.0, policy, path=path, stop=after(3), **given)
+    assert stopped.status is Status.INTERRUPTED
+    made, whole = simulate(resume=path), simulate(eight(), 9.0, policy, **given)
+    assert np.array_equal(made.final.position, whole.final.position)
+    assert made.n_steps > simulate(eight(), 9.0, **given).n_steps
+    with pytest.raises(InputError, match="policy"):
+        simulate(eight(), 9.0, OwnStep(), resume=path)

@@ -1,9 +1,12 @@
 """The law of a budget learned from whole runs, and what other choices of steps cost."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from nbcore.analysis import step_choices
+from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.step_choices import controller, digital_filter, fitted, run_by
 from nbcore.config import load_config
 from nbcore.learning import budgets
@@ -67,9 +70,15 @@ def test_the_command_prints_a_law(monkeypatch, capsys, tmp_path):
 def test_the_families_that_it_learns_from_are_none_of_the_benchmark():
     families = load_config("default_budget").train.families
     assert len(families) > 20
-    assert {each.source for each in families} <= {
-        *("kepler_orbits", "few_body", "planetary_system", "hierarchies")
-    }
+    drawn = [make.keywords for each in FAMILIES.values() if isinstance(make := each.make, partial)]
+    assert len(drawn) > 10
+    for each in families:
+        own = {k: v for k, v in each.parameters.items() if k not in ("n_systems", "seed")}
+        assert as_lists(own) not in [as_lists(kind) for kind in drawn]
+
+
+def as_lists(parameters):
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()}
 
 
 # Other choices

@@ -56,6 +56,9 @@ ELSEWHERE = {
     'print(time.process_time())"': "tests/test_structure.py, but for the timing",
     "voila --token=WORD notebooks/60_orbit_explorer.ipynb": "tests/test_browser.py",
     "python -m nbcore.analysis.advised 1": "tests/test_advice.py",
+    "python -m nbcore.analysis.advised 1 1 50 two_body_e50 outer_planets kozai_triple moons": (
+        "tests/test_advice.py"
+    ),
     "python -m nbcore.analysis.forecasts": "tests/test_advice.py",
     "nbcore advise --set simulate.scenario.source=mine.csv": "tests/test_advice.py",
     "nbcore cache": "tests/test_compile_cache.py",

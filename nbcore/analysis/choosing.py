@@ -225,6 +225,15 @@ def _many() -> Iterator[Kind]:
         yield "few_body", t_end, {"dimensions": 3, **given}
 
 
+def _two_planets(mass: Any, spacing: float, e: float, tilt: float | None = None) -> dict[str, Any]:
+    given = {"n_planets": 2, "planet_mass": mass, "spacing": spacing, "eccentricity": e}
+    return given if tilt is None else {**given, "inclination": tilt}
+
+
+def _pairs(mass: Any, ratio: Any, tilt: float) -> dict[str, Any]:
+    return {"pair_mass": mass, "mass_ratio": ratio, "inclination": tilt}
+
+
 # Bodies, length, range of the masses, and virial ratio.
 MORE = (
     (8, 2.0, (0.5, 1.0), 0.4),
@@ -248,133 +257,32 @@ LENGTHS = {
     48: (0.7,),
 }
 
+ANY_PHASE = {"phase": (0.0, 1.0)}
+SPATIAL = {"dimensions": 3}
 # Scenario, length of the runs (of two bodies in periods), and parameters.
 FEW: tuple[Kind, ...] = (
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0, 0.3), "mass_ratio": (1e-09, 0.01), "phase": (0.0, 1.0)},
+    *(
+        ("kepler_orbits", 6.0, {"eccentricity": e, "mass_ratio": ratio, **ANY_PHASE})
+        for e in ((0, 0.3), (0.3, 0.7), (0.7, 0.95), (0.95, 0.99))
+        for ratio in ((1e-9, 0.01), (0.05, 1.0))
     ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0, 0.3), "mass_ratio": (0.05, 1.0), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.3, 0.7), "mass_ratio": (1e-09, 0.01), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.3, 0.7), "mass_ratio": (0.05, 1.0), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.7, 0.95), "mass_ratio": (1e-09, 0.01), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.7, 0.95), "mass_ratio": (0.05, 1.0), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.95, 0.99), "mass_ratio": (1e-09, 0.01), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        6.0,
-        {"eccentricity": (0.95, 0.99), "mass_ratio": (0.05, 1.0), "phase": (0.0, 1.0)},
-    ),
-    (
-        "kepler_orbits",
-        200.0,
-        {"eccentricity": (0.0, 0.9), "mass_ratio": (0.001, 1.0), "phase": (0.0, 1.0)},
-    ),
+    ("kepler_orbits", 200.0, {"eccentricity": (0.0, 0.9), "mass_ratio": (0.001, 1.0), **ANY_PHASE}),
     ("few_body", 15.0, {"mass_range": (0.05, 1.0), "virial_ratio": 0.35}),
     ("few_body", 4.0, {"mass_range": (0.3, 1.0), "virial_ratio": 0.05}),
     ("few_body", 3.0, {"mass_range": (0.001, 1.0), "virial_ratio": 0.0}),
-    (
-        "planetary_system",
-        80.0,
-        {
-            "n_planets": 2,
-            "planet_mass": (0.01, 0.1),
-            "spacing": 4.0,
-            "eccentricity": 0.3,
-            "inclination": 0.0,
-            "dimensions": 2,
-        },
-    ),
-    ("few_body", 15.0, {"dimensions": 3, "mass_range": (0.05, 1.0), "virial_ratio": 0.45}),
-    ("few_body", 3.0, {"dimensions": 3, "mass_range": (0.05, 1.0), "virial_ratio": 0.45}),
-    (
-        "planetary_system",
-        80.0,
-        {
-            "n_planets": 2,
-            "planet_mass": (0.01, 0.1),
-            "spacing": 4.5,
-            "eccentricity": 0.3,
-            "inclination": 60.0,
-        },
-    ),
-    (
-        "planetary_system",
-        60.0,
-        {
-            "n_planets": 2,
-            "planet_mass": (1e-09, 0.001),
-            "spacing": 6.0,
-            "eccentricity": 0.6,
-            "inclination": 30.0,
-        },
-    ),
-    (
-        "planetary_system",
-        60.0,
-        {"n_planets": 2, "planet_mass": (0.0001, 0.001), "spacing": 3.0, "eccentricity": 0.1},
-    ),
-    (
-        "planetary_system",
-        600.0,
-        {"n_planets": 2, "planet_mass": (1e-06, 0.0001), "spacing": 8.0, "eccentricity": 0.2},
-    ),
-    (
-        "hierarchies",
-        8.0,
-        {"pair_mass": (0.001, 10.0), "mass_ratio": (0.0001, 1.0), "inclination": 180.0},
-    ),
-    (
-        "hierarchies",
-        8.0,
-        {"pair_mass": (1e-09, 0.01), "mass_ratio": (1e-09, 1.0), "inclination": 30.0},
-    ),
-    ("hierarchies", 8.0, {"pair_mass": (1e-06, 1.0), "mass_ratio": 0.0, "inclination": 30.0}),
-    (
-        "hierarchies",
-        80.0,
-        {
-            "pair_mass": (0.001, 1.0),
-            "mass_ratio": (0.01, 1.0),
-            "inclination": 90.0,
-            "size": (0.1, 0.2),
-        },
-    ),
-    (
-        "few_body",
-        10.0,
-        {"n_bodies": 4, "dimensions": 3, "mass_range": (0.1, 1.0), "virial_ratio": 0.4},
-    ),
-    (
-        "few_body",
-        3.0,
-        {"n_bodies": 4, "dimensions": 3, "mass_range": (0.1, 1.0), "virial_ratio": 0.1},
-    ),
+    ("planetary_system", 80.0, _two_planets((0.01, 0.1), 4.0, 0.3, 0.0) | {"dimensions": 2}),
+    ("few_body", 15.0, {"mass_range": (0.05, 1.0), "virial_ratio": 0.45, **SPATIAL}),
+    ("few_body", 3.0, {"mass_range": (0.05, 1.0), "virial_ratio": 0.45, **SPATIAL}),
+    ("planetary_system", 80.0, _two_planets((0.01, 0.1), 4.5, 0.3, 60.0)),
+    ("planetary_system", 60.0, _two_planets((1e-9, 0.001), 6.0, 0.6, 30.0)),
+    ("planetary_system", 60.0, _two_planets((0.0001, 0.001), 3.0, 0.1)),
+    ("planetary_system", 600.0, _two_planets((1e-6, 0.0001), 8.0, 0.2)),
+    ("hierarchies", 8.0, _pairs((0.001, 10.0), (0.0001, 1.0), 180.0)),
+    ("hierarchies", 8.0, _pairs((1e-9, 0.01), (1e-9, 1.0), 30.0)),
+    ("hierarchies", 8.0, _pairs((1e-6, 1.0), 0.0, 30.0)),
+    ("hierarchies", 80.0, _pairs((0.001, 1.0), (0.01, 1.0), 90.0) | {"size": (0.1, 0.2)}),
+    ("few_body", 10.0, {"n_bodies": 4, "mass_range": (0.1, 1.0), "virial_ratio": 0.4, **SPATIAL}),
+    ("few_body", 3.0, {"n_bodies": 4, "mass_range": (0.1, 1.0), "virial_ratio": 0.1, **SPATIAL}),
 )
 
 
