@@ -47,7 +47,7 @@ def test_what_is_taken_is_set_beside_the_best_that_reaches_the_error():
     assert [each.ratio for each in found] == [2.0, 1.0, 3.0]
     assert found[0].best == "shipped"
     assert summary(found) == (
-        "cost over the best: median 2.00, worst 3.00, at most 1.10 in 33% of 3"
+        "cost over the best: median 2.00, mean 2.000, worst 3.00, at most 1.10 in 33% of 3"
     )
     unreached = judged("some", {"gbs": np.array([1.0] * 4)}, ["shipped"] * 4)
     assert all(math.isinf(each.ratio) for each in unreached)
