@@ -32,6 +32,7 @@ from .stepping.checkpoints import save_policy as save_policy
 from .stepping.policies import Criterion as Criterion
 from .stepping.policies import FixedStep as FixedStep
 from .stepping.policies import LearnedPolicy as LearnedPolicy
+from .stepping.policies import OwnStep as OwnStep
 from .stepping.spec import PolicySpec as PolicySpec
 from .stepping.suites import Suite as Suite
 from .views import lessons as lessons

@@ -167,7 +167,8 @@ class Evolution(Section):
 
     method: Literal["slope", "cma"] = "slope"
     """How the weights follow what is tried: by the optimiser, down the slope between pairs; or by
-    CMA-ES, which has steps of its own and heeds neither optimiser nor learning rate."""
+    CMA-ES, which has steps of its own and heeds neither optimiser nor learning rate; of gbs by
+    CMA-ES always."""
     pairs: Count = 8
     """Pairs of networks that are tried in an epoch, each a step of noise to either side; of cma
     twice as many networks, drawn freely."""
@@ -198,9 +199,10 @@ class Training(Section):
     """Batches of states along many orbits; collect with accept/reject and replay; regression on
     the largest steps that keep within the tolerance; or whole runs, by evolution strategies."""
     start: str | None = None
-    """Policy whose network training starts from; none for an untrained one."""
+    """Policy whose network, or law, training starts from; none for an untrained one."""
     integrator: str = "suzuki4"
-    """Integrator that the policy is trained for."""
+    """Integrator that the policy is trained for; of gbs, by evolution, the law by which its runs
+    spend their tolerance, for which `network`, stepping and the optimiser have no meaning."""
     stepping: Literal["plain", "reversible"] = "plain"
     """How the policy will step; evolution trains it as it will be run."""
     members: tuple[dict[str, Any], ...] = ()

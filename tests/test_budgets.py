@@ -4,16 +4,20 @@ from functools import partial
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from nbcore.analysis import step_choices
+import nbcore as nb
+from nbcore.analysis import comparison, step_choices
 from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.step_choices import controller, digital_filter, fitted, run_by
 from nbcore.config import load_config
-from nbcore.learning import budgets
-from nbcore.learning.budgets import law_of, learn, misses, tried
+from nbcore.errors import InputError
+from nbcore.learning.budgets import BY_HAND, Budgets, Tried, law_of, misses, numbers_of, tried
 from nbcore.learning.systems import Problem
+from nbcore.learning.training import check_training, train
 from nbcore.physics import scenarios
-from nbcore.stepping.budget import Law
+from nbcore.stepping.budget import LAW, Law
+from nbcore.views import lessons
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*times the tolerance")
 
@@ -23,13 +27,33 @@ def some(n_systems=6, t_end=4.0, seed=3):
     return Problem(state, state.time + t_end)
 
 
+def config_of(**changes):
+    """Of a training of gbs on a few systems of three bodies."""
+    family = {
+        "source": "few_body",
+        "parameters": {"n_systems": 6, "seed": 3},
+        "t_end": 4.0,
+    }
+    table = {
+        "train.scheme": "evolution",
+        "train.integrator": "gbs",
+        "train.tolerances": (1e-8, 1e-6),
+        "train.epochs": 4,
+        "train.progress": False,
+        "train.families": (family,),
+        "train.evolution.pairs": 3,
+        "train.evolution.calibration_systems": 6,
+    }
+    return load_config(None, {**table, **changes})
+
+
 def test_numbers_may_be_anything_and_make_a_law():
-    for x in np.random.default_rng(1).normal(scale=3, size=(100, len(Law._fields))):
-        law = law_of(x)
+    for x in np.random.default_rng(1).normal(size=(100, len(Law._fields))):
+        law = law_of(3 * x)
         assert min(law.goal, law.largest, law.weight, law.most_excess) > 0
         assert max(law.limit, law.least_excess) <= 1
-    by_hand = law_of(np.zeros(len(Law._fields)))
-    assert (by_hand.goal, by_hand.goal_by_pull, by_hand.excess) == (0.5, 0.0, 4.0)
+        np.testing.assert_allclose(numbers_of(law_of(x)), x, atol=1e-9)
+    assert (BY_HAND.goal, BY_HAND.goal_by_pull, BY_HAND.excess) == (0.5, 0.0, 4.0)
 
 
 def test_what_is_off_by_more_counts_by_more():
@@ -40,31 +64,116 @@ def test_what_is_off_by_more_counts_by_more():
     assert np.isfinite(misses(np.array([0.0, np.inf]))).all()
 
 
-def test_what_is_learned_is_better_than_where_it_began():
-    careful = law_of(np.zeros(len(Law._fields)))._replace(goal=1e-3)
-    at, generations = [some()], []
-    best = learn(at, (1e-8, 1e-6), 60.0, 1, lambda n, best: generations.append(best), most=4)
-    assert len(generations) == 5
-    assert best.price < generations[0].price
-    tolerance = [np.full(6, 1e-7)]
-    assert tried(best.law, at, tolerance).near > tried(careful, at, tolerance).near
+def test_what_is_learned_is_better_than_where_it_began(tmp_path):
+    careful = LAW._replace(goal=1e-4)
+    path = nb.save_policy(nb.OwnStep(law=careful), tmp_path / "careful.safetensors")
+    result = train(config_of(**{"train.start": str(path)}))
+    assert [row["epoch"] for row in result.history] == [0, 1, 2, 3]
+    others = [(some(24, seed=8), np.full(24, 1e-7))]
+    assert tried(result.policy.law, others).price < tried(careful, others).price
 
 
-def test_the_command_prints_a_law(monkeypatch, capsys, tmp_path):
-    file = tmp_path / "own.toml"
-    file.write_text(
-        """
-        [train]
-        tolerances = [1e-8, 1e-6]
-        [[train.families]]
-        source = "few_body"
-        parameters = { n_systems = 4, seed = 2 }
-        t_end = 2.0
-        """
-    )
-    budgets.main(str(file), 0.0, 1)
-    law = eval(capsys.readouterr().out.splitlines()[-1], {"Law": Law})
-    assert isinstance(law, Law)
+def test_a_training_that_was_stopped_goes_on_to_the_same_law(tmp_path):
+    whole = train(config_of())
+    train(config_of(**{"train.epochs": 2}), tmp_path)
+    assert train(config_of(), tmp_path).policy.law == whole.policy.law
+    assert nb.load_policy(tmp_path).law == whole.policy.law
+
+
+def test_it_goes_back_where_other_systems_are_no_better_off(monkeypatch):
+    """By laws that gain on what is learned from, and lose on others."""
+
+    def worse_elsewhere(law, runs):
+        own, here = law == LAW, len(runs[0][1]) == 6
+        return Tried(law, 1.0 if own == here else 0.0, near=0.0, nearly=0.0)
+
+    monkeypatch.setattr("nbcore.learning.budgets.tried", worse_elsewhere)
+    settings = {"train.start": "default", "train.evolution.calibration_systems": 5}
+    assert train(config_of(**settings)).policy.law == LAW
+    settings["train.evolution.calibration_systems"] = 0
+    assert train(config_of(**settings)).policy.law != LAW
+
+
+def test_a_law_of_one_s_own_is_stored_and_run_by_its_path(tmp_path):
+    law = LAW._replace(goal=LAW.goal / 100)
+    path = nb.save_policy(nb.OwnStep(law=law), tmp_path / "own.safetensors")
+    assert nb.load_policy(path).law == law
+    by_path, careless = (nb.simulate("figure_eight", 20.0, p, tolerance=1e-7) for p in (path, None))
+    assert (by_path.integrator, by_path.about["keep"]) == ("gbs", "aim")
+    by_name = nb.simulate("figure_eight", 20.0, integrator="gbs", keep="aim", tolerance=1e-7)
+    assert by_path.n_force_evaluations > by_name.n_force_evaluations
+    assert careless.integrator != "gbs"
+    config = load_config(None, {"simulate.policy": str(path), "simulate.t_end": 5.0})
+    assert nb.setup(config.simulate).run().about["keep"] == "aim"
+
+
+def test_a_run_by_a_law_of_one_s_own_goes_on_by_it(tmp_path):
+    policy = nb.OwnStep(law=LAW._replace(goal=LAW.goal / 10))
+    whole = nb.simulate("figure_eight", 20.0, policy, tolerance=1e-7)
+    path = tmp_path / "run.zarr"
+    with pytest.warns(RuntimeWarning, match="did not reach"):
+        nb.simulate("figure_eight", 20.0, policy, tolerance=1e-7, path=path, max_steps=9)
+    gone_on = nb.simulate(resume=path, max_steps=10_000)
+    np.testing.assert_array_equal(gone_on.position[-1], whole.position[-1])
+    with pytest.raises(InputError, match="policy"):
+        nb.simulate(resume=path, policy=nb.OwnStep(law=LAW))
+
+
+def test_advice_tells_a_law_of_one_s_own_from_the_shipped_one():
+    own = {"policy": nb.OwnStep(law=LAW._replace(goal=LAW.goal / 100))}
+    shipped = {"integrator": "gbs", "keep": "aim"}
+    methods = nb.advise("figure_eight", 60.0, 1e-7, methods=[own, shipped]).methods
+    assert len(methods) == 2
+    assert methods[0].evaluations != methods[1].evaluations
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train.scheme": "batched"}, "chooses its own steps"),
+        ({"train.start": "none.safetensors"}, "there is no policy"),
+        ({"train.members": ({"integrator": "gbs"},)}, "train it alone"),
+    ],
+)
+def test_what_can_not_be_trained_is_told_before_anything_runs(changes, words):
+    with pytest.raises(InputError, match=words):
+        check_training(config_of(**changes))
+
+
+def test_a_network_is_no_law_to_start_from(tmp_path):
+    path = nb.save_policy(nb.load_policy("default").members[0], tmp_path / "network.safetensors")
+    with pytest.raises(InputError, match="a policy of another integrator"):
+        Budgets(config_of(**{"train.start": str(path)}).train)
+
+
+@pytest.mark.parametrize("options", [{"integrator": "leapfrog"}, {"integrator": "wisdom_holman"}])
+def test_a_law_belongs_to_gbs(options):
+    with pytest.raises(InputError, match="policy"):
+        nb.simulate("outer_solar_system", 1.0, nb.OwnStep(law=LAW), **options)
+
+
+@pytest.mark.parametrize("change", [{"goal": -1.0}, {"excess": np.nan}, {"none": 1.0}])
+def test_a_stored_law_that_is_none_is_told(change, tmp_path, monkeypatch):
+    stored = {**LAW._asdict(), **change}
+    monkeypatch.setattr(Law, "_asdict", lambda law: stored)
+    path = nb.save_policy(nb.OwnStep(law=LAW), tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="can't be used"):
+        nb.load_policy(path)
+
+
+def test_what_a_training_bought_is_told_and_drawn():
+    config, policy = config_of(), nb.OwnStep(law=LAW)
+    table = comparison.of_training(config, policy)
+    assert list(table.index) == ["gbs", "gbs, keep='aim'", "the same by the law learned"]
+    kept = table.iloc[1:].drop(columns="cost_ratio")
+    assert kept.iloc[0].equals(kept.iloc[1])  # both by the shipped law
+    assert table["within_3"].iloc[0] < table["within_3"].iloc[1] <= table["within_10"].iloc[1]
+    run = nb.simulate("figure_eight", 3.0, policy, record=1)
+    with nb.plots.style():
+        figure = Figure()
+        lessons.of_training(config, policy, run, figure)
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert labels[1:] == list(table.index)
 
 
 def test_the_families_that_it_learns_from_are_none_of_the_benchmark():

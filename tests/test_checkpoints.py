@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 import nbcore as nb
 from nbcore.config import Network
 from nbcore.errors import InputError
-from nbcore.learning.training import _tensors, make_policy
+from nbcore.learning.trainer import _tensors
+from nbcore.learning.training import make_policy
 from nbcore.stepping import checkpoints, features
 from nbcore.stepping.checkpoints import (
     OLD_SETS,

@@ -1,7 +1,8 @@
 import pytest
 from tiny_training import tiny, weights_of
 
-from nbcore.learning.training import POLICY_FILE, train
+from nbcore.learning.trainer import POLICY_FILE
+from nbcore.learning.training import train
 from nbcore.stepping.checkpoints import load_policy
 from nbcore.views.live import TrainingView, watch_training
 

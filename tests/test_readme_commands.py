@@ -42,7 +42,7 @@ ELSEWHERE = {
     "python -m nbcore.runs.notebooks": "tests/test_notebooks.py",
     "python -m nbcore.analysis.planet_steps": "tests/test_planets_law.py",
     "python -m nbcore.analysis.kept_tolerances": "tests/test_budget.py",
-    "python -m nbcore.learning.budgets": "tests/test_budgets.py",
+    "nbcore train --config default_budget": "tests/test_budgets.py",
     "python -m nbcore.analysis.choices": "tests/test_choices.py",
     "python -m nbcore.analysis.choosing costs.jsonl": "tests/test_choices.py, but for the runs",
     "python -m nbcore.analysis.planet_encounters": "tests/test_planet_encounters.py",

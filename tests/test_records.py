@@ -166,7 +166,7 @@ def test_a_wrong_config_makes_no_folder(outputs):
 
 
 def test_a_run_names_its_files_as_training_writes_them(tmp_path):
-    from nbcore.learning.training import POLICY_FILE, TRAINING_FILE
+    from nbcore.learning.trainer import POLICY_FILE, TRAINING_FILE
 
     run = Run.create("one", root=tmp_path)
     assert run.checkpoint_file == run.path / POLICY_FILE

@@ -1,5 +1,6 @@
 import itertools
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from tiny_training import HISTORY, tiny, weights_of
 
 import nbcore as nb
 from nbcore.errors import InputError
-from nbcore.learning import losses, training
+from nbcore.learning import losses, trainer
 from nbcore.learning.optimisation import OPTIMISERS, SCHEDULES, Learner
 from nbcore.learning.schemes import SCHEMES
-from nbcore.learning.training import HISTORY_FILE, POLICY_FILE, TRAINING_FILE, make_policy, train
+from nbcore.learning.trainer import HISTORY_FILE, POLICY_FILE, TRAINING_FILE, Trainer
+from nbcore.learning.training import make_policy, train
 from nbcore.stepping.checkpoints import load_policy, load_tree, training_systems
 from nbcore.stepping.features import FEATURES, SCALE_FREE, STATISTICS
 
@@ -228,7 +230,7 @@ def test_a_training_that_was_stopped_goes_on_to_bitwise_the_same_weights(
 ):
     config = tiny(RESUMED[way], epochs=5)
     whole = train(config)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     with monkeypatch.context() as patch:
         interrupt(patch, SCHEMES[config.train.scheme], "epoch", call=done)
         with pytest.raises(KeyboardInterrupt):
@@ -241,7 +243,7 @@ def test_a_training_that_was_stopped_goes_on_to_bitwise_the_same_weights(
 
 def test_a_training_stopped_within_an_epoch_repeats_that_epoch(tmp_path, monkeypatch):
     config = tiny(epochs=4)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     with monkeypatch.context() as patch:
         interrupt(patch, Learner, "learn", call=5)  # the second batch of the third epoch
         with pytest.raises(KeyboardInterrupt):
@@ -251,14 +253,14 @@ def test_a_training_stopped_within_an_epoch_repeats_that_epoch(tmp_path, monkeyp
 
 @pytest.mark.parametrize("moment", ["_finished", "_keep", "_save_now_and_then"])
 def test_no_epoch_is_lost_to_an_interrupt_wherever_it_falls(moment, tmp_path, monkeypatch):
-    original, calls = getattr(training._Trainer, moment), itertools.count()
+    original, calls = getattr(Trainer, moment), itertools.count()
 
     def interrupted(trainer):
         if next(calls) == 2:
             signal.raise_signal(signal.SIGINT)
         return original(trainer)
 
-    monkeypatch.setattr(training._Trainer, moment, interrupted)
+    monkeypatch.setattr(Trainer, moment, interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tiny(epochs=9), tmp_path)
     kept = load_tree(tmp_path / TRAINING_FILE, kind="training")["history"]
@@ -288,8 +290,8 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from tiny_training import HISTORY, tiny
-from nbcore.learning import training
-training.SECONDS_BETWEEN_SAVES = 0.0
+from nbcore.learning import trainer, training
+trainer.SECONDS_BETWEEN_SAVES = 0.0
 changes = {**HISTORY, "train.scheme": "two_phase", "train.lbfgs_epochs": 10}
 training.train(tiny(changes, epochs=50), Path(sys.argv[2]))
 """
@@ -354,6 +356,22 @@ def test_the_run_folder_keeps_the_policy_with_its_systems(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {HISTORY_FILE, TRAINING_FILE, POLICY_FILE}
     assert weights_of(load_policy(tmp_path)) == weights_of(result.policy)
     assert np.array_equal(training_systems(tmp_path).position, result.systems.position)
+
+
+def test_a_run_folder_that_is_removed_does_not_come_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", -1.0)
+    folder, made = tmp_path / "run", []
+
+    def remove(history):
+        made.append(len(history))
+        if len(history) == 2:  # between the row of the epoch and what is saved after it
+            shutil.rmtree(folder)
+        return False
+
+    with pytest.raises(FileNotFoundError):
+        train(tiny(epochs=50), folder, watch=remove)
+    assert made == [1, 2]
+    assert not folder.exists()
 
 
 def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):

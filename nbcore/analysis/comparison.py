@@ -1,4 +1,4 @@
-"""Learned against classical steps at equal cost."""
+"""What was learned beside what was there before: steps at equal cost, budgets by their errors."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from nbcore.config import Config, Training
 from nbcore.errors import InputError
+from nbcore.learning.systems import training_problems
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.integrators import get_integrator
+from nbcore.simulation.passes import errors_of
 from nbcore.simulation.setup import Setup
+from nbcore.simulation.simulate import simulate
 from nbcore.simulation.status import Status
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import AnyCriterion, get_criterion, name_of
-from nbcore.stepping.policies import Criterion, FixedStep, Policy
+from nbcore.stepping.policies import Criterion, FixedStep, LearnedPolicy, OwnStep, Policy
+from nbcore.stepping.suites import Suite
 
-__all__ = ["as_text", "at_equal_cost", "headline"]
+__all__ = ["as_text", "at_equal_cost", "budgets", "headline", "of_training", "runs_by_budgets"]
 
 FIRST_ETA = 0.1
+PLAIN, SHIPPED, OWN = "gbs", "gbs, keep='aim'", "the same by the law learned"
+MOST_SYSTEMS = 64  # of each number of bodies
 
 
 def at_equal_cost(
@@ -89,6 +96,77 @@ def at_equal_cost(
     return pd.DataFrame(rows).set_index("method")
 
 
+def of_training(config: Config, policy: LearnedPolicy | Suite | OwnStep) -> pd.DataFrame:
+    """What a training bought, on other systems of its kind.
+
+    Steps are set beside classical rules, at a tolerance in the middle of those of the training
+    (`at_equal_cost`); the law of a budget beside the shipped one (`budgets`).
+    """
+    if isinstance(policy, OwnStep):
+        return budgets(runs_by_budgets(config.train, policy))
+    low, high = config.train.tolerances
+    others = training_problems(config.train, "held_out")[0]
+    setup = Setup(others.state, others.t_end, policy, {"tolerance": (low * high) ** 0.5})
+    return at_equal_cost(setup, config.compare.criteria, config.compare.tuning_runs)
+
+
+def runs_by_budgets(config: Training, policy: OwnStep) -> pd.DataFrame:
+    """Run other systems of a training's kind by gbs as it is, by the shipped law and by its own.
+
+    Returns
+    -------
+    DataFrame with a row a run: method; tolerance, the ends and the middle of those of the
+    training; error, the largest of the energy or of a body's orbit, over the tolerance; evaluations
+    of the forces.
+    """
+    low, high = config.tolerances
+    ways = {PLAIN: (OwnStep(), None), SHIPPED: (OwnStep(), "aim"), OWN: (policy, "aim")}
+    parts = []
+    for at in training_problems(config, "held_out"):
+        some = at.select(slice(MOST_SYSTEMS))
+        for tolerance in sorted({low, (low * high) ** 0.5, high}):
+            for method, (rule, keep) in ways.items():
+                how = {"tolerance": tolerance, "keep": keep, "record": "ends"}
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RuntimeWarning)  # the table tells
+                    run = simulate(some.state, some.t_end, rule, integrator="gbs", **how)
+                own = {"method": method, "tolerance": tolerance}
+                evaluations = run.summary["n_force_evaluations"].astype(float)
+                row = {**own, "error": errors_of(run) / tolerance, "evaluations": evaluations}
+                parts.append(pd.DataFrame(row))
+    return pd.concat(parts, ignore_index=True)
+
+
+def budgets(runs: pd.DataFrame) -> pd.DataFrame:
+    """Sum up runs by budgets (`runs_by_budgets`).
+
+    Returns
+    -------
+    DataFrame with a row a method: shares of the runs that err by their tolerance within a factor
+    of 3 and of 10; median, p10, p90 of error over tolerance; median of the evaluations, and of
+    their ratio to those of gbs as it is.
+    """
+    plain = runs.loc[runs["method"] == PLAIN, "evaluations"].to_numpy()
+    rows = []
+    for method, some in runs.groupby("method", sort=False):
+        error, evaluations = some["error"].to_numpy(), some["evaluations"].to_numpy()
+        off = np.abs(np.log10(np.maximum(error, 1e-300)))
+        p10, median, p90 = np.quantile(error, (0.1, 0.5, 0.9), method="inverted_cdf")
+        rows.append(
+            {
+                "method": method,
+                "within_3": float(np.mean(off < np.log10(3))),
+                "within_10": float(np.mean(off < 1)),
+                "median": float(median),
+                "p10": float(p10),
+                "p90": float(p90),
+                "evaluations": int(np.median(evaluations)),
+                "cost_ratio": float(np.median(evaluations / plain)),
+            }
+        )
+    return pd.DataFrame(rows).set_index("method")
+
+
 def headline(table: pd.DataFrame) -> str:
     """Say in a sentence what the first method of a comparison bought."""
     if len(table) < 3:
@@ -105,7 +183,8 @@ def headline(table: pd.DataFrame) -> str:
 def as_text(table: pd.DataFrame) -> str:
     """Write a comparison for a terminal: errors in two digits, costs in whole evaluations."""
     short = dict.fromkeys(("median", "p10", "p90", "final"), "{:.1e}".format)
-    return table.to_string(formatters={**short, "cost_ratio": "{:.2f}".format})
+    shares = dict.fromkeys(("within_3", "within_10"), "{:.0%}".format)
+    return table.to_string(formatters={**short, **shares, "cost_ratio": "{:.2f}".format})
 
 
 def _row(method: str, run: Trajectory, mine: Trajectory) -> dict[str, float | int | str]:

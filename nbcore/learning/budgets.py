@@ -1,10 +1,9 @@
-"""Learning how runs spend their tolerance: the numbers of `stepping.budget.Law`, by whole runs.
+"""Learning how runs of gbs spend their tolerance: the numbers of `stepping.budget.Law`.
 
-    python -m nbcore.learning.budgets [CONFIG [SECONDS [SEED]]]
-
-takes the families and tolerances of a configuration (configs/default_budget.toml), runs them with
-every set of numbers that the evolution strategy CMA-ES proposes, and prints the numbers whose runs
-err most often by about their tolerance. No family of the benchmark is among them.
+What the evolution strategy CMA-ES proposes makes whole runs, and the numbers whose runs err most
+often by about their tolerance are kept. It is what `train` does of the scheme "evolution" and the
+integrator "gbs": by configs/default_budget.toml, whose families are none of the benchmark's, the
+shipped numbers were found.
 
 References
 ----------
@@ -13,45 +12,50 @@ Hansen & Ostermeier (2001), Evol. Comput. 9, 159.
 
 from __future__ import annotations
 
-import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import cma
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from nbcore.config import load_config
-from nbcore.learning.systems import Problem, training_problems
+from nbcore.config import Training
+from nbcore.errors import InputError
+from nbcore.learning.covariance import Search
+from nbcore.learning.systems import Problem, draw_tolerances, training_problems
 from nbcore.physics.arrays import to_numpy
+from nbcore.physics.extrapolation import Extrapolation
+from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.passes import errors_of
-from nbcore.simulation.simulate import simulate
-from nbcore.stepping.budget import Law
+from nbcore.simulation.simulate import check, simulate
+from nbcore.stepping.budget import LAW, Law
+from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.policies import OwnStep
 
-__all__ = ["Learned", "law_of", "learn", "misses", "tried"]
+__all__ = ["BY_HAND", "Budgets", "Tried", "drawn", "law_of", "misses", "of_budget", "tried"]
 
 Array = NDArray[np.float64]
+Runs = list[tuple[Problem, Array]]  # with a tolerance (B,) for each of the systems
 
 NEAR, NEARLY = np.log10([3.0, 10.0])  # decades between error and tolerance
 MISSED, MISSED_NEARLY = 0.15, 0.06  # shares of runs that may be farther off; what a miss counts by
 OFF = 2.0  # what a decade counts by, so that errors are about the tolerance and not at an edge
 ROUNDED = 0.1  # decades, over which a miss is rounded off
-STEP, POPULATION = 0.5, 12
+STEP = 0.5  # of the first trials
 FAR = 0.01  # price of numbers that are all one off
+GIVEN = ("default", None)  # beginnings that are no file: the shipped numbers, and those by hand
 
 
-class Learned(NamedTuple):
-    """Numbers of the rule, and how far runs with them were from their tolerances.
+class Tried(NamedTuple):
+    """How far runs by a law were from their tolerances.
 
     Attributes
     ----------
     law
-        The numbers.
+        The law.
     price
-        What was minimised.
+        What is minimised.
     near, nearly
         Shares of the runs whose error is within a factor of 3, and of 10, of the tolerance.
     """
@@ -64,8 +68,8 @@ class Learned(NamedTuple):
 
 def law_of(x: Sequence[float] | Array) -> Law:
     """Numbers of the rule from as many that may be anything; zeros are a rule made by hand."""
-    x = [float(each) for each in x]
-    return Law(
+    x = np.asarray(x, float)
+    law = Law(
         goal=0.5 * np.exp(x[0]),
         goal_by_pull=0.1 * x[1],
         limit=1 / (1 + np.exp(0.4 - x[2])),
@@ -79,6 +83,30 @@ def law_of(x: Sequence[float] | Array) -> Law:
         least_excess=np.exp(-np.exp(x[10] - 2)),
         most_excess=30 * np.exp(x[11]),
     )
+    return Law(*map(float, law))
+
+
+BY_HAND = law_of(np.zeros(len(Law._fields)))
+
+
+def numbers_of(law: Law) -> Array:
+    """What `law_of` makes a law of."""
+    return np.array(
+        [
+            np.log(law.goal / 0.5),
+            law.goal_by_pull / 0.1,
+            0.4 + np.log(law.limit / (1 - law.limit)),
+            np.log(law.largest / 20) / 2,
+            np.log(law.excess / 4) / 2,
+            law.excess_by_pull / 0.2,
+            law.excess_by_tolerance / 0.1,
+            law.excess_by_length / 0.3,
+            law.length_by_pull / 0.1,
+            np.log(law.weight / 0.03) / 2,
+            2 + np.log(-np.log(law.least_excess)),
+            np.log(law.most_excess / 30),
+        ]
+    )
 
 
 def misses(error: Array) -> Array:
@@ -91,90 +119,130 @@ def _step(x: Array) -> Array:
     return 1 / (1 + np.exp(-np.clip(x / ROUNDED, -40, 40)))
 
 
-def tried(law: Law, problems: Sequence[Problem], tolerances: Sequence[Array]) -> Learned:
-    """Run problems with a tolerance (B,) for each of their systems."""
+def tried(law: Law, runs: Runs) -> Tried:
+    """Make runs by a law."""
     errors = []
-    for at, tolerance in zip(problems, tolerances, strict=True):
-        run = simulate(
-            at.state,
-            at.t_end,
-            OwnStep(law=law),
-            integrator="gbs",
-            tolerance=tolerance,
-            record="ends",
-            keep="aim",
-        )
-        errors.append(errors_of(run) / tolerance)
-    of_all = np.concatenate(errors)
-    off = np.abs(np.log10(np.clip(of_all, 1e-12, 1e12)))
-    near, nearly = (float(np.mean(off < limit)) for limit in (NEAR, NEARLY))
-    return Learned(law, float(misses(of_all).mean()), near, nearly)
-
-
-def learn(
-    problems: Sequence[Problem],
-    tolerances: tuple[float, float],
-    seconds: float,
-    seed: int = 0,
-    told: Callable[[int, Learned], None] = lambda generation, best: None,
-    most: int = 10_000,
-) -> Learned:
-    """Learn the numbers of the rule.
-
-    Parameters
-    ----------
-    tolerances
-        Least and largest; those of the runs are drawn between them, uniform in the logarithm, the
-        same for all that is tried.
-    seconds
-        Time after which no further generation begins.
-    told
-        Called after each generation, with its number and the best so far.
-    most
-        Generations.
-
-    Returns
-    -------
-    The mean of what the strategy proposes at last, or the best that was tried where that is better.
-    """
-    rng = np.random.default_rng(seed)
-    low, high = np.log(tolerances)
-    drawn = [np.exp(rng.uniform(low, high, at.state.n_systems)) for at in problems]
-    options = {"popsize": POPULATION, "seed": seed + 1, "verbose": -9}
-    strategy = cma.CMAEvolutionStrategy(np.zeros(len(Law._fields)), STEP, options)
-    begun, generation = time.monotonic(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # runs that miss their tolerance
-        best = tried(law_of(strategy.mean), problems, drawn)
-        told(generation, best)
-        while generation < most and time.monotonic() - begun < seconds and not strategy.stop():
-            asked = strategy.ask()
-            found = [tried(law_of(x), problems, drawn) for x in asked]
-            # What makes no difference stays where it was.
-            held = [FAR * float(np.mean(x * x)) for x in asked]
-            prices = [each.price + near for each, near in zip(found, held, strict=True)]
-            strategy.tell(asked, prices)
-            best = min([best, *found], key=lambda each: each.price)
-            generation += 1
-            told(generation, best)
-        last = tried(law_of(strategy.mean), problems, drawn)
-    return min([best, last], key=lambda each: each.price)
+        for at, tolerance in runs:
+            run = simulate(
+                at.state,
+                at.t_end,
+                OwnStep(law=law),
+                integrator="gbs",
+                tolerance=tolerance,
+                record="ends",
+                keep="aim",
+            )
+            errors.append(errors_of(run) / tolerance)
+    of_all = np.concatenate(errors)
+    of_all[np.isnan(of_all)] = np.inf
+    off = np.abs(np.log10(np.clip(of_all, 1e-12, 1e12)))
+    near, nearly = (float(np.mean(off < limit)) for limit in (NEAR, NEARLY))
+    return Tried(law, float(misses(of_all).mean()), near, nearly)
 
 
-def main(config: str, seconds: float, seed: int) -> None:
-    """Learn the numbers of a configuration and print them."""
-    train = load_config(config).train
-    problems = [Problem(at.state.numpy(), to_numpy(at.t_end)) for at in training_problems(train)]
-
-    def told(generation: int, best: Learned) -> None:
-        print(f"{generation}: {best.near:.1%} within 3, {best.nearly:.1%} within 10", flush=True)
-
-    best = learn(problems, train.tolerances, seconds, seed, told)
-    numbers = ", ".join(f"{name}={value:.3g}" for name, value in best.law._asdict().items())
-    print(f"Law({numbers})")
+def of_budget(config: Training) -> bool:
+    """Whether the integrator is one whose steps are its own, and what is learned is its budget."""
+    return isinstance(get_integrator(config.integrator), Extrapolation)
 
 
-if __name__ == "__main__":
-    given = sys.argv[1:]
-    config, seconds, seed = (*given, *("default_budget", "600", "1")[len(given) :])
-    main(config, float(seconds), int(seed))
+def start_of(config: Training) -> Law:
+    """Law that a training begins from.
+
+    Raises
+    ------
+    InputError
+        The scheme learns no law, or what it is to start from is none.
+    """
+    if config.scheme != "evolution":
+        raise InputError(
+            f"train.integrator is {config.integrator!r}, which chooses its own steps, and what "
+            "there is to learn is how runs spend their tolerance; use train.scheme = 'evolution', "
+            f"not {config.scheme!r}, or another integrator"
+        )
+    if config.start in GIVEN:
+        return BY_HAND if config.start is None else LAW
+    found = load_policy(str(config.start))
+    if not isinstance(found, OwnStep):
+        raise InputError(
+            f"train.start is {config.start!r}, a policy of another integrator; start from "
+            "'default' or from a training of 'gbs'"
+        )
+    return found.law or LAW
+
+
+def drawn(problems: Sequence[Problem], config: Training, most: int) -> Runs:
+    """So many systems of each number of bodies at most, and a tolerance for each of them."""
+    runs = []
+    for each in problems:
+        some = each.select(torch.randperm(each.state.n_systems)[:most])
+        tolerance = to_numpy(draw_tolerances(config, some.t_end))
+        runs.append((Problem(some.state.numpy(), to_numpy(some.t_end)), tolerance))
+    return runs
+
+
+class Budgets:
+    """An epoch is a generation of laws, all of which make the same runs."""
+
+    def __init__(self, config: Training) -> None:
+        self._config = config
+        torch.manual_seed(config.seed)
+        self._start = start_of(config)
+        self.problems = training_problems(config)
+        self._runs = drawn(self.problems, config, config.evolution.systems)
+        self._centre = numbers_of(self._start)
+        self._search = Search(self._centre, STEP, 2 * config.evolution.pairs)
+        self._best: Tried | None = None
+        self._goes_back = False
+
+    @staticmethod
+    def check(config: Training) -> OwnStep:
+        """Raise InputError where it can't be trained; nothing is run."""
+        policy = OwnStep(law=start_of(config))
+        for each in training_problems(config):
+            check(each.state, each.t_end, policy, integrator="gbs", keep="aim")
+        return policy
+
+    @property
+    def policy(self) -> OwnStep:
+        """By the best law so far."""
+        if self._best is None or self._goes_back:
+            return OwnStep(law=self._start)
+        return OwnStep(law=self._best.law)
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """One generation; what counts is where the strategy goes, not its luckiest trial."""
+        if self._best is None:
+            self._best = tried(self._start, self._runs)
+        asked = self._search.ask()
+        found = [tried(law_of(x), self._runs) for x in asked]
+        # What makes no difference stays where it was.
+        far = FAR * np.mean((asked - self._centre) ** 2, axis=1)
+        self._search.tell(np.array([each.price for each in found]) + far)
+        middle = tried(law_of(self._search.mean), self._runs)
+        self._best = min(self._best, middle, key=lambda each: each.price)
+        return {"loss": middle.price, "within_3": middle.near, "within_10": middle.nearly}
+
+    def end(self) -> bool:
+        """Go back to where it started unless other systems of the kind are better off."""
+        most = self._config.evolution.calibration_systems
+        if not most or self._best is None:
+            return False
+        torch.manual_seed(self._config.seed)  # the same, however often the training was stopped
+        others = drawn(training_problems(self._config, "calibration"), self._config, most)
+        before, after = (tried(law, others) for law in (self._start, self._best.law))
+        self._goes_back = before.price <= after.price
+        return True
+
+    def get(self) -> dict[str, Any]:
+        """What the trials came to, and the best law."""
+        best = self._best
+        known = None if best is None else {**best._asdict(), "law": best.law._asdict()}
+        return {"scheme": self._search.get(), "best": known}
+
+    def set(self, saved: dict[str, Any], epochs: int) -> None:
+        """Go on from there."""
+        self._search.set(saved["scheme"])
+        if (best := saved["best"]) is not None:
+            self._best = Tried(**{**best, "law": Law(**best["law"])})

@@ -7,7 +7,7 @@ in the table at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcore.config import Config, Movie, Simulation, make_config, with_settings
@@ -16,7 +16,6 @@ from nbcore.runs.records import Run
 
 if TYPE_CHECKING:
     from nbcore.physics.state import State
-    from nbcore.stepping.policies import LearnedPolicy
 
 __all__ = ["check", "check_members"]
 
@@ -130,7 +129,7 @@ def _both(planned: Planned) -> None:
     _movie(planned.config.movie, state.n_systems, state.n_bodies)
 
 
-def _of_suite(config: Simulation, trained: list[LearnedPolicy]) -> list[LearnedPolicy]:
+def _of_suite(config: Simulation, trained: Sequence[Any]) -> Sequence[Any]:
     """Those of the policies that a run could take."""
     if config.integrator in (None, "auto"):
         return trained

@@ -16,7 +16,7 @@ from nbcore.places import OUTPUTS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nbcore.stepping.policies import LearnedPolicy
+    from nbcore.stepping.policies import LearnedPolicy, OwnStep
     from nbcore.stepping.suites import Suite
 
 __all__ = ["OUTPUTS", "Run", "checked_name"]
@@ -150,7 +150,7 @@ class Run:
         """Read config.toml back."""
         return load_config(self.config_file)
 
-    def policy(self) -> LearnedPolicy | Suite | None:
+    def policy(self) -> LearnedPolicy | Suite | OwnStep | None:
         """Read the policy that was trained in this run, or None if none was."""
         from nbcore.stepping.checkpoints import load_policy
 

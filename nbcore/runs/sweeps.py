@@ -30,7 +30,7 @@ from nbcore.jsonfiles import write_lines
 from nbcore.learning.training import check_training, train
 from nbcore.runs import cluster, provenance
 from nbcore.runs.records import Run
-from nbcore.stepping.policies import LearnedPolicy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep
 from nbcore.tables import write_table
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def check_sweep(config: Config) -> None:
         raise InputError("a sweep trains single policies; set train.members to []")
     if config.sweep.workers > 1:
         cluster.executor_of(config.cluster)
-    check_training(config)
+    _check_learned(config)
     for key, where in config.sweep.space.items():
         if key.split(".")[0] not in ("train", "network"):
             raise InputError(
@@ -347,11 +347,19 @@ def check_sweep(config: Config) -> None:
         for value in ends:
             own = make_config(with_settings(table, {key: value}))
             try:
-                check_training(own)
+                _check_learned(own)
             except InputError as error:
                 raise InputError(f"sweep.space.{key}, {value!r}: {error}") from None
         if config.sweep.sampler == "grid" and "choices" not in where and "step" not in where:
             raise InputError(f"sweep.space.{key}: a grid needs choices, or low, high and step")
+
+
+def _check_learned(config: Config) -> None:
+    if any(isinstance(each, OwnStep) for each in check_training(config)):
+        raise InputError(
+            f"a sweep searches the settings of networks, and train.integrator is "
+            f"{config.train.integrator!r}, which chooses its own steps; train it by itself"
+        )
 
 
 def _suggest(trial: optuna.trial.Trial, key: str, where: Mapping[str, Any]) -> None:

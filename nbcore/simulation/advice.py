@@ -16,7 +16,7 @@ from nbcore.physics.state import State
 from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.arguments import Plan, plan_of
 from nbcore.simulation.forecasts import forecast, kind_of, laws
-from nbcore.simulation.inputs import DEFAULT_POLICY, EXTRAPOLATION, check_kinds, state_of
+from nbcore.simulation.inputs import DEFAULT_POLICY, EXTRAPOLATION, by_law, check_kinds, state_of
 from nbcore.simulation.pilots import Pilots, made
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.status import Status
@@ -238,6 +238,9 @@ def _checked(method: Any) -> dict[str, Any]:
     for name in method:
         if name not in OF_METHODS:
             raise unknown_name("argument of a method", name, OF_METHODS)
+    policy, *how = by_law(method.get("policy"), method.get("integrator"), method.get("keep"))
+    if isinstance(policy, OwnStep) and policy.law is not None:
+        return {**method, "policy": policy, "integrator": how[0], "keep": how[1]}
     return dict(method)
 
 
@@ -288,7 +291,8 @@ def _plan(state: State, asked: Plan, whole: Mapping[str, Any]) -> Plan:
 def _same(plan: Plan, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """What two ways to ask for the same steps have in common."""
     calibration = None if plan.learned is None else plan.learned.calibration
-    how = plan.integrator, plan.stepping, str(plan.clock), str(plan.policy), calibration
+    law = plan.policy.law if isinstance(plan.policy, OwnStep) else None
+    how = plan.integrator, plan.stepping, str(plan.clock), str(plan.policy), calibration, law
     return (*how, arguments.get("keep"), arguments.get("guard"))
 
 

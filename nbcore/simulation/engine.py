@@ -132,7 +132,7 @@ class Task:
         if not (self.keeps and isinstance(self.policy, OwnStep)):
             same = Own(none + 1, none + 1, none)
             return Budget(none, self.state.time, least, aim, aim, none, same, LAW)
-        law = self.policy.law
+        law = self.policy.law or LAW
         own = law.of(self.state, tolerance)
         ds = self.policy(self.state, tolerance) * integrator.reach(aim, tolerance)
         way = (self.limits.t_end - self.state.time) * integrator.clock.rate(self.state)

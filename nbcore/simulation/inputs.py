@@ -45,6 +45,7 @@ __all__ = [
     "DEFAULT_INTEGRATOR",
     "DEFAULT_POLICY",
     "EXTRAPOLATION",
+    "by_law",
     "check_kinds",
     "is_left",
     "named_policy",
@@ -186,11 +187,34 @@ def named_policy(
     shipped = shipped_policies()
     if name in shipped:
         return load_policy(shipped[str(name)])
-    path = PurePath(name)
-    is_path = isinstance(name, os.PathLike) or bool(path.suffix) or len(path.parts) > 1
-    if is_path or Path(path).is_dir():
-        return load_policy(Path(path))
+    if _is_path(name):
+        return load_policy(Path(name))
     raise unknown_name(setting, name, ["fixed", UNTRAINED, *others, *shipped, *CRITERIA])
+
+
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    path = PurePath(name)
+    spelt = isinstance(name, os.PathLike) or bool(path.suffix) or len(path.parts) > 1
+    return spelt or Path(path).is_dir()
+
+
+def by_law(
+    policy: Any, integrator: str | Integrator | None, keep: str | None
+) -> tuple[Any, str | Integrator | None, str | None]:
+    """Policy, integrator and what is kept to, of which a law of one's own says the last two.
+
+    Parameters
+    ----------
+    policy, integrator, keep
+        As `simulate` takes them; a policy that is stored is read.
+    """
+    taken = (DEFAULT_POLICY, AUTO, *CRITERIA)
+    if isinstance(policy, (str, os.PathLike)) and policy not in taken and _is_path(policy):
+        policy = load_policy(Path(policy))
+    if isinstance(policy, OwnStep) and policy.law is not None:
+        integrator = EXTRAPOLATION if _asked(integrator) is None else integrator
+        keep = "aim" if keep is None else keep
+    return policy, integrator, keep
 
 
 def _default_eta() -> float:
@@ -259,6 +283,11 @@ def policy_of(
             )
         return member, integrator
     policy = as_policy(policy)
+    if isinstance(policy, OwnStep):
+        raise InputError(
+            f"policy is '{policy}' and {integrator_name(asked or DEFAULT_INTEGRATOR)!r} chooses "
+            "none; use integrator='gbs' or 'wisdom_holman', or another policy"
+        )
     if isinstance(integrator, str) and integrator == AUTO:
         raise InputError(
             f"integrator is 'auto' and the policy {policy} can't choose one; "
@@ -269,6 +298,11 @@ def policy_of(
 
 def _equal_steps(given: Any, asked: str | Integrator) -> Policy:
     """What chooses equal steps of planets: the tolerance, or a fixed step."""
+    if isinstance(given, OwnStep) and given.law is not None:
+        raise InputError(
+            f"policy has a law by which runs of 'gbs' spend their tolerance, and the integrator is "
+            f"{integrator_name(asked)!r}, whose steps are equal; leave one of the two out"
+        )
     if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
         return OwnStep()
     if isinstance(given, FixedStep):

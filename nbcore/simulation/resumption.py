@@ -120,7 +120,8 @@ def _described(policy: Policy) -> dict[str, Any]:
     if isinstance(policy, FixedStep) and kind is FixedStep:
         return {"kind": "FixedStep", "dt": policy.dt}
     if isinstance(policy, OwnStep):
-        return {"kind": "OwnStep", "law": policy.law._asdict()}
+        law = policy.law
+        return {"kind": "OwnStep", "law": None if law is None else law._asdict()}
     if isinstance(policy, Criterion):
         # A row of the table is as good as its name; what is derived from the class may do anything.
         if kind is Criterion and CRITERIA.get(policy.name) == policy.row:
@@ -207,7 +208,7 @@ class Begun:
             assert isinstance(stored, LearnedPolicy)
         else:
             values = {name: value for name, value in known.items() if name != "kind"}
-            if "law" in values:
+            if values.get("law") is not None:
                 values["law"] = Law(**values["law"])
             kinds = {"FixedStep": FixedStep, "Criterion": Criterion, "OwnStep": OwnStep}
             stored = kinds[known["kind"]](**values)

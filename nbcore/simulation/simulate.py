@@ -24,6 +24,7 @@ from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.arguments import BOUND, CHOICES, READY, agreed, check_keep, plan_of, rows_of
 from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Outcome
 from nbcore.simulation.inputs import (
+    by_law,
     check_kinds,
     state_of,
     warn_of_untrained,
@@ -188,6 +189,7 @@ def simulate(
             )
         path = resume
         begun = Begun(resume) if state is None or Path(resume).exists() else None
+    policy, integrator, keep = by_law(policy, integrator, keep)
     untold = policy is None and begun is None
     if begun is not None:
         given = (state, policy, integrator, tolerance, stepping, engine, record, clock)
@@ -299,6 +301,7 @@ def check(
 ) -> None:
     """Raise InputError where `simulate` would refuse to run; nothing is compiled or run."""
     watched = not guard and engine != "torch"
+    policy, integrator, keep = by_law(policy, integrator, keep)
     how = policy, integrator, tolerance, stepping, max_steps, clock, watched, keep
     plan = plan_of(state, t_end, *how)
     check_keep(keep, plan, follow is not False)

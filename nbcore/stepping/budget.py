@@ -25,7 +25,7 @@ MOST_DUE = 1e6  # steps
 
 
 class Law(NamedTuple):
-    """Numbers of the rule, learned from whole runs; see `python -m nbcore.learning.budgets`.
+    """Numbers of the rule, learned from whole runs (`nbcore train --config default_budget`).
 
     A run is told apart from others by how strongly its bodies are pulled away from their partners
     at the start: hardly at all where orbits are regular, and hard where motion is chaotic, so that

@@ -27,9 +27,10 @@ from nbcore.errors import InputError, unknown_name
 from nbcore.physics.arrays import is_tensor, to_numpy
 from nbcore.physics.fields import field_from, field_to_store
 from nbcore.physics.state import State
+from nbcore.stepping.budget import LAW, Law
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.models import ArrayNetwork
-from nbcore.stepping.policies import LearnedPolicy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep
 from nbcore.stepping.spec import PolicySpec
 from nbcore.stepping.suites import Suite
 
@@ -38,6 +39,7 @@ __all__ = [
     "load_policy",
     "load_tree",
     "model_card",
+    "policy_tree",
     "save_policy",
     "save_tree",
     "shipped_policies",
@@ -51,7 +53,7 @@ SHIPPED = Path(__file__).resolve().parent / "pretrained"
 
 
 def save_policy(
-    policy: LearnedPolicy | Suite,
+    policy: LearnedPolicy | Suite | OwnStep,
     path: str | Path,
     *,
     config: Mapping[str, Any] | None = None,
@@ -60,19 +62,39 @@ def save_policy(
 ) -> Path:
     """Write a policy, or a suite of them, with everything that is needed to use it.
 
+    Of `OwnStep` that is the law by which runs of gbs spend their tolerance.
+
     Parameters
     ----------
     path
-        Name it *.safetensors.
+        Name it *.safetensors; its folder is made.
     config, metrics
         Plain values that are kept beside the weights.
     systems
         The initial conditions that it was trained on.
     """
-    members = policy.members if isinstance(policy, Suite) else (policy,)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save_tree(policy_tree(policy, config, metrics, systems), path, kind="policy")
+
+
+def policy_tree(
+    policy: LearnedPolicy | Suite | OwnStep,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    systems: State | None = None,
+) -> dict[str, Any]:
+    """What `save_policy` writes of the same arguments."""
+    if isinstance(policy, OwnStep):
+        made: dict[str, Any] = {"law": (policy.law or LAW)._asdict()}
+    else:
+        members = policy.members if isinstance(policy, Suite) else (policy,)
+        made = {
+            "suite": isinstance(policy, Suite),
+            "members": [_tree_of(member) for member in members],
+        }
     tree: dict[str, Any] = {
-        "suite": isinstance(policy, Suite),
-        "members": [_tree_of(member) for member in members],
+        **made,
         "config": dict(config or {}),
         "metrics": dict(metrics or {}),
         "versions": {name: version(name) for name in ("numpy", "torch")}
@@ -85,7 +107,7 @@ def save_policy(
             "softening": systems.softening,
             "field": field_to_store(systems.field),
         }
-    return save_tree(tree, path, kind="policy")
+    return tree
 
 
 def _tree_of(policy: LearnedPolicy) -> dict[str, Any]:
@@ -97,8 +119,8 @@ def _tree_of(policy: LearnedPolicy) -> dict[str, Any]:
     }
 
 
-def load_policy(path: str | Path) -> LearnedPolicy | Suite:
-    """Read a policy or a suite of them.
+def load_policy(path: str | Path) -> LearnedPolicy | Suite | OwnStep:
+    """Read a policy or a suite of them, or the law by which runs of gbs spend their tolerance.
 
     Parameters
     ----------
@@ -120,17 +142,21 @@ def load_policy(path: str | Path) -> LearnedPolicy | Suite:
 def shipped_policy(name: str) -> LearnedPolicy | Suite:
     """A shipped policy that is shared by all who ask for it, and must not be changed."""
     found = _find(name)
-    return _read_once(found, found.stat().st_mtime_ns)
+    policy = _read_once(found, found.stat().st_mtime_ns)
+    assert not isinstance(policy, OwnStep)
+    return policy
 
 
 @lru_cache(maxsize=8)
-def _read_once(path: Path, _changed: int) -> LearnedPolicy | Suite:
+def _read_once(path: Path, _changed: int) -> LearnedPolicy | Suite | OwnStep:
     return _read(path, path.stem)
 
 
-def _read(found: Path, path: str | Path) -> LearnedPolicy | Suite:
+def _read(found: Path, path: str | Path) -> LearnedPolicy | Suite | OwnStep:
     tree = load_tree(found, kind="policy")
     try:
+        if "law" in tree:
+            return OwnStep(law=_law_of(tree["law"]))
         members = tuple(_policy_of(member) for member in tree["members"])
         policy = Suite(members) if tree["suite"] else members[0]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -139,6 +165,17 @@ def _read(found: Path, path: str | Path) -> LearnedPolicy | Suite:
             f"policy {str(path)!r} can't be used: {words}; take another copy, or train it again"
         ) from None
     return policy
+
+
+def _law_of(numbers: Mapping[str, Any]) -> Law:
+    law = Law(**{name: float(value) for name, value in numbers.items()})
+    if not all(math.isfinite(value) for value in law):
+        raise ValueError("its law holds a number that is not finite")
+    positive = ("goal", "limit", "largest", "excess", "weight", "least_excess", "most_excess")
+    for name in positive:
+        if not getattr(law, name) > 0:
+            raise ValueError(f"{name} of its law is {getattr(law, name)}, and must be positive")
+    return law
 
 
 def _policy_of(tree: Mapping[str, Any]) -> LearnedPolicy:
@@ -230,15 +267,16 @@ def _find(path: str | Path) -> Path:
 
 
 def save_tree(tree: Mapping[str, Any], path: str | Path, kind: str) -> Path:
-    """Write nested dicts, lists and tuples of numbers, text and arrays, whole or not at all."""
-    path = Path(path)
+    """Write nested dicts, lists and tuples of numbers, text and arrays, whole or not at all.
+
+    The folder has to be there: one that was removed under a run is not to come back.
+    """
     arrays: dict[str, np.ndarray] = {}
     header = {"kind": kind, "version": VERSION, "tree": _pack(tree, arrays)}
     data = to_bytes(arrays, metadata={"nbcore": json.dumps(header)})
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(data)
-    return path
+    return Path(path)
 
 
 def load_tree(path: str | Path, kind: str) -> dict[str, Any]:

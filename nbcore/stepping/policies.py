@@ -36,7 +36,7 @@ from nbcore.physics.plain import check_plain
 from nbcore.physics.state import State
 from nbcore.stepping import criteria
 from nbcore.stepping.answers import per_system
-from nbcore.stepping.budget import LAW, Law
+from nbcore.stepping.budget import Law
 from nbcore.stepping.calibration import Calibration
 from nbcore.stepping.criteria import AnyCriterion, CriterionRow, get_criterion
 from nbcore.stepping.features import (
@@ -159,11 +159,12 @@ class OwnStep(_Forgetful):
     clock
         In whose time they are.
     law
-        By which they spend the tolerance of a run that is to keep to it; of `Extrapolation` alone.
+        By which they spend the tolerance of a run that is to keep to it, of `Extrapolation` alone:
+        a run by a law of one's own keeps to it. None is the shipped one.
     """
 
     clock: Clock = CLOCKS["regularised"]
-    law: Law = LAW
+    law: Law | None = None
 
     def __call__(self, state: State, tolerance: PerSystem, memory: Memory | None = None):
         """A radian of the closest pair in s, (B,), from which the integrator goes on."""

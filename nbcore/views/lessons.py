@@ -5,26 +5,93 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from nbcore.analysis.comparison import runs_by_budgets
 from nbcore.analysis.diagnostics import states_along
+from nbcore.config import Config
 from nbcore.errors import InputError
 from nbcore.physics import scenarios
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.state import State
 from nbcore.simulation.trajectory import Trajectory
 from nbcore.stepping.criteria import AnyCriterion, get_criterion, name_of
-from nbcore.stepping.policies import LearnedPolicy
+from nbcore.stepping.policies import LearnedPolicy, OwnStep
 from nbcore.stepping.suites import Suite
 from nbcore.views.style import COLOURS, GREY, one_system
 
-__all__ = ["calibration", "policy_map", "steps_beside_time_scales", "steps_on_an_orbit"]
+__all__ = [
+    "calibration",
+    "errors_by_budgets",
+    "of_training",
+    "policy_map",
+    "steps_beside_time_scales",
+    "steps_on_an_orbit",
+]
 
 CRITERIA = ("boekholt", "free_fall", "prs23")
 MOST_RECORDS = 2000
 PHASES = 400
 MAP = (40, 60)  # eccentricities and phases
+
+
+def of_training(
+    config: Config,
+    policy: LearnedPolicy | Suite | OwnStep,
+    trajectory: Trajectory,
+    figure: Figure,
+) -> list[Artist]:
+    """What a training taught: steps in classical time scales, and what else there is to see.
+
+    Of a network its steps along an eccentric orbit, and where on orbits they are longer than a
+    criterion's; of the law of a budget the errors that runs come to.
+
+    Parameters
+    ----------
+    config
+        Of the training.
+    trajectory
+        Of one system, stepped by the policy, with every step recorded.
+    figure
+        Empty.
+    """
+    if isinstance(policy, OwnStep):
+        left, right = figure.subplots(1, 2)
+        artists = steps_beside_time_scales(trajectory, left)
+        return artists + errors_by_budgets(runs_by_budgets(config.train, policy), right)
+    low, high = config.train.tolerances
+    tolerance = (low * high) ** 0.5
+    left, middle, right = figure.subplots(1, 3)
+    artists = steps_beside_time_scales(trajectory, left)
+    artists += steps_on_an_orbit(policy, middle, tolerances=sorted({low, tolerance, high}))
+    return artists + policy_map(policy, right, tolerance)
+
+
+def errors_by_budgets(runs: pd.DataFrame, ax: Axes) -> list[Artist]:
+    """Share of the runs that err by less than so many tolerances, for each way to spend them.
+
+    Parameters
+    ----------
+    runs
+        From `nbcore.analysis.comparison.runs_by_budgets`.
+    """
+    artists: list[Artist] = [ax.axvspan(1 / 3, 3, color=GREY, alpha=0.2, label="within 3", lw=0)]
+    for colour, (method, some) in zip(COLOURS, runs.groupby("method", sort=False), strict=False):
+        error = np.sort(some["error"].to_numpy())
+        share = np.arange(1, len(error) + 1) / len(error)
+        artists += ax.step(error, share, where="post", color=colour, label=str(method))
+    ax.set_xscale("log")
+    ax.set(
+        xlabel="error / tolerance",
+        ylabel="share of the runs",
+        title="Errors beside tolerances, of other systems",
+        ylim=(0, 1),
+    )
+    artists.append(ax.legend(loc="upper left"))
+    return artists
 
 
 def steps_beside_time_scales(

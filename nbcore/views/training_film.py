@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nbcore.atomic import replacing
 from nbcore.errors import InputError, entry
-from nbcore.learning.training import KEPT_FOLDER
+from nbcore.learning.trainer import KEPT_FOLDER
 from nbcore.physics.state import State
 from nbcore.simulation.simulate import simulate
 from nbcore.simulation.trajectory import Trajectory
