@@ -121,6 +121,7 @@ RUNS = {
     ],
     "nbcore train --config configs/default_policy.toml": [FAMILIES],
     "nbcore train --config configs/tune.toml": [FAMILIES],
+    "nbcore train --config tune --set train.integrator=gbs --set train.epochs=40": [FAMILIES],
     "nbcore train --config outputs/RUN/best.toml": [],
     **{line: [] for line in MAKERS.values()},
     "nbcore simulate --set tracking.wandb=none": [],
