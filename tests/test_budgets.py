@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import nbcore as nb
-from nbcore.analysis import comparison, step_choices
+from nbcore.analysis import clock_choices, comparison, step_choices
 from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.step_choices import controller, digital_filter, fitted, run_by
 from nbcore.config import load_config
@@ -215,6 +215,17 @@ def test_a_law_of_steps_is_fitted_to_labels_and_gone_by():
     run = run_by(law, some(4, 4.0), 1e-7)
     plain = run_by(controller, some(4, 4.0), 1e-7)
     assert run.evaluations.sum() == pytest.approx(plain.evaluations.sum(), rel=0.5)
+
+
+def test_clocks_are_set_beside_the_shipped_one(monkeypatch, capsys):
+    found = clock_choices.costs(some(4, 3.0), (1e-5, 1e-6, 1e-7))
+    assert found[clock_choices.SHIPPED] == 1
+    assert found["p = 1, m + m'"] > 1.2  # which feels all pairs in first order
+    monkeypatch.setattr(clock_choices, "FAMILIES", ("two_body_massless",))
+    monkeypatch.setattr(clock_choices, "costs", lambda at: {"a": 1.0, "b": 0.5})
+    clock_choices.main(2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split() == ["median", "1.00", "0.50", "0.50"]
 
 
 def test_the_command_sets_rules_beside_the_controller(monkeypatch, capsys):

@@ -36,7 +36,7 @@ from nbcore.stepping.criteria import get_criterion
 from nbcore.stepping.features import Measures, expand_names, state_features
 from nbcore.stepping.policies import OwnStep
 
-__all__ = ["FAMILIES", "Law", "Seen", "fitted", "main", "run_by"]
+__all__ = ["FAMILIES", "Ladder", "Seen", "StepLaw", "beside", "fitted", "main", "run_by"]
 
 Array = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def digital_filter(seen: Seen) -> Array:
     return seen.ds * np.clip(factor, SHRINKS, GROWS)
 
 
-class Law:
+class StepLaw:
     """Next step by features of the state where it begins."""
 
     def __init__(self, weights: Array) -> None:
@@ -149,7 +149,7 @@ def designed(seen: Seen) -> Array:
 
 
 @np.errstate(all="ignore")  # systems that have ended make no step
-def fitted(problems: list[Problem], tolerances: tuple[float, ...]) -> Law:
+def fitted(problems: list[Problem], tolerances: tuple[float, ...]) -> StepLaw:
     """Law of steps, by ridge regression on the steps of the controller's runs."""
     rows, labels = [], []
     for at in problems:
@@ -163,7 +163,7 @@ def fitted(problems: list[Problem], tolerances: tuple[float, ...]) -> Law:
     known = np.isfinite(X).all(axis=1) & np.isfinite(y)
     X, y = X[known], y[known]
     weights = np.linalg.solve(X.T @ X + RIDGE * len(X) * np.eye(X.shape[1]), X.T @ y)
-    return Law(np.asarray(weights, np.float64))
+    return StepLaw(np.asarray(weights, np.float64))
 
 
 @np.errstate(all="ignore")
@@ -239,7 +239,7 @@ def main(n_systems: int) -> None:
         base = found["controller"]
         words = []
         for name, ladder in found.items():
-            every[name].append(_beside(ladder, base))
+            every[name].append(beside(ladder, base))
             words.append(f"{name} " + " ".join(f"{value:.2f}" for value in every[name][-1]))
         print(f"{family:28}" + "   ".join(words), flush=True)
     medians = (
@@ -267,7 +267,7 @@ def _ladder(rule: Rule | None, at: Problem, truth: Array) -> Ladder:
     return Ladder(*np.array(rungs).T)
 
 
-def _beside(ladder: Ladder, base: Ladder) -> tuple[float, float, float]:
+def beside(ladder: Ladder, base: Ladder) -> tuple[float, float, float]:
     """Cost over that of another ladder at equal errors, and at equal tolerances; and anew."""
     lines = []
     for each in (ladder, base):
