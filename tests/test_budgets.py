@@ -16,6 +16,7 @@ from nbcore.learning.budgets import BY_HAND, Budgets, Tried, law_of, misses, num
 from nbcore.learning.systems import Problem
 from nbcore.learning.training import check_training, train
 from nbcore.physics import scenarios
+from nbcore.runs.sweeps import check_sweep
 from nbcore.stepping.budget import LAW, Law
 from nbcore.views import lessons
 
@@ -138,6 +139,22 @@ def test_advice_tells_a_law_of_one_s_own_from_the_shipped_one():
 def test_what_can_not_be_trained_is_told_before_anything_runs(changes, words):
     with pytest.raises(InputError, match=words):
         check_training(config_of(**changes))
+
+
+def test_a_sweep_searches_no_law():
+    config = config_of(**{"sweep.space": {"train.seed": {"choices": (1, 2)}}})
+    with pytest.raises(InputError, match="settings of networks"):
+        check_sweep(config)
+
+
+def test_classical_rules_are_set_beside_steps_that_an_integrator_chooses():
+    state = scenarios.make("kepler_orbits", n_systems=2, eccentricity=0.5)
+    how = {"integrator": "gbs", "tolerance": 1e-8, "keep": "aim"}
+    setup = nb.Setup(state, state.time + 20.0, "auto", how)
+    table = comparison.at_equal_cost(setup, ["boekholt"])
+    assert list(table.index) == ["auto", "boekholt", "fixed step"]
+    assert 0.5 < table["cost_ratio"]["boekholt"] < 2
+    assert table["median"]["boekholt"] > table["median"]["auto"]
 
 
 def test_a_network_is_no_law_to_start_from(tmp_path):

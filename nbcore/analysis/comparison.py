@@ -12,7 +12,9 @@ from nbcore.config import Config, Training
 from nbcore.errors import InputError
 from nbcore.learning.systems import training_problems
 from nbcore.physics.arrays import to_numpy
+from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.wisdom_holman import WisdomHolman
 from nbcore.simulation.passes import errors_of
 from nbcore.simulation.setup import Setup
 from nbcore.simulation.simulate import simulate
@@ -25,6 +27,7 @@ from nbcore.stepping.suites import Suite
 __all__ = ["as_text", "at_equal_cost", "budgets", "headline", "of_training", "runs_by_budgets"]
 
 FIRST_ETA = 0.1
+COMPOSED = "blanes_moan6"
 PLAIN, SHIPPED, OWN = "gbs", "gbs, keep='aim'", "the same by the law learned"
 MOST_SYSTEMS = 64  # of each number of bodies
 
@@ -37,7 +40,8 @@ def at_equal_cost(
 ) -> pd.DataFrame:
     """Run a policy, and classical rules tuned to the same force evaluations, system by system.
 
-    All with the integrator and the way to step of the policy.
+    All with the integrator and the way to step of the policy; beside one that chooses its own steps
+    the rules step `COMPOSED`, at the same cost.
 
     The number of steps goes as 1/η, so η of each system is multiplied by the ratio of the costs
     after each run. A fixed step is the run's length over as many steps as the policy took.
@@ -67,6 +71,8 @@ def at_equal_cost(
     rows = [_row(str(setup.policy), mine, mine)]
     chosen = setup.options.get("integrator")
     integrator = mine.integrator if chosen in (None, "auto") else chosen
+    if isinstance(get_integrator(integrator), (Extrapolation, WisdomHolman)):
+        integrator = COMPOSED
 
     def other(policy: Policy) -> Trajectory:
         with warnings.catch_warnings():
@@ -77,6 +83,7 @@ def at_equal_cost(
                 max_steps=limit,
                 integrator=integrator,
                 stepping=mine.stepping,
+                keep=None,
             )
 
     cost = mine.summary["n_force_evaluations"].astype(float)
