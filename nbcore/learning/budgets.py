@@ -33,7 +33,17 @@ from nbcore.stepping.budget import LAW, Law
 from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.policies import OwnStep
 
-__all__ = ["BY_HAND", "Budgets", "Tried", "drawn", "law_of", "misses", "of_budget", "tried"]
+__all__ = [
+    "BY_HAND",
+    "Budgets",
+    "Tried",
+    "drawn",
+    "law_of",
+    "misses",
+    "numbers_of",
+    "of_budget",
+    "tried",
+]
 
 Array = NDArray[np.float64]
 Runs = list[tuple[Problem, Array]]  # with a tolerance (B,) for each of the systems
