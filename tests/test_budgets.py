@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import nbcore as nb
-from nbcore.analysis import clock_choices, comparison, step_choices
+from nbcore.analysis import clock_choices, comparison, methods, step_choices
 from nbcore.analysis.families import FAMILIES
 from nbcore.analysis.step_choices import controller, digital_filter, fitted, run_by
 from nbcore.config import load_config
@@ -133,6 +133,7 @@ def test_advice_tells_a_law_of_one_s_own_from_the_shipped_one():
     [
         ({"train.scheme": "batched"}, "chooses its own steps"),
         ({"train.start": "none.safetensors"}, "there is no policy"),
+        ({"train.families.0.parameters.n_systems": 2}, "what is learned from so few"),
         ({"train.members": ({"integrator": "gbs"},)}, "train it alone"),
     ],
 )
@@ -155,6 +156,23 @@ def test_classical_rules_are_set_beside_steps_that_an_integrator_chooses():
     assert list(table.index) == ["auto", "boekholt", "fixed step"]
     assert 0.5 < table["cost_ratio"]["boekholt"] < 2
     assert table["median"]["boekholt"] > table["median"]["auto"]
+
+
+def test_a_member_whose_steps_are_its_own_is_not_left_out_in_silence():
+    members = ({"integrator": "leapfrog"}, {"integrator": "gbs"})
+    with pytest.raises(InputError, match=r"'gbs'.*train it alone"):
+        train(config_of(**{"train.members": members}))
+
+
+def test_a_benchmark_of_policies_says_that_a_law_is_none(tmp_path):
+    path = nb.save_policy(nb.OwnStep(law=LAW), tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="which a benchmark does not compare"):
+        methods.learned_policies((str(path),), ("leapfrog",))
+
+
+def test_a_run_that_does_not_end_is_as_far_off_as_can_be(monkeypatch):
+    monkeypatch.setattr("nbcore.learning.budgets.MOST_STEPS", 3)
+    assert tried(LAW, [(some(), np.full(6, 1e-7))]).nearly == 0
 
 
 def test_a_network_is_no_law_to_start_from(tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from nbcore.config import Benchmark
+from nbcore.errors import InputError
 from nbcore.physics.arrays import PerSystem, namespace
 from nbcore.physics.integrators import INTEGRATORS, get_integrator
 from nbcore.physics.state import State
@@ -26,6 +27,7 @@ from nbcore.stepping.policies import (
     Criterion,
     FixedStep,
     LearnedPolicy,
+    OwnStep,
     Policy,
     untrained,
 )
@@ -142,6 +144,11 @@ def learned_policies(
             policies += [(name, untrained(integrator)) for integrator in integrators]
         else:
             found = load_policy(name)
+            if isinstance(found, OwnStep):
+                raise InputError(
+                    f"policy {name!r} is a law of gbs with keep='aim', which a benchmark does not "
+                    "compare; its training's notebook shows what it bought"
+                )
             members = found.members if isinstance(found, Suite) else (found,)
             policies += [(Path(name).stem, member) for member in members]
     return policies

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from nbcore.config import Training
 from nbcore.errors import InputError
 from nbcore.learning.covariance import Search
-from nbcore.learning.systems import Problem, draw_tolerances, training_problems
+from nbcore.learning.systems import Problem, draw_tolerances, enough, training_problems
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import get_integrator
 from nbcore.simulation.passes import errors_of
 from nbcore.simulation.simulate import check, simulate
+from nbcore.simulation.status import Status
 from nbcore.stepping.budget import LAW, Law
 from nbcore.stepping.checkpoints import load_policy
 from nbcore.stepping.policies import OwnStep
@@ -53,6 +54,7 @@ MISSED, MISSED_NEARLY = 0.15, 0.06  # shares of runs that may be farther off; wh
 OFF = 2.0  # what a decade counts by, so that errors are about the tolerance and not at an edge
 ROUNDED = 0.1  # decades, over which a miss is rounded off
 STEP = 0.5  # of the first trials
+MOST_STEPS = 200_000  # of a run; one that needs more is lost
 FAR = 0.01  # price of numbers that are all one off
 GIVEN = ("default", None)  # beginnings that are no file: the shipped numbers, and those by hand
 
@@ -143,10 +145,11 @@ def tried(law: Law, runs: Runs) -> Tried:
                 tolerance=tolerance,
                 record="ends",
                 keep="aim",
+                max_steps=MOST_STEPS,
             )
-            errors.append(errors_of(run) / tolerance)
+            there = run.summary["status"] == Status.SUCCESS
+            errors.append(np.where(there, errors_of(run) / tolerance, np.inf))
     of_all = np.concatenate(errors)
-    of_all[np.isnan(of_all)] = np.inf
     off = np.abs(np.log10(np.clip(of_all, 1e-12, 1e12)))
     near, nearly = (float(np.mean(off < limit)) for limit in (NEAR, NEARLY))
     return Tried(law, float(misses(of_all).mean()), near, nearly)
@@ -182,6 +185,12 @@ def start_of(config: Training) -> Law:
     return found.law or LAW
 
 
+def _problems(config: Training) -> list[Problem]:
+    problems = training_problems(config)
+    enough(sum(each.state.n_systems for each in problems))
+    return problems
+
+
 def drawn(problems: Sequence[Problem], config: Training, most: int) -> Runs:
     """So many systems of each number of bodies at most, and a tolerance for each of them."""
     runs = []
@@ -199,7 +208,7 @@ class Budgets:
         self._config = config
         torch.manual_seed(config.seed)
         self._start = start_of(config)
-        self.problems = training_problems(config)
+        self.problems = _problems(config)
         self._runs = drawn(self.problems, config, config.evolution.systems)
         self._centre = numbers_of(self._start)
         self._search = Search(self._centre, STEP, 2 * config.evolution.pairs)
@@ -210,7 +219,7 @@ class Budgets:
     def check(config: Training) -> OwnStep:
         """Raise InputError where it can't be trained; nothing is run."""
         policy = OwnStep(law=start_of(config))
-        for each in training_problems(config):
+        for each in _problems(config):
             check(each.state, each.t_end, policy, integrator="gbs", keep="aim")
         return policy
 

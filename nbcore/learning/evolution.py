@@ -22,7 +22,7 @@ from nbcore.config import Evolution as Settings
 from nbcore.errors import InputError
 from nbcore.learning.covariance import Search
 from nbcore.learning.optimisation import Learner, Tally
-from nbcore.learning.systems import Problem, draw_tolerances, run_of
+from nbcore.learning.systems import Problem, draw_tolerances, enough, run_of
 from nbcore.physics.arrays import PerSystem
 from nbcore.physics.state import State
 from nbcore.simulation.compiled_engine import obstacle
@@ -35,7 +35,6 @@ __all__ = ["Evolution", "beside_median", "cheaper"]
 Array = NDArray[np.float64]
 Priced = tuple[Array, NDArray[np.bool_]]  # what runs cost, and which of them were lost
 
-LEAST_SYSTEMS = 4
 MOST_STEPS = 20_000  # of a run; one that needs more is lost
 ERRORS = (1e-16, 1e2)  # beyond these errors are not told apart
 FARTHEST = 3.0  # decades between error and tolerance that count
@@ -102,12 +101,7 @@ class Evolution:
         self._learner, self._problems = learner, problems
         self._weights = list(learner.network.layers.parameters())
         config, policy = learner.config, learner.policy
-        count = sum(problem.state.n_systems for problem in problems)
-        if count < LEAST_SYSTEMS:
-            raise InputError(
-                f"the training has {count} systems, and what is learned from so few fits no "
-                f"other; give {LEAST_SYSTEMS} or more, such as the same with other phases"
-            )
+        enough(sum(problem.state.n_systems for problem in problems))
         if config.optimiser == "lbfgs" or config.lbfgs_epochs:
             raise InputError(
                 "the scheme 'evolution' finds a noisy slope and no loss that lbfgs could follow; "

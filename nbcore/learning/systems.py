@@ -24,8 +24,9 @@ from nbcore.simulation.setup import initial_state
 from nbcore.simulation.simulate import simulate
 from nbcore.stepping.policies import LearnedPolicy
 
-__all__ = ["Problem", "draw_tolerances", "run_of", "training_problems", "visited_states"]
+__all__ = ["Problem", "draw_tolerances", "enough", "run_of", "training_problems", "visited_states"]
 
+LEAST_SYSTEMS = 4
 LEAST_TO_SPLIT = 8  # systems of a file
 # A binary that hardens in a chaotic system would fill the memory with one and the same orbit.
 MOST_STEPS = 20_000
@@ -137,6 +138,15 @@ def _together(problems: list[Problem]) -> Problem:
         State.concatenate([each.state for each in problems]),
         torch.cat([each.t_end for each in problems]),
     )
+
+
+def enough(count: int) -> None:
+    """Raise InputError where whole runs of so few systems teach nothing."""
+    if count < LEAST_SYSTEMS:
+        raise InputError(
+            f"the training has {count} systems, and what is learned from so few fits no "
+            f"other; give {LEAST_SYSTEMS} or more, such as the same with other phases"
+        )
 
 
 def draw_tolerances(config: Training, like: PerSystem) -> PerSystem:

@@ -113,7 +113,8 @@ def train(
         return _train_one(config, folder, watch)
     parts = []
     history: list[dict[str, float]] = []
-    for k, settings in enumerate(config.train.members):
+    members = [_member(config, settings) for settings in config.train.members]
+    for k, member in enumerate(members):
         own = None if folder is None else folder / f"member_{k}"
         if own is not None:
             own.mkdir(exist_ok=True)
@@ -122,7 +123,7 @@ def train(
         def watch_all(rows: History, k: int = k, before: History = before) -> bool:
             return watch is not None and watch([*before, *_of_member(k, rows, len(before))])
 
-        parts.append(_train_one(_member(config, settings), own, watch_all))
+        parts.append(_train_one(member, own, watch_all))
         history += _of_member(k, parts[-1].history, len(before))
     suite = Suite(tuple(part.policy for part in parts if isinstance(part.policy, LearnedPolicy)))
     if folder is not None:
@@ -151,11 +152,6 @@ def check_training(
             raise InputError(
                 f"train.members make a suite, of which each must be calibrated, and member {k} is "
                 "not: use the scheme 'evolution' with evolution.calibration_systems of 1 or more"
-            )
-        if of_budget(own.train):
-            raise InputError(
-                f"train.members make a suite of learned steps, and those of member {k}, of "
-                f"{own.train.integrator!r}, are the integrator's own; train it alone"
             )
         made.append(_check_one(own, None if folder is None else folder / f"member_{k}"))
     return made
@@ -219,7 +215,13 @@ def _recorded(path: Path, watch: Watch | None) -> Watch:
 def _member(config: Config, settings: Mapping[str, Any]) -> Config:
     table = config.model_dump()
     table["train"] = {**table["train"], **settings, "members": ()}
-    return make_config(table)
+    member = make_config(table)
+    if of_budget(member.train):
+        raise InputError(
+            "train.members make a suite of learned steps, and those of the member "
+            f"{dict(settings)} are the integrator's own; train it alone"
+        )
+    return member
 
 
 def _of_member(k: int, history: History, done: int) -> list[dict[str, float]]:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from nbcore.errors import InputError, unknown_name
 from nbcore.physics.state import State
 from nbcore.physics.wisdom_holman import WisdomHolman
-from nbcore.simulation.arguments import Plan, plan_of
+from nbcore.simulation.arguments import Plan, by_law, plan_of
 from nbcore.simulation.forecasts import forecast, kind_of, laws
-from nbcore.simulation.inputs import DEFAULT_POLICY, EXTRAPOLATION, by_law, check_kinds, state_of
+from nbcore.simulation.inputs import DEFAULT_POLICY, EXTRAPOLATION, check_kinds, state_of
 from nbcore.simulation.pilots import Pilots, made
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.status import Status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,14 +25,28 @@ from nbcore.simulation.inputs import (
     AUTO,
     DEFAULT_INTEGRATOR,
     EXTRAPOLATION,
+    asked_for,
     is_left,
+    is_path,
     policy_of,
 )
 from nbcore.simulation.resumption import Begun, equal, refuse
+from nbcore.stepping.checkpoints import load_policy, shipped_policies
 from nbcore.stepping.control import get_control
-from nbcore.stepping.policies import LearnedPolicy, OwnStep, Policy
+from nbcore.stepping.criteria import CRITERIA
+from nbcore.stepping.policies import UNTRAINED, LearnedPolicy, OwnStep, Policy
 
-__all__ = ["AIM", "BOUND", "Plan", "agreed", "check_keep", "per_system", "plan_of", "rows_of"]
+__all__ = [
+    "AIM",
+    "BOUND",
+    "Plan",
+    "agreed",
+    "by_law",
+    "check_keep",
+    "per_system",
+    "plan_of",
+    "rows_of",
+]
 
 DEFAULT_TOLERANCE = 1e-6
 READY = "ready"
@@ -56,6 +72,25 @@ class Plan(NamedTuple):
         """In whose time the steps are made; None in physical time."""
         in_s = isinstance(self.scheme, (Extrapolation, Transformed))
         return self.scheme.clock if in_s else None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def by_law(
+    policy: Any, integrator: str | Integrator | None, keep: str | None
+) -> tuple[Any, str | Integrator | None, str | None]:
+    """Policy, integrator and what is kept to, of which a law of one's own says the last two.
+
+    Parameters
+    ----------
+    policy, integrator, keep
+        As `simulate` takes them; a policy that is stored is read.
+    """
+    if isinstance(policy, (str, os.PathLike)):
+        known = policy in ("fixed", UNTRAINED, AUTO, *shipped_policies(), *CRITERIA)
+        policy = load_policy(Path(policy)) if not known and is_path(policy) else policy
+    if isinstance(policy, OwnStep) and policy.law is not None:
+        integrator = EXTRAPOLATION if asked_for(integrator) is None else integrator
+        keep = AIM if keep is None else keep
+    return policy, integrator, keep
 
 
 def plan_of(

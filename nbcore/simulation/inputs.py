@@ -45,9 +45,10 @@ __all__ = [
     "DEFAULT_INTEGRATOR",
     "DEFAULT_POLICY",
     "EXTRAPOLATION",
-    "by_law",
+    "asked_for",
     "check_kinds",
     "is_left",
+    "is_path",
     "named_policy",
     "policy_of",
     "state_of",
@@ -181,40 +182,22 @@ def named_policy(
             raise InputError(f"{setting} 'fixed' needs its step; give nb.FixedStep(dt)")
         return FixedStep(dt)
     if name == UNTRAINED:
-        return untrained(_asked(integrator) or DEFAULT_INTEGRATOR)
+        return untrained(asked_for(integrator) or DEFAULT_INTEGRATOR)
     if name in CRITERIA:
         return Criterion(str(name), _default_eta() if eta is None else eta)
     shipped = shipped_policies()
     if name in shipped:
         return load_policy(shipped[str(name)])
-    if _is_path(name):
+    if is_path(name):
         return load_policy(Path(name))
     raise unknown_name(setting, name, ["fixed", UNTRAINED, *others, *shipped, *CRITERIA])
 
 
-def _is_path(name: str | os.PathLike[str]) -> bool:
+def is_path(name: str | os.PathLike[str]) -> bool:
+    """Whether a policy's name is spelt as a path, or is that of a folder."""
     path = PurePath(name)
     spelt = isinstance(name, os.PathLike) or bool(path.suffix) or len(path.parts) > 1
     return spelt or Path(path).is_dir()
-
-
-def by_law(
-    policy: Any, integrator: str | Integrator | None, keep: str | None
-) -> tuple[Any, str | Integrator | None, str | None]:
-    """Policy, integrator and what is kept to, of which a law of one's own says the last two.
-
-    Parameters
-    ----------
-    policy, integrator, keep
-        As `simulate` takes them; a policy that is stored is read.
-    """
-    taken = (DEFAULT_POLICY, AUTO, *CRITERIA)
-    if isinstance(policy, (str, os.PathLike)) and policy not in taken and _is_path(policy):
-        policy = load_policy(Path(policy))
-    if isinstance(policy, OwnStep) and policy.law is not None:
-        integrator = EXTRAPOLATION if _asked(integrator) is None else integrator
-        keep = "aim" if keep is None else keep
-    return policy, integrator, keep
 
 
 def _default_eta() -> float:
@@ -223,7 +206,7 @@ def _default_eta() -> float:
     return Simulation.model_fields["eta"].default
 
 
-def _asked(integrator: str | Integrator | None) -> str | Integrator | None:
+def asked_for(integrator: str | Integrator | None) -> str | Integrator | None:
     """Integrator that is asked for; None where the choice is left to the policy."""
     is_auto = isinstance(integrator, str) and integrator == AUTO
     return None if is_auto else integrator
@@ -252,7 +235,7 @@ def policy_of(
     clock
         In whose time the steps are to be; None for that of the integrator.
     """
-    asked = _asked(integrator)
+    asked = asked_for(integrator)
     if asked is not None and isinstance(chosen := get_integrator(asked), Extrapolation):
         if given is None or given == DEFAULT_POLICY or isinstance(given, OwnStep):
             own = given if isinstance(given, OwnStep) else OwnStep()
@@ -273,7 +256,7 @@ def policy_of(
     elif isinstance(policy, CriterionRow):
         policy = Criterion(policy, _default_eta())
     if isinstance(policy, Suite):
-        if (integrator := _asked(integrator)) is None:
+        if (integrator := asked_for(integrator)) is None:
             return policy.best(tolerance), None
         member = policy.of(integrator_name(integrator))
         if member is None:
@@ -336,7 +319,7 @@ def _first_step(given: Any, integrator: str | Integrator | None) -> Policy:
 
 def _default_policy(integrator: str | Integrator | None) -> Suite | LearnedPolicy:
     shipped = shipped_policy(DEFAULT_POLICY)
-    if (integrator := _asked(integrator)) is None:
+    if (integrator := asked_for(integrator)) is None:
         return shipped
     if isinstance(shipped, Suite) and shipped.of(integrator_name(integrator)) is not None:
         return shipped

@@ -21,10 +21,18 @@ from nbcore.physics.integrators import Hermite, Integrator
 from nbcore.physics.state import State
 from nbcore.physics.transformed import Transformed
 from nbcore.physics.wisdom_holman import WisdomHolman
-from nbcore.simulation.arguments import BOUND, CHOICES, READY, agreed, check_keep, plan_of, rows_of
+from nbcore.simulation.arguments import (
+    BOUND,
+    CHOICES,
+    READY,
+    agreed,
+    by_law,
+    check_keep,
+    plan_of,
+    rows_of,
+)
 from nbcore.simulation.engine import CLOSE_BY, DEAR, Engine, Outcome
 from nbcore.simulation.inputs import (
-    by_law,
     check_kinds,
     state_of,
     warn_of_untrained,
@@ -80,7 +88,9 @@ def simulate(
         plain function (state, tolerance) -> dt, one number or (B,). By name: a criterion, with the
         η of the configuration; a shipped policy; "untrained"; the path of a checkpoint or of a
         run's folder. None takes the shipped suite "default", or, with a warning, an untrained
-        policy where that has none for the integrator. "auto" leaves the method to the run.
+        policy where that has none for the integrator. "auto" leaves the method to the run. A law by
+        which gbs spends its tolerance, `OwnStep(law=…)` or that of a training of gbs, means
+        integrator="gbs" and keep="aim", unless keep="bound" is asked for.
     integrator
         Name in the table of integrators, or an `Integrator` of your own. None takes the one that
         the policy was trained for, otherwise suzuki4; of a suite, None and "auto" take the cheapest
