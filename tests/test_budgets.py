@@ -66,10 +66,11 @@ def test_what_is_off_by_more_counts_by_more():
 
 
 def test_what_is_learned_is_better_than_where_it_began(tmp_path):
-    careful = LAW._replace(goal=1e-4)
+    careful = LAW._replace(goal=LAW.goal / 30)
     path = nb.save_policy(nb.OwnStep(law=careful), tmp_path / "careful.safetensors")
-    result = train(config_of(**{"train.start": str(path)}))
-    assert [row["epoch"] for row in result.history] == [0, 1, 2, 3]
+    longer = {"train.epochs": 10, "train.evolution.pairs": 5}
+    result = train(config_of(**{"train.start": str(path), **longer}))
+    assert [row["epoch"] for row in result.history] == list(range(10))
     others = [(some(24, seed=8), np.full(24, 1e-7))]
     assert tried(result.policy.law, others).price < tried(careful, others).price
 
@@ -93,6 +94,23 @@ def test_it_goes_back_where_other_systems_are_no_better_off(monkeypatch):
     assert train(config_of(**settings)).policy.law == LAW
     settings["train.evolution.calibration_systems"] = 0
     assert train(config_of(**settings)).policy.law != LAW
+
+
+def test_systems_of_a_file_are_gone_over_with_other_tolerances(tmp_path, monkeypatch):
+    state = some(8).state
+    np.savez(
+        tmp_path / "own.npz", mass=state.mass, position=state.position, velocity=state.velocity
+    )
+    family = {"source": str(tmp_path / "own.npz"), "t_end": 1.0}
+    seen = []
+
+    def tolerances(law, runs):
+        seen.append(runs[0][1])
+        return Tried(law, 1.0, near=0.0, nearly=0.0)
+
+    monkeypatch.setattr("nbcore.learning.budgets.tried", tolerances)
+    train(config_of(**{"train.families": (family,), "train.epochs": 1}))
+    assert not set(seen[0]) & set(seen[-1])
 
 
 def test_a_law_of_one_s_own_is_stored_and_run_by_its_path(tmp_path):

@@ -27,6 +27,7 @@ from nbcore.learning.systems import Problem, draw_tolerances, enough, training_p
 from nbcore.physics.arrays import to_numpy
 from nbcore.physics.extrapolation import Extrapolation
 from nbcore.physics.integrators import get_integrator
+from nbcore.physics.seeds import stream
 from nbcore.simulation.passes import errors_of
 from nbcore.simulation.simulate import check, simulate
 from nbcore.simulation.status import Status
@@ -56,7 +57,6 @@ ROUNDED = 0.1  # decades, over which a miss is rounded off
 STEP = 0.5  # of the first trials
 MOST_STEPS = 200_000  # of a run; one that needs more is lost
 FAR = 0.01  # price of numbers that are all one off
-GIVEN = ("default", None)  # beginnings that are no file: the shipped numbers, and those by hand
 
 
 class Tried(NamedTuple):
@@ -174,9 +174,11 @@ def start_of(config: Training) -> Law:
             "there is to learn is how runs spend their tolerance; use train.scheme = 'evolution', "
             f"not {config.scheme!r}, or another integrator"
         )
-    if config.start in GIVEN:
-        return BY_HAND if config.start is None else LAW
-    found = load_policy(str(config.start))
+    if config.start is None:
+        return BY_HAND
+    if config.start == "default":
+        return LAW
+    found = load_policy(config.start)
     if not isinstance(found, OwnStep):
         raise InputError(
             f"train.start is {config.start!r}, a policy of another integrator; start from "
@@ -244,11 +246,16 @@ class Budgets:
         return {"loss": middle.price, "within_3": middle.near, "within_10": middle.nearly}
 
     def end(self) -> bool:
-        """Go back to where it started unless other systems of the kind are better off."""
+        """Go back to where it started unless other systems of the kind are better off.
+
+        Of a file they are the same, with other tolerances.
+        """
         most = self._config.evolution.calibration_systems
         if not most or self._best is None:
             return False
-        torch.manual_seed(self._config.seed)  # the same, however often the training was stopped
+        # The same, however often the training was stopped.
+        seed = stream(self._config.seed, "calibration")
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**31)))
         others = drawn(training_problems(self._config, "calibration"), self._config, most)
         before, after = (tried(law, others) for law in (self._start, self._best.law))
         self._goes_back = before.price <= after.price
